@@ -1,0 +1,131 @@
+"""Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping, written to a temporary name and moved
+into place when complete, so the last good one survives a full disk or a killed process.
+
+    state   TrainState (parameters, moments, counts)        data   grain iterator state
+    meta    {"step": ...}: random keys are derived from seed and step, so nothing else needs saving
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+from sar_jax import config as config_lib
+from sar_jax import model
+from sar_jax.errors import UserError
+from sar_jax.learner import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one workdir. `save` returns at once; the files are complete after `wait` or the next save."""
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1):
+        self.folder = (workdir / "checkpoints").absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_format_fixed_length=8)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        return self.manager.latest_step()
+
+    def save(self, step: int, state: TrainState, iterator: Any) -> None:
+        """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
+        try:
+            self.manager.wait_until_finished()
+            if self.latest() == step:
+                return
+            self.manager.save(step, args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
+                meta=ocp.args.JsonSave({"step": step})))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Returns when every save is complete. Raises `UserError` where writing failed."""
+        try:
+            self.manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(None, error) from error
+
+    def _failed(self, step: int | None, error: Exception) -> UserError:
+        good = sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        kept = f"the checkpoint of step {good[-1]} is complete" if good else "there is no earlier checkpoint"
+        what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
+        return UserError(f"{what} could not be written to {self.folder} ({_first_line(error)}); {kept}. Free some space "
+                         "and run the same command with the same --workdir to go on.")
+
+    def restore(self, step: int, state: TrainState, iterator: Any) -> TrainState:
+        """The state of `step`, placed like `state`; `iterator` is set to where it was."""
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+        restored = self.manager.restore(step, args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(like), data=grain.checkpoint.CheckpointRestore(iterator)))
+        return restored["state"]
+
+    def close(self) -> None:
+        self.manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def read_config(workdir: pathlib.Path) -> config_lib.TrainConfig:
+    """The config of the run in a workdir. Raises `UserError` where there is none."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
+    return config_lib.from_dict(config_lib.TrainConfig, json.loads(path.read_text()))
+
+
+def pick_step(workdir: pathlib.Path, step: int | None) -> int:
+    """`step`, or the latest. Raises `UserError` that lists the steps there are."""
+    folder = workdir / "checkpoints"
+    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    if not steps:
+        raise UserError(f"{workdir} has no checkpoint yet")
+    if step is not None and step not in steps:
+        raise UserError(f"{workdir} has no checkpoint of step {step}; there are: {', '.join(map(str, steps))}")
+    return steps[-1] if step is None else step
+
+
+def load_params(workdir: pathlib.Path, step: int | None, cfg: model.ModelConfig, shardings: Any) -> model.Params:
+    """The parameters alone of a step (the latest by default), placed by `shardings`; moments are not read."""
+    like = model.spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, "float32", sharding=s),
+                          model.param_specs(cfg), shardings)
+    args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
+                                  restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
+    folder = (workdir / "checkpoints").absolute() / f"{pick_step(workdir, step):08d}" / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(folder, args=args)["params"]
+
+
+def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
+    """Makes the workdir this config's. Raises `UserError` where it holds a run with another config.
+
+    `steps`, `logging` and `checkpoint` may change between restarts (`steps` not if the learning rate decays over them).
+    """
+    path = workdir / "config.json"
+    new = json.loads(config_lib.to_json(config))
+    if path.is_file():
+        old = json.loads(path.read_text())
+        free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
+        old, new = _leaves(old), _leaves(new)
+        differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
+        if differ:
+            changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)
+            raise UserError(f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
+                            "the old settings to resume")
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    path.write_text(config_lib.to_json(config))
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted path."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

@@ -1,0 +1,68 @@
+"""Greedy evaluation: accuracy, answer lengths and AES of a policy on a list of questions."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerBase
+
+from sar_jax import answers, sharding
+from sar_jax.data import Row
+from sar_jax.structs import Rollouts
+
+AES_GAMMA = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """accuracy: share of right answers; length: mean tokens, EOS included; clipped: share cut off by the limit."""
+    accuracy: float
+    length: float
+    length_correct: float
+    clipped: float
+    questions: int
+
+
+def aes(result: Result, reference: Result) -> float:
+    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy over `reference`."""
+    shorter = (reference.length - result.length) / reference.length
+    gain = (result.accuracy - reference.accuracy) / reference.accuracy if reference.accuracy else float("nan")
+    return shorter + AES_GAMMA * gain
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0."""
+    tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
+    for i, prompt in enumerate(prompts):
+        tokens[i, :len(prompt)], lengths[i] = prompt, len(prompt)
+    return tokens, lengths
+
+
+def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts) -> list[str]:
+    """The answers as text, special tokens left out."""
+    return tokenizer.batch_decode([ids[:n] for ids, n in zip(rollouts.tokens, rollouts.lengths)],
+                                  skip_special_tokens=True)
+
+
+def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequence[Row], batch: int, width: int,
+                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh) -> tuple[Result, list[dict[str, Any]]]:
+    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(rows), batch):
+        part = rows[start:start + batch]
+        tokens, lengths = pad_prompts([r.prompt for r in part], width, batch)
+        inputs = sharding.place((tokens, lengths, np.arange(batch, dtype=np.int32)), sharding.rows(mesh))
+        rollouts = jax.device_get(sample(params, *inputs, jax.random.key(0)))
+        texts = decode_texts(tokenizer, rollouts)
+        for i, row in enumerate(part):
+            found.append({"id": row.example.id, "question": row.example.question, "truth": row.example.answer,
+                          "answer": texts[i], "correct": answers.verify(texts[i], row.example.answer),
+                          "length": int(rollouts.lengths[i]), "clipped": not bool(rollouts.stopped[i])})
+    right = [f["length"] for f in found if f["correct"]]
+    return Result(
+        accuracy=len(right) / len(found), length=float(np.mean([f["length"] for f in found])),
+        length_correct=float(np.mean(right)) if right else float("nan"),
+        clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found)), found

@@ -1,0 +1,206 @@
+"""One step's data: questions -> sampled answers -> scores -> rewards -> advantages on packed rows.
+
+    rows [Q] --sample--> rollouts [B = Q * M]
+             --pack----> rows with the question, mini-batch by mini-batch, then rows in the standalone context
+             --score---> policy on all of them, reference on those with the question      (device works while ...)
+             --verify--> right or wrong                                                   (... the host does this)
+             --rewards-> signals [Q, M] -> advantages [Q, M] -> back on the packed grid -> micro-batches of `Batch`
+
+The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
+reuses the very ids that were sampled. Host arrays are equal on every process.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from sar_jax import answers, evaluate, losses, packing, rewards, sharding
+from sar_jax import config as config_lib
+from sar_jax.data import Row
+from sar_jax.prompts import Prompter
+from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
+
+
+class Minibatch(NamedTuple):
+    """What one update consumes: micro-batches (host arrays), how many answers and answer tokens they hold."""
+    microbatches: list[Batch]
+    answers: int
+    tokens: int
+
+
+class Experience(NamedTuple):
+    """metrics: of this step's answers; samples: one dict an answer, for people; tokens: see `count_tokens`."""
+    minibatches: list[Minibatch]
+    metrics: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+class Tools(NamedTuple):
+    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted."""
+    sample: Callable[..., Rollouts]
+    score: Callable[[Any, Packed], Scores]
+    prompter: Prompter
+    mesh: Mesh
+    config: config_lib.TrainConfig
+
+
+def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | None, key: jax.Array) -> Experience:
+    """Answers Q questions M times each, scores and rewards the answers. `reference` is None without a KL term."""
+    config, clock = tools.config, _Clock()
+    rollouts = _sample(tools, rows, params, key)
+    clock.lap("time/rollout")
+    grids = _pack(tools, rows, rollouts)
+    pending, pending_reference = _score(tools, grids, params, reference)
+    clock.lap("time/score")
+    texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts)
+    Q, M = config.rollout.questions, config.rollout.samples
+    correct = np.array([answers.verify(text, rows[b // M].example.answer) for b, text in enumerate(texts)])
+    clock.lap("time/verify")
+    scores = [_join(pending[grid]) for grid in range(len(grids))]
+    ref_logps = [_join(p).logps for p in pending_reference]
+    clock.lap("time/score")
+
+    logps, entropy = _per_answer(scores, grids, "logps"), _per_answer(scores, grids, "entropy")
+    mean_logp = np.array([x.mean(dtype=np.float64) for x in logps["question"]])
+    alone = logps.get("alone")
+    mean_alone = np.array([x.mean(dtype=np.float64) for x in alone]) if alone else np.full(Q * M, np.nan)
+    signals = rewards.Signals(*(x.reshape(Q, M) for x in (correct, rollouts.lengths, mean_logp, mean_alone)),
+                              config.rollout.max_answer_tokens)
+    weights = vars(config.rewards)
+    total, parts = rewards.total(weights, signals)
+    advantages = losses.group_advantages(total)
+    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1))
+    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
+    metrics = {
+        **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
+        "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
+        "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
+        "packing/filled": float(np.mean([(g.packed.segment_ids > 0).mean() for g in grids])), **clock.laps}
+    samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],
+                "correct": bool(correct[b]), "length": int(rollouts.lengths[b]), "clipped": not bool(rollouts.stopped[b]),
+                "reward": float(total.flat[b]), "advantage": float(advantages.flat[b]),
+                "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
+                **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]
+    return Experience(minibatches, metrics, samples)
+
+
+class _Clock:
+    """Seconds by name; laps of the same name add up."""
+
+    def __init__(self):
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
+        self.last = now
+
+
+class _Grid(NamedTuple):
+    """Packed rows of one kind; `context` is "question" or "alone"; `answers`: which of the B answers they hold."""
+    context: str
+    packed: Packed
+    layout: Layout
+    answers: range
+
+
+def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
+    tokens, lengths = evaluate.pad_prompts([r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows))
+    inputs = sharding.place((tokens, lengths, np.arange(len(rows), dtype=np.int32)), sharding.rows(tools.mesh))
+    return jax.device_get(tools.sample(params, *inputs, key))
+
+
+def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
+    """One grid for each mini-batch's answers after their questions, then one for all standalone answers, if needed."""
+    config, M = tools.config, tools.config.rollout.samples
+    ids = [tokens[:n] for tokens, n in zip(rollouts.tokens, rollouts.lengths)]
+    width, multiple = config.packing.row_tokens, config.packing.rows_per_microbatch
+    step = config.loss.minibatch_questions * M
+    grids = []
+    for start in range(0, len(ids), step):
+        part = range(start, start + step)
+        packed, layout = packing.pack([rows[b // M].prompt for b in part], [ids[b] for b in part], width, multiple)
+        grids.append(_Grid("question", packed, layout, part))
+    if config.rewards.self_aligned:
+        packed, layout = packing.pack([tools.prompter.standalone] * len(ids), ids, width, multiple)
+        grids.append(_Grid("alone", packed, layout, range(len(ids))))
+    return grids
+
+
+def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None) -> tuple[list, list]:
+    """Starts scoring every micro-batch, without waiting: the policy on all grids, the reference on the question's."""
+    policy, ref = [], []
+    for grid in grids:
+        micro = [sharding.place(m, sharding.rows(tools.mesh))
+                 for m in packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)]
+        policy.append([tools.score(params, m) for m in micro])
+        if reference is not None and grid.context == "question":
+            ref.append([tools.score(reference, m) for m in micro])
+    return policy, ref
+
+
+def _join(parts: list[Scores]) -> Scores:
+    """Micro-batches' scores, fetched, as one grid."""
+    fetched = jax.device_get(parts)
+    return Scores(*(np.concatenate(field) for field in zip(*fetched)))
+
+
+def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[str, list[np.ndarray]]:
+    """Context -> values on the tokens of each of the B answers, in order."""
+    found: dict[str, list[np.ndarray]] = {}
+    for score, grid in zip(scores, grids):
+        found.setdefault(grid.context, []).extend(packing.gather(getattr(score, field), grid.layout))
+    return found
+
+
+def _minibatches(tools, grids, scores, ref_logps, advantages) -> list[Minibatch]:
+    minibatches = []
+    rows = tools.config.packing.rows_per_microbatch
+    for i, (grid, score) in enumerate(zip(grids, scores)):
+        if grid.context != "question":
+            continue
+        on_grid = packing.scatter(advantages[grid.answers], grid.layout, grid.packed.tokens.shape)
+        fields = (on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps))
+        micro = [Batch(packed, *(f[k * rows:(k + 1) * rows] for f in fields))
+                 for k, packed in enumerate(packing.microbatches(grid.packed, rows))]
+        minibatches.append(Minibatch(micro, len(grid.answers), int(grid.packed.mask.sum())))
+    return minibatches
+
+
+def _reward_metrics(weights, total, parts) -> dict[str, float]:
+    """Means, and how much of the advantage each reward carries: mean |its weighted, centred part|, shares of 1."""
+    centred = {n: np.abs(losses.group_advantages(weights[n] * p)).mean() for n, p in parts.items()}
+    whole = sum(centred.values())
+    return {
+        "reward/mean": float(total.mean()), "reward/std": float(total.std()),
+        **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()},
+        **{f"advantage_share/{n}": float(c / whole) if whole else 0.0 for n, c in centred.items()}}
+
+
+def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:
+    clipped = ~rollouts.stopped
+    M = s.correct.shape[1]
+    overlap = [_overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)]
+    found = {
+        "accuracy": float(s.correct.mean()),
+        "frac_reward_zero_std": float((s.correct.all(axis=1) | ~s.correct.any(axis=1)).mean()),
+        "completions/mean_length": float(s.lengths.mean()), "completions/min_length": float(s.lengths.min()),
+        "completions/max_length": float(s.lengths.max()), "completions/clipped_ratio": float(clipped.mean()),
+        "completions/question_overlap": float(np.mean(overlap)),
+        "perplexity/conditional": float(np.exp(-s.mean_logp).mean())}
+    if not np.isnan(s.mean_logp_alone).any():
+        found |= {"perplexity/standalone": float(np.exp(-s.mean_logp_alone).mean()),
+                  "perplexity/ratio": float(np.exp(np.minimum(s.mean_logp_alone - s.mean_logp, 20)).mean())}
+    return found
+
+
+def _overlap(prompt: Sequence[int], answer: np.ndarray, n: int = 3) -> float:
+    """Share of the answer's token n-grams that stand in the prompt: an answer that echoes its question shows here."""
+    grams = lambda ids: list(zip(*(ids[i:] for i in range(n))))
+    seen, own = set(grams(list(prompt))), grams(answer.tolist())
+    return sum(g in seen for g in own) / len(own) if own else 0.0

@@ -1,0 +1,103 @@
+"""The self-aligned reward of given answers, token by token, so that anyone can check it by hand.
+
+    python -m sar_jax.explain --model=HF_DIR|WORKDIR --input=answers.jsonl --output=scored.jsonl [--config=FILE]
+
+Reads lines {"question", "answer", optional "id"} and writes, for each, its fields and
+
+    ppl_conditional   exp(-mean_j log P(a_j | q, a_<j))            over the answer's tokens, its EOS included
+    ppl_standalone    exp(-mean_j log P(a_j | a_<j))               in the context that replaces the question
+    self_aligned      clip((ppl_standalone - ppl_conditional) / ppl_standalone, -1, 1)
+    tokens            the answer's pieces as text
+    token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
+
+through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder they come from --config, or
+are the defaults (in float32).
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from sar_jax import checkpoint, cli, config as config_lib, hf, model, packing, prompts, rewards, score, sharding
+from sar_jax.errors import UserError
+from sar_jax.tasks import jsonl
+
+_MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workdir of a training run (its latest step).")
+_INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
+_BATCH_ROWS = 4
+
+
+def load(folder: str, config: config_lib.TrainConfig) -> tuple[Any, model.ModelConfig, Any, config_lib.TrainConfig]:
+    """(parameters, model config, tokenizer, config) of a model folder, or of the latest checkpoint of a workdir."""
+    path = pathlib.Path(folder)
+    mesh = sharding.make_mesh(1, 1, 1) if jax.device_count() == 1 else sharding.make_mesh(1, -1, 1)
+    if (path / "checkpoints").is_dir():
+        config = checkpoint.read_config(path)
+        folder = config.model.path
+    cfg, tokenizer = hf.load_config(folder), prompts.load_tokenizer(folder)
+    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
+    if (path / "checkpoints").is_dir():
+        params = checkpoint.load_params(path, None, cfg, shardings)
+    else:
+        params = hf.load_params(folder, cfg, shardings)
+    return params, cfg, tokenizer, config
+
+
+def explain(rows: list[dict[str, Any]], params: Any, cfg: model.ModelConfig, tokenizer: Any,
+            config: config_lib.TrainConfig) -> list[dict[str, Any]]:
+    """The rows with their scores; an answer is tokenised here and ended with EOS."""
+    prompter = prompts.Prompter(tokenizer, config.prompt)
+    answers = [prompter.answer(row["answer"], tokenizer.eos_token_id) for row in rows]
+    contexts = [prompter.prompt(row["question"]) for row in rows]
+    longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
+    chunk = config.packing.logprob_chunk
+    width = max(-(-longest // chunk) * chunk, chunk)
+    graphdef = model.build(cfg, config.model.dtype)
+    scorer = score.make_score(graphdef, chunk)
+
+    def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
+        packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
+        parts = [scorer(params, m).logps for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
+        return packing.gather(np.concatenate(jax.device_get(parts)), layout)
+
+    given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))
+    mean, mean_alone = (np.array([[x.mean(dtype=np.float64)] for x in logps]) for logps in (given, alone))
+    lengths = np.array([[len(a)] for a in answers])
+    signals = rewards.Signals(np.zeros_like(lengths, bool), lengths, mean, mean_alone, int(lengths.max()))
+    reward = rewards.self_aligned(signals)
+    return [{**row, "ppl_conditional": float(np.exp(-mean[i, 0])), "ppl_standalone": float(np.exp(-mean_alone[i, 0])),
+             "self_aligned": float(reward[i, 0]), "tokens": [tokenizer.decode([t]) for t in answers[i]],
+             "token_values": [float(v) for v in given[i] - alone[i]]} for i, row in enumerate(rows)]
+
+
+def main(get_config) -> None:
+    for name, flag in (("model", _MODEL), ("input", _INPUT), ("output", _OUTPUT)):
+        if not flag.value:
+            raise UserError(f"--{name} is missing (see --help)")
+    output = pathlib.Path(_OUTPUT.value)
+    if output.exists():
+        raise UserError(f"{output} exists: nothing is overwritten, choose another --output")
+    rows = jsonl.read(_INPUT.value, ("question", "answer"))
+    config = get_config() if flags.FLAGS["config"].present else _default_config()
+    params, cfg, tokenizer, config = load(_MODEL.value, config)
+    scored = explain(rows, params, cfg, tokenizer, config)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("".join(json.dumps(row) + "\n" for row in scored))
+    mean = float(np.mean([row["self_aligned"] for row in scored]))
+    print(f"{len(scored)} answers, mean self-aligned reward {mean:.4f}; wrote {output}")
+
+
+def _default_config() -> config_lib.TrainConfig:
+    config = config_lib.TrainConfig()
+    config.model.dtype = "float32"
+    return config
+
+
+if __name__ == "__main__":
+    get_config = cli.config_flag(config_lib.TrainConfig)
+    cli.run(lambda: main(get_config), __doc__)

@@ -1,0 +1,132 @@
+"""One optimizer update over micro-batches of packed rows: pure functions over a `TrainState`.
+
+    sums  = 0
+    sums += gradient and metric sums of each micro-batch       accumulate, jitted, one shape; sums donated
+    state = apply(state, sums)                                 clip, AdamW, skip if not finite; state donated
+
+A loss is a sum over tokens times one scale that is known before the first micro-batch, so the gradient does not depend
+on how the rows were cut into micro-batches or spread over devices.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from sar_jax import config as config_lib
+from sar_jax import losses, model
+from sar_jax.score import score_rows
+from sar_jax.structs import Batch, Packed
+
+
+class TrainState(NamedTuple):
+    """params: float32 master weights; updates: applied so far; skipped: updates left out, gradient not finite."""
+    params: model.Params
+    opt_state: Any
+    updates: Int[Array, ""]
+    skipped: Int[Array, ""]
+
+
+Metrics = dict[str, Float[Array, ""]]
+# (params, micro-batch, scale) -> (scaled loss, sums of metrics over tokens)
+LossFn = Callable[[model.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]
+
+
+def make_optimizer(cfg: config_lib.Optimizer, total_updates: int, decay_mask: Any) -> optax.GradientTransformation:
+    """AdamW on gradients clipped to a global norm; see `config.Optimizer` for the schedule."""
+    rise = optax.linear_schedule(cfg.lr / max(cfg.warmup_updates, 1), cfg.lr, max(cfg.warmup_updates - 1, 1))
+    fall = optax.cosine_decay_schedule(cfg.lr, max(total_updates - cfg.warmup_updates, 1), cfg.final_lr_fraction)
+    schedule = optax.join_schedules([rise, fall], [cfg.warmup_updates]) if cfg.warmup_updates else fall
+    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm),
+                       optax.adamw(schedule, cfg.b1, cfg.b2, cfg.eps, weight_decay=cfg.weight_decay, mask=decay_mask))
+
+
+def init_state(params: model.Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """A state at update 0; optimizer moments are sharded like the parameters."""
+    shardings = jax.tree.map(lambda p: p.sharding, params)
+    shapes = jax.eval_shape(optimizer.init, params)
+    of_state = optax.tree_utils.tree_map_params(optimizer, lambda _, s: s, shapes, shardings,
+                                                transform_non_params=lambda _: _scalar_sharding(params))
+    opt_state = jax.jit(optimizer.init, out_shardings=of_state)(params)
+    zero = jax.device_put(jnp.zeros((), jnp.int32), _scalar_sharding(params))
+    return TrainState(params, opt_state, zero, zero + 0)
+
+
+def _scalar_sharding(params: model.Params) -> jax.sharding.Sharding:
+    sharding = jax.tree.leaves(params)[0].sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return sharding
+
+
+def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn,
+                ) -> Callable[[TrainState, Sequence[Any], float], tuple[TrainState, Metrics]]:
+    """`update(state, micro-batches, scale) -> state, metrics`; `state` fixes shapes and shardings, and is donated.
+
+    Metrics: `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens, as `loss_fn` gave them.
+    """
+    param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
+    state_shardings = jax.tree.map(lambda p: p.sharding, state)
+
+    def gradient(params, microbatch, scale):
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, microbatch, scale)
+        return grads, {"loss": loss, **metrics}
+
+    first = jax.jit(gradient, out_shardings=(param_shardings, _scalar_sharding(state.params)))
+
+    def add(params, sums, microbatch, scale):
+        return jax.tree.map(jnp.add, sums, gradient(params, microbatch, scale))
+
+    accumulate = jax.jit(add, donate_argnums=1, out_shardings=(param_shardings, _scalar_sharding(state.params)))
+
+    def apply(state: TrainState, grads):
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.updates + 1, state.skipped)
+        old = state._replace(skipped=state.skipped + 1)
+        return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), norm
+
+    apply = jax.jit(apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params)))
+
+    def update(state: TrainState, microbatches: Sequence[Any], scale: float) -> tuple[TrainState, Metrics]:
+        scale = jnp.float32(scale)
+        sums = first(state.params, microbatches[0], scale)
+        for microbatch in microbatches[1:]:
+            sums = accumulate(state.params, sums, microbatch, scale)
+        grads, metrics = sums
+        state, norm = apply(state, grads)
+        return state, {**metrics, "grad_norm": norm}
+
+    update.parts = {"first": first, "accumulate": accumulate, "apply": apply}
+    return update
+
+
+def make_policy_loss(graphdef: model.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
+    """Dr.GRPO with KL in the loss on a `Batch`; scale = 1 / (answers in the mini-batch * answer limit)."""
+
+    def loss_fn(params, batch: Batch, scale):
+        logps = score_rows(graphdef, params, batch.packed, chunk).logps
+        mask = batch.packed.mask
+        per_token, clipped = losses.clipped_policy_loss(logps, batch.old_logps, batch.advantages, cfg.clip_low,
+                                                        cfg.clip_high, cfg.dual_clip)
+        kl = losses.kl_k3(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
+        total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
+        metrics = {"clip_ratio": total(clipped), "kl": total(kl),
+                   "ratio": total(jnp.exp(logps - batch.old_logps))}
+        return scale * total(per_token + cfg.kl * kl), metrics
+
+    return loss_fn
+
+
+def make_supervised_loss(graphdef: model.GraphDef, chunk: int) -> LossFn:
+    """Next-token cross-entropy on the answers of `Packed` rows; scale = 1 / tokens in the batch."""
+
+    def loss_fn(params, packed: Packed, scale):
+        logps = score_rows(graphdef, params, packed, chunk).logps
+        return -scale * jnp.sum(logps), {}
+
+    return loss_fn

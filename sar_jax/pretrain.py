@@ -1,0 +1,163 @@
+"""Supervised next-token training on worked answers: the tiny model from scratch, or a cold start of your own.
+
+    python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=HF_DIR
+
+Rows need a "solution" (JSONL: question, answer, solution). With `model.path` empty, a Qwen3 model and its tokenizer are made
+from scratch; otherwise the folder's model goes on learning. The result is a Hugging Face folder. The same seed, data and
+number of devices give the same file.
+"""
+
+import dataclasses
+import json
+import pathlib
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from sar_jax import cli, data, evaluate, export, hf, learner, model, packing, prompts, sample, sharding, tasks
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+from sar_jax.tokenizer import train_tokenizer
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to; it must not hold anything yet.")
+_TOKENIZER_ROWS = 10_000
+
+
+def make_tokenizer(source: tasks.Source, config: config_lib.PretrainConfig):
+    """A tokenizer for the source's text and the prompt around it."""
+    around = f"system\n{config.prompt.system}\nuser\n{config.prompt.instruction}\nassistant\n"
+    texts = []
+    for i in range(min(len(source), _TOKENIZER_ROWS)):
+        texts += [source[i].question, source[i].solution, around]
+    return train_tokenizer(texts, config.architecture.vocab_size, config.architecture.max_positions)
+
+
+def make_model_config(arch: config_lib.Architecture, vocab_size: int) -> model.ModelConfig:
+    return model.ModelConfig(
+        num_layers=arch.num_layers, embed_dim=arch.embed_dim, num_heads=arch.num_heads, num_kv_heads=arch.num_kv_heads,
+        head_dim=arch.head_dim, ffw_dim=arch.ffw_dim, vocab_size=vocab_size, rope_theta=arch.rope_theta, norm_eps=1e-6,
+        tied=True, max_positions=arch.max_positions)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkedAnswers:
+    """A random-access source of (prompt ids, answer ids); grain shuffles and batches it."""
+    rows: Sequence[data.Row]
+    answers: Sequence[list[int]]
+    standalone: list[int]
+    empty_question_fraction: float
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Sequence[int], list[int]]:
+        alone = random.Random(f"{self.seed}/{index}").random() < self.empty_question_fraction
+        return (self.standalone if alone else self.rows[index].prompt), self.answers[index]
+
+
+def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, stop: int,
+                   config: config_lib.PretrainConfig) -> tuple[WorkedAnswers, int]:
+    """The rows with their solutions tokenised, and how many solutions were too long. Raises `UserError`."""
+    kept, answers = [], []
+    for row in rows:
+        if not row.example.solution:
+            raise UserError(f"{config.data.train}: row {row.example.id} has no \"solution\" to learn from")
+        ids = prompter.answer(row.example.solution, stop)
+        if len(ids) <= config.max_answer_tokens:
+            kept.append(row)
+            answers.append(ids)
+    if not kept:
+        raise UserError(f"{config.data.train}: every solution is longer than config.max_answer_tokens = "
+                        f"{config.max_answer_tokens}")
+    return WorkedAnswers(kept, answers, prompter.standalone, config.empty_question_fraction,
+                         config.seed), len(rows) - len(kept)
+
+
+def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
+    """Trains and writes the folder; returns the evaluation's result, or the last loss without one."""
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    source = tasks.load(config.data.train, "train")
+    if config.model.path:
+        cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
+        stops = prompts.stop_ids(tokenizer, hf.read_info(config.model.path))
+    else:
+        tokenizer = make_tokenizer(source, config)
+        cfg, stops = make_model_config(config.architecture, len(tokenizer)), (tokenizer.eos_token_id,)
+    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
+    if config.model.path:
+        params = hf.load_params(config.model.path, cfg, shardings)
+    else:
+        params = jax.jit(lambda key: model.init_params(cfg, key), out_shardings=shardings)(jax.random.key(config.seed))
+    prompter = prompts.Prompter(tokenizer, config.prompt)
+    rows, long_prompts = data.prepare(source, prompter, config.data.max_prompt_tokens, config.data.train)
+    worked, long_answers = worked_answers(rows, prompter, tokenizer.eos_token_id, config)
+    print(f"{len(worked)} worked answers; left out: {long_prompts} with a long prompt, {long_answers} with a long answer")
+    graphdef = model.build(cfg, config.model.dtype, config.model.remat)
+    with jax.set_mesh(mesh):
+        params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
+        result = {"loss": loss, **_evaluate(config, graphdef, params, prompter, stops, mesh)}
+    export.write_folder(hf.to_tensors(jax.device_get(params), cfg), output, tokenizer=tokenizer,
+                        source=config.model.path or None, config_json=None if config.model.path else hf.config_json(cfg))
+    return result
+
+
+def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[model.Params, float]:
+    """The training loop: the parameters after `config.steps` updates, and the last reported loss."""
+    packing_cfg = config.packing
+    optimizer = learner.make_optimizer(config.optimizer, config.steps, model.decayed(cfg))
+    state = learner.init_state(params, optimizer)
+    update = learner.make_update(state, optimizer, learner.make_supervised_loss(graphdef, packing_cfg.logprob_chunk))
+    batches, losses, start = data.batches(worked, config.batch_examples, config.seed), [], time.perf_counter()
+    tokens = 0
+    bar = tqdm(range(1, config.steps + 1), unit="step", disable=None, file=sys.stdout)
+    for step in bar:
+        batch = next(batches)
+        packed, _ = packing.pack([p for p, _ in batch], [a for _, a in batch], packing_cfg.row_tokens,
+                                 packing_cfg.rows_per_microbatch)
+        micro = packing.microbatches(packed, packing_cfg.rows_per_microbatch)
+        state, metrics = update(state, [sharding.place(m, sharding.rows(mesh)) for m in micro],
+                                1 / float(packed.mask.sum()))
+        losses.append(metrics["loss"])
+        tokens += int((packed.segment_ids > 0).sum())
+        if step % config.log_every_steps == 0 or step == config.steps:
+            loss = float(np.mean(jax.device_get(losses)))
+            bar.set_postfix(loss=f"{loss:.4f}", tokens_per_second=int(tokens / (time.perf_counter() - start)))
+            if bar.disable:
+                print(f"step {step}  loss {loss:.4f}  {tokens / (time.perf_counter() - start):.0f} tokens/s", flush=True)
+            losses = []
+    return state.params, loss
+
+
+def _evaluate(config, graphdef, params, prompter, stops, mesh) -> dict[str, Any]:
+    if not config.data.eval:
+        return {}
+    rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
+                           config.data.eval, config.data.eval_questions)
+    greedy = sample.make_sample(graphdef, stops, 1, config.max_answer_tokens, greedy=True)
+    result, _ = evaluate.greedy_evaluation(greedy, params, rows, config.eval_batch, config.data.max_prompt_tokens,
+                                           prompter.tokenizer, mesh)
+    return dataclasses.asdict(result)
+
+
+def main(get_config) -> None:
+    config = get_config()
+    config_lib.check_pretrain(config)
+    output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
+    export.check_output(output)
+    print(f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)", flush=True)
+    print(json.dumps(train(config, output)))
+    print(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    get_config = cli.config_flag(config_lib.PretrainConfig)
+    cli.run(lambda: main(get_config), __doc__)

@@ -1,0 +1,96 @@
+"""The rewards: pure numpy on one number an answer, laid out [question, sample]. No model, no I/O.
+
+    R = sum of weight * reward(signals)      weights from config.Rewards; a weight of 0 is not computed
+
+Perplexities come as mean logprobs over the answer's tokens (its first EOS included), because the stable form of the
+self-aligned reward needs their difference only. Formulas: Han et al., "Self-Aligned Reward: Towards Effective and Efficient
+Reasoners", arXiv 2509.05489, and the rewards that it compares with. Letters: Q questions, M samples a question.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class Signals(NamedTuple):
+    """What is known of each answer. Mean logprobs are in nats a token, of the policy that sampled, temperature 1.
+
+    correct            the verifier's verdict
+    lengths            tokens, EOS included
+    mean_logp          of the answer given the question:  ppl(a|q) = exp(-mean_logp)
+    mean_logp_alone    of the answer in the standalone context:  ppl(a) = exp(-mean_logp_alone)
+    max_length         the answer limit
+    """
+    correct: Bool[np.ndarray, "Q M"]
+    lengths: Int[np.ndarray, "Q M"]
+    mean_logp: Float[np.ndarray, "Q M"]
+    mean_logp_alone: Float[np.ndarray, "Q M"]
+    max_length: int
+
+
+Reward = Float[np.ndarray, "Q M"]
+
+
+def verifiable(s: Signals) -> Reward:
+    """1 if the final answer is right, else 0."""
+    return s.correct.astype(np.float64)
+
+
+def self_aligned(s: Signals) -> Reward:
+    """clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1) = clip(1 - exp(-mean_j v(a_j)), -1, 1)  (arXiv 2509.05489)."""
+    # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip has taken over, so exp cannot overflow.
+    return np.clip(1 - np.exp(np.minimum(s.mean_logp_alone - s.mean_logp, 1.0)), -1, 1)
+
+
+def entropy_min(s: Signals) -> Reward:
+    """-ln ppl(a|q): confidence."""
+    return s.mean_logp
+
+
+def o1_pruner(s: Signals) -> Reward:
+    """clip(mean length of the group / own length - 1, -1, 1), right or wrong."""
+    return np.clip(s.lengths.mean(axis=1, keepdims=True) / s.lengths - 1, -1, 1)
+
+
+def efficient_reasoner(s: Signals) -> Reward:
+    """-(2 sigmoid((L - mu) / (sd + 1e-5)) - 1) for right answers, mu and sd over the group's right ones; else 0.
+
+    Fewer than two right answers in a group: 0.
+    """
+    count = s.correct.sum(axis=1, keepdims=True)
+    mean = np.where(s.correct, s.lengths, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
+    deviation = np.where(s.correct, s.lengths - mean, 0)
+    sd = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / np.maximum(count, 1))
+    # 2 sigmoid(x) - 1 = tanh(x / 2)
+    return np.where(s.correct & (count >= 2), -np.tanh((s.lengths - mean) / (sd + 1e-5) / 2), 0.0)
+
+
+def length(s: Signals) -> Reward:
+    """-L / L_max."""
+    return -s.lengths / s.max_length
+
+
+def total(weights: Mapping[str, float], signals: Signals) -> tuple[Reward, dict[str, Reward]]:
+    """The weighted sum, and each reward that has a weight, unweighted.
+
+    Raises ValueError that names the reward and the answer where a value is not finite: a NaN is never a silent 0.
+    """
+    parts = {name: REWARDS[name](signals) for name, weight in weights.items() if weight != 0}
+    for name, values in parts.items():
+        if not np.isfinite(values).all():
+            question, sample = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(f"reward {name!r} is {values[question, sample]} for question {question}, sample {sample} "
+                             f"(length {signals.lengths[question, sample]})")
+    return sum((weights[name] * values for name, values in parts.items()), np.zeros(signals.correct.shape)), parts
+
+
+REWARDS: Mapping[str, Callable[[Signals], Reward]] = {
+    "verifiable": verifiable,
+    "self_aligned": self_aligned,
+    "entropy_min": entropy_min,
+    "o1_pruner": o1_pruner,
+    "efficient_reasoner": efficient_reasoner,
+    "length": length,
+}

@@ -1,0 +1,76 @@
+"""The device mesh and the rules that place arrays on it.
+
+    logical axis of a parameter  --RULES-->  mesh axis       ("data", "fsdp", "tensor")
+    rows of a batch              -------->  ("data", "fsdp")
+
+Every parameter names its logical axes in `model.param_specs`; a dimension that the mesh axis does not divide is
+replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins the activations.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sar_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")
+RULES: Mapping[str, str | None] = {
+    "layers": None, "vocab": "tensor", "embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "head_dim": None,
+    "ffw": "tensor",
+}
+
+
+def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. Raises `UserError` if it does
+    not fit."""
+    sizes, count = [data, fsdp, tensor], len(devices or jax.devices())
+    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
+        raise UserError(f"config.mesh {dict(zip(AXES, sizes))}: sizes are positive, and one of them may be -1")
+    known = int(np.prod([s for s in sizes if s != -1]))
+    sizes = [count // known if s == -1 else s for s in sizes]
+    if int(np.prod(sizes)) != count:
+        raise UserError(f"config.mesh {dict(zip(AXES, (data, fsdp, tensor)))} does not multiply to the {count} devices")
+    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def batch_devices(mesh: Mesh) -> int:
+    """Over how many devices the rows of a batch are spread."""
+    return int(np.prod([mesh.shape[a] for a in BATCH]))
+
+
+def spec_for(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> P:
+    """The partition of a parameter by `RULES`; what does not divide is replicated."""
+    names = [RULES[a] for a in axes]
+    return P(*(n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape)))
+
+
+def param_shardings(specs: Any, mesh: Mesh) -> Any:
+    """A tree of `NamedSharding`s like the tree of parameter specs (leaves with `.shape` and `.axes`)."""
+    return jax.tree.map(lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh)), specs,
+                        is_leaf=lambda s: hasattr(s, "axes"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """The leading axis over all data-parallel devices."""
+    return NamedSharding(mesh, P(BATCH))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Host arrays, equal on every process, as global device arrays: each process copies only its own devices' part."""
+    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree)
+
+
+def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+    """Pins an activation to mesh axes inside jit under `jax.set_mesh`; without a mesh it does nothing."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, P(*axes))

@@ -1,0 +1,68 @@
+"""The pytrees that cross borders between files, and the letters of their shapes.
+
+    Q questions a step      M samples a question   B = Q * M answers     A answer width (limit)   P prompt width (limit)
+    R packed rows           T tokens a row         V vocabulary          D embed
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Packed(NamedTuple):
+    """Rows of one fixed width; several sequences share a row. Host (numpy) or device arrays.
+
+    tokens        token ids, 0 where there is none (never a marker: segment_ids says what is padding)
+    positions     each token's position in its own sequence
+    segment_ids   1, 2, ... for the sequences of a row, 0 for padding
+    mask          True on the tokens that are scored: the answer's, its first EOS included
+    """
+    tokens: Int[Array, "R T"]
+    positions: Int[Array, "R T"]
+    segment_ids: Int[Array, "R T"]
+    mask: Bool[Array, "R T"]
+
+
+class Layout(NamedTuple):
+    """Where each packed sequence's answer stands: row, first column, length. Host arrays, one entry a sequence."""
+    row: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+class Scores(NamedTuple):
+    """On the packed grid, at each scored token (0 elsewhere), in nats.
+
+    logps     log P(token | the tokens before it in its sequence)
+    entropy   entropy of the distribution that the token was drawn from
+    """
+    logps: Float[Array, "R T"]
+    entropy: Float[Array, "R T"]
+
+
+class Rollouts(NamedTuple):
+    """Sampled answers. Rows are [question, sample], samples of a question side by side.
+
+    tokens    [B, A] token ids; beyond `lengths` without meaning
+    lengths   [B] tokens up to and including the first stop token; A where none came
+    logps     [B, A] the logprobs of the distribution that was sampled from
+    stopped   [B] True where a stop token ended the answer, False where the limit cut it
+    """
+    tokens: Int[Array, "B A"]
+    lengths: Int[Array, " B"]
+    logps: Float[Array, "B A"]
+    stopped: Bool[Array, " B"]
+
+
+class Batch(NamedTuple):
+    """What one policy update sees of packed rows, all on the packed grid.
+
+    advantages     the answer's advantage on each of its tokens
+    old_logps      logps of the policy that sampled (scored, so that the ratio starts at exactly 1)
+    ref_logps      logps of the frozen initial policy; zeros where no KL is asked for
+    """
+    packed: Packed
+    advantages: Float[Array, "R T"]
+    old_logps: Float[Array, "R T"]
+    ref_logps: Float[Array, "R T"]

@@ -1,0 +1,228 @@
+"""Reinforcement learning with the self-aligned reward.
+
+    python -m sar_jax.train --config=configs/tiny.py [--config.any.field=value] [--workdir=DIR]
+
+    load model, data, checkpoint
+    evaluate                              before the first step, every `evaluation.every_steps`, after the last
+    for each step:
+        rows        next(iterator)        questions
+        experience  collect(...)          sample, score, verify, reward     (sar_jax.experience)
+        state       update(...)           once for each mini-batch          (sar_jax.learner)
+        metrics, samples, checkpoint
+    table before -> after
+
+Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves and exits.
+"""
+
+import dataclasses
+import pathlib
+import signal
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from rich.console import Console
+from tqdm import tqdm
+
+from sar_jax import (checkpoint, cli, data, evaluate, experience, hf, learner, model, prompts, sample, score, screen,
+                     sharding, tasks)
+from sar_jax import config as config_lib
+from sar_jax import metrics as metrics_lib
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an interrupted run there is resumed. "
+                               "Default: a new folder under runs/.")
+
+
+class Run(NamedTuple):
+    """Everything that stays the same from step to step. `cast` makes the weights that decode and score."""
+    config: config_lib.TrainConfig
+    workdir: pathlib.Path
+    tools: experience.Tools
+    cast: Any
+    update: Any
+    greedy: Any
+    eval_rows: list[data.Row]
+    reference: Any | None
+    checkpoints: checkpoint.Checkpoints
+    metrics: metrics_lib.Metrics
+    num_params: int
+
+
+class _Stop:
+    """Set by the first Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number, frame):
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        tqdm.write("\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)")
+
+
+def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, learner.TrainState, Any, int]:
+    """Loads everything. Returns the run, its state and data iterator, and the step that was reached (0 for a new run)."""
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    _check_rows(config, mesh)
+    cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
+    stops = prompts.stop_ids(tokenizer, hf.read_info(config.model.path))
+    prompter = prompts.Prompter(tokenizer, config.prompt)
+    train_rows = _load_rows(config, prompter, config.data.train, "train", None)
+    limit = config.data.eval_questions
+    eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
+    checkpoint.claim(workdir, config)
+
+    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
+    params = hf.load_params(config.model.path, cfg, shardings)
+    compute = jnp.dtype(config.model.dtype)
+    reference = hf.load_params(config.model.path, cfg, shardings, config.model.dtype) if config.loss.kl else None
+    updates = config.rollout.questions // config.loss.minibatch_questions
+    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, model.decayed(cfg))
+    state = learner.init_state(params, optimizer)
+    iterator = data.batches(train_rows, config.rollout.questions, config.seed)
+    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
+    step = checkpoints.latest()
+    if step is not None:
+        state = checkpoints.restore(step, state, iterator)
+        print(f"resumed at step {step} from {checkpoints.folder}")
+
+    graphdef = model.build(cfg, config.model.dtype, config.model.remat)
+    rollout, chunk = config.rollout, config.packing.logprob_chunk
+    tools = experience.Tools(
+        sample.make_sample(graphdef, stops, rollout.samples, rollout.max_answer_tokens),
+        score.make_score(graphdef, chunk), prompter, mesh, config)
+    run = Run(
+        config, workdir, tools,
+        cast=jax.jit(lambda p: jax.tree.map(lambda x: x.astype(compute), p), out_shardings=shardings)
+        if compute != jnp.float32 else lambda p: p,
+        update=learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
+        greedy=sample.make_sample(graphdef, stops, 1, rollout.max_answer_tokens, greedy=True),
+        eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
+        metrics=metrics_lib.Metrics(workdir, step),
+        num_params=sum(x.size for x in jax.tree.leaves(params)))
+    return run, state, iterator, step or 0
+
+
+def _check_rows(config, mesh) -> None:
+    devices = sharding.batch_devices(mesh)
+    for name, value in (("packing.rows_per_microbatch", config.packing.rows_per_microbatch),
+                        ("rollout.questions", config.rollout.questions), ("evaluation.batch", config.evaluation.batch)):
+        if value % devices:
+            raise config_lib.UserError(f"config.{name} is {value}: it must be a multiple of the {devices} devices that "
+                                       "share the rows (mesh.data * mesh.fsdp)")
+
+
+def _load_rows(config, prompter, name, split, limit) -> list[data.Row]:
+    rows, dropped = data.prepare(tasks.load(name, split), prompter, config.data.max_prompt_tokens, name, limit)
+    print(f"{split}: {len(rows)} questions from {name}"
+          + (f"; {dropped} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if dropped
+             else ""), flush=True)
+    return rows
+
+
+def train_step(run: Run, state: learner.TrainState, iterator: Any, step: int,
+               ) -> tuple[learner.TrainState, dict[str, float], list[dict[str, Any]]]:
+    """One step: new state, metrics, and the sampled answers."""
+    start = time.perf_counter()
+    rows = next(iterator)
+    key = jax.random.fold_in(jax.random.key(run.config.seed), step)
+    exp = experience.collect(run.tools, rows, run.cast(state.params), run.reference, key)
+    update_start = time.perf_counter()
+    collected = []
+    for minibatch in exp.minibatches:
+        batches = sharding.place(minibatch.microbatches, sharding.rows(run.tools.mesh))
+        scale = 1 / (minibatch.answers * run.config.rollout.max_answer_tokens)
+        state, found = run.update(state, batches, scale)
+        collected.append(found)
+    collected = jax.device_get(collected)
+    now = time.perf_counter()
+    metrics = exp.metrics | _update_metrics(collected, exp.minibatches) | {
+        "skipped_updates": int(state.skipped), "time/update": now - update_start, "time/step": now - start,
+        "tokens_per_second": sum(m.tokens for m in exp.minibatches) / (now - start)}
+    return state, metrics | _mfu(run, exp, now - start), exp.samples
+
+
+def _update_metrics(collected: list[dict[str, Any]], minibatches) -> dict[str, float]:
+    """Means over the step's updates; the sums over tokens are divided by the mini-batch's tokens."""
+    per_token = {name: [float(c[name]) / m.tokens for c, m in zip(collected, minibatches)]
+                 for name in ("kl", "clip_ratio", "ratio")}
+    plain = {name: [float(c[name]) for c in collected] for name in ("loss", "grad_norm")}
+    return {name: float(np.mean(values)) for name, values in (per_token | plain).items()}
+
+
+def _mfu(run: Run, exp: experience.Experience, seconds: float) -> dict[str, float]:
+    """Model flops utilisation where the device's peak is known: 2 flops a parameter and token forward, 6 with backward."""
+    peak = metrics_lib.PEAK_FLOPS.get(jax.devices()[0].device_kind)
+    if peak is None:
+        return {}
+    forward = (1 if run.reference is None else 2) + 1 + bool(run.config.rewards.self_aligned)   # sample and scores
+    tokens = sum(int((b.packed.segment_ids > 0).sum()) for m in exp.minibatches for b in m.microbatches)
+    return {"mfu": (2 * forward + 6) * run.num_params * tokens / seconds / peak / jax.device_count()}
+
+
+def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, float]:
+    """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
+    if not run.eval_rows:
+        return {}
+    result, found = evaluate.greedy_evaluation(
+        run.greedy, run.cast(state.params), run.eval_rows, run.config.evaluation.batch,
+        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh)
+    run.metrics.write_samples(step, found, "eval")
+    tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
+    return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items()}
+
+
+def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
+    """Steps until the end or until asked to stop; returns the exit status."""
+    stop, config = _Stop(), run.config
+    with jax.set_mesh(run.tools.mesh):
+        if step == 0:
+            run.metrics.write(0, evaluation(run, state, 0))
+        bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
+        while step < config.steps and not stop.asked:
+            step += 1
+            state, metrics, samples = train_step(run, state, iterator, step)
+            last = step == config.steps
+            if step % config.evaluation.every_steps == 0 or last:
+                metrics |= evaluation(run, state, step)
+            run.metrics.write(step, metrics)
+            if step % config.logging.samples_every_steps == 0 or step == 1 or last:
+                run.metrics.write_samples(step, samples)
+                screen.show_samples(step, samples[:config.logging.samples_shown])
+            if step % config.checkpoint.every_steps == 0 or last or stop.asked:
+                run.checkpoints.save(step, state, iterator)
+            screen.progress(bar, step, metrics)
+        bar.close()
+    run.checkpoints.wait()
+    if step < config.steps:
+        print(f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
+              f"--workdir={run.workdir}")
+        return 130
+    screen.print_summary(Console(), run.metrics.read(), run.workdir)
+    return 0
+
+
+def main(get_config) -> int:
+    config = get_config()
+    config_lib.check(config)
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
+    print(f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device(s), workdir {workdir}", flush=True)
+    for warning in config_lib.warnings(config):
+        print(f"warning: {warning}", flush=True)
+    run, state, iterator, step = setup(config, workdir)
+    try:
+        return loop(run, state, iterator, step)
+    finally:
+        run.metrics.close()
+        run.checkpoints.close()
+
+
+if __name__ == "__main__":
+    get_config = cli.config_flag(config_lib.TrainConfig)
+    cli.run(lambda: main(get_config), __doc__)

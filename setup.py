@@ -1,0 +1,49 @@
+"""Installs sar_jax. Extras: tpu or gpu (the JAX build for the machine), test (what the tests need)."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sar_jax/__init__.py").read_text()).group(1)
+
+setup(
+    name="sar_jax",
+    version=VERSION,
+    description="Reinforcement learning with the self-aligned reward for reasoning language models, in JAX, for TPUs",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["sar_jax", "sar_jax.*"]),
+    package_data={"sar_jax": ["assets/tiny/*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "ml_collections>=1.1",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "pyarrow>=18",
+        "rich>=13",
+        "safetensors>=0.5",
+        "tensorboardX>=2.6.2",
+        "tokenizers>=0.22",
+        "tqdm>=4.66",
+        "transformers>=5.0",   # 4.x writes and reads other config and tokenizer fields
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10"],
+        "gpu": ["jax[cuda13]>=0.10"],
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "pytest-xdist>=3.6",
+            "torch==2.13.0",   # the oracle of the model tests: one version, so that they do not move under us
+        ],
+    },
+)
