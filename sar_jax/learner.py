@@ -83,7 +83,7 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
     accumulate = jax.jit(add, donate_argnums=1, out_shardings=(param_shardings, _scalar_sharding(state.params)))
 
     def apply(state: TrainState, grads):
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.updates + 1, state.skipped)

@@ -1,0 +1,197 @@
+"""One update: independent of micro-batches, packing, padding and devices; AdamW as torch's; bad gradients are skipped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from sar_jax import config, learner, losses, model, packing, score, sharding
+from sar_jax.structs import Batch
+
+LIMIT = 40   # the answer limit of the Dr.GRPO divisor
+
+
+def sequences(loaded, rng, count=8):
+    size = loaded.cfg.vocab_size
+    prompts = [rng.integers(0, size, rng.integers(2, 12)).tolist() for _ in range(count)]
+    answers = [rng.integers(0, size, rng.integers(1, 20)).tolist() for _ in range(count)]
+    old = [rng.normal(-5, 1, len(a)) for a in answers]
+    ref = [rng.normal(-5, 1, len(a)) for a in answers]
+    return prompts, answers, rng.normal(size=count), old, ref
+
+
+def batches(data, width, rows_per_microbatch, order=None):
+    """Micro-batches of the same answers, packed as asked."""
+    prompts, answers, advantages, old, ref = ([x[i] for i in (order or range(len(data[0])))] for x in data)
+    packed, layout = packing.pack(prompts, answers, width, rows_per_microbatch)
+    grids = [packing.scatter(x, layout, packed.tokens.shape) for x in (advantages, old, ref)]
+    n = rows_per_microbatch
+    return [Batch(p, *(g[i * n:(i + 1) * n] for g in grids)) for i, p in enumerate(packing.microbatches(packed, n))]
+
+
+def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
+    optimizer = learner.make_optimizer(config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10, model.decayed(loaded.cfg))
+    params = jax.tree.map(jnp.copy, loaded.params) if params is None else params   # the update donates them
+    state = learner.init_state(params, optimizer)
+    loss_fn = learner.make_policy_loss(loaded.graphdef, loss or config.Loss(kl=0.1), 8)
+    return state, learner.make_update(state, optimizer, loss_fn)
+
+
+def run(loaded, micro, params=None, mesh=None, **settings):
+    """(parameters after one update, metrics)"""
+    # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's size too.
+    state, update = make(loaded, params, eps=1e-2, **settings)
+    if mesh:
+        micro = sharding.place(micro, sharding.rows(mesh))
+    state, metrics = update(state, micro, 1 / (8 * LIMIT))
+    return jax.device_get(state.params), jax.device_get(metrics)
+
+
+def close(a, b, tolerance=1e-5):
+    for name in a[1]:
+        np.testing.assert_allclose(a[1][name], b[1][name], rtol=tolerance, atol=1e-6)
+    for x, y in zip(jax.tree.leaves(a[0]), jax.tree.leaves(b[0])):
+        np.testing.assert_allclose(x, y, atol=5e-7)   # of an update of up to 1e-3
+
+
+@pytest.mark.parametrize("width, rows, order", [
+    (32, 4, None), (32, 1, None), (64, 2, None), (128, 1, None), (32, 8, None), (64, 2, [7, 3, 1, 0, 6, 2, 5, 4])])
+def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(loaded, rng, width, rows, order):
+    data = sequences(loaded, rng)
+    one_row_each = run(loaded, batches(data, 32, 8))
+    other = run(loaded, batches(data, width, rows, order))
+    assert abs(one_row_each[1]["loss"]) > 1e-4 and one_row_each[1]["grad_norm"] > 1e-3
+    close(one_row_each, other)
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
+def test_eight_devices_equal_one(loaded, rng, shape):
+    micro = batches(sequences(loaded, rng), 32, 8)
+    one = run(loaded, micro)
+    mesh = sharding.make_mesh(*shape)
+    params = jax.device_put(jax.device_get(loaded.params), sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    with jax.set_mesh(mesh):
+        close(one, run(loaded, micro, params, mesh))
+
+
+def test_moments_are_sharded_like_their_parameters(loaded):
+    mesh = sharding.make_mesh(1, 4, 2)
+    params = jax.device_put(jax.device_get(loaded.params), sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    state, _ = make(loaded, params)
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == state.params["layers"]["q_proj"].shape]
+    assert len(moments) == 2
+    assert all(m.sharding == state.params["layers"]["q_proj"].sharding for m in moments)
+
+
+def test_loss_is_the_papers_formula(loaded, rng):
+    """Dr.GRPO + KL over ragged answers, summed by hand from the scored logps, divided by answers * limit."""
+    data = sequences(loaded, rng)
+    _, metrics = run(loaded, batches(data, 32, 8))
+    prompts, answers, advantages, old, ref = data
+    packed, layout = packing.pack(prompts, answers, 32, 8)
+    logps = packing.gather(jax.device_get(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps), layout)
+    total = kl_total = 0.0
+    for lp, a, o, r in zip(logps, advantages, old, ref):
+        for t in range(len(lp)):
+            ratio = np.exp(np.clip(lp[t] - o[t], -20, 20))
+            value = min(ratio * a, np.clip(ratio, 0.8, 1.2) * a)
+            value = max(value, 3 * a) if a < 0 else value
+            d = np.clip(r[t] - lp[t], -20, 20)
+            kl = np.clip(np.exp(d) - d - 1, -10, 10)
+            total += -value + 0.1 * kl
+            kl_total += kl
+    assert metrics["loss"] == pytest.approx(total / (8 * LIMIT), rel=1e-4)
+    assert metrics["kl"] == pytest.approx(kl_total, rel=1e-4)
+
+
+def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
+    """Old logps are stored once: a second update on the same batch sees another ratio."""
+    prompts, answers, advantages, _, ref = sequences(loaded, rng)
+    packed, layout = packing.pack(prompts, answers, 32, 8)
+    old = packing.gather(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
+    micro = batches((prompts, answers, advantages, old, ref), 32, 8)
+    tokens = sum(map(len, answers))
+    state, update = make(loaded, lr=3e-2)
+    state, first = update(state, micro, 1 / (8 * LIMIT))
+    state, second = update(state, micro, 1 / (8 * LIMIT))
+    assert first["ratio"] / tokens == pytest.approx(1, abs=1e-5) and first["clip_ratio"] == 0
+    assert abs(second["ratio"] / tokens - 1) > 1e-2 and second["clip_ratio"] > 0
+
+
+def test_optimizer_equals_torch_adamw_with_clipping(loaded, rng):
+    """Five updates of random gradients; norms' gains are not decayed."""
+    cfg = config.Optimizer(lr=1e-2, weight_decay=0.3, clip_norm=0.5)
+    params = {"matrix": rng.normal(size=(4, 3)).astype(np.float32), "gain": rng.normal(size=3).astype(np.float32)}
+    optimizer = learner.make_optimizer(cfg, 5, {"matrix": True, "gain": False})
+    ours, state = jax.tree.map(jnp.asarray, params), None
+    state = optimizer.init(ours)
+    theirs = {n: torch.tensor(p, requires_grad=True) for n, p in params.items()}
+    adamw = torch.optim.AdamW([{"params": [theirs["matrix"]], "weight_decay": 0.3},
+                               {"params": [theirs["gain"]], "weight_decay": 0.0}], lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
+    for _ in range(5):
+        grads = {n: rng.normal(size=p.shape).astype(np.float32) for n, p in params.items()}
+        updates, state = optimizer.update(jax.tree.map(jnp.asarray, grads), state, ours)
+        ours = jax.tree.map(jnp.add, ours, updates)
+        for n, p in theirs.items():
+            p.grad = torch.tensor(grads[n])
+        torch.nn.utils.clip_grad_norm_(theirs.values(), 0.5)
+        adamw.step()
+    for n, p in theirs.items():
+        np.testing.assert_allclose(ours[n], p.detach().numpy(), atol=1e-6)
+
+
+def test_schedule_warms_up_then_decays_and_is_constant_by_default(loaded):
+    def rates(**settings):
+        """Learning rates, read off unit gradients: Adam's update is -lr there, at every step."""
+        optimizer = learner.make_optimizer(config.Optimizer(lr=1.0, weight_decay=0, eps=0, **settings), 8, {"x": True})
+        params, found = {"x": jnp.ones(())}, []
+        state = optimizer.init(params)
+        for _ in range(8):
+            updates, state = optimizer.update({"x": jnp.ones(())}, state, params)
+            found.append(-float(updates["x"]))
+        return np.array(found)
+
+    np.testing.assert_allclose(rates(), 1, rtol=1e-4)                            # the first step too
+    warm = rates(warmup_updates=4, final_lr_fraction=0.1)
+    np.testing.assert_allclose(warm[:4], [0.25, 0.5, 0.75, 1], rtol=1e-4)
+    assert (np.diff(warm[4:]) < 0).all() and 0.1 <= warm[-1] < 0.3
+    np.testing.assert_allclose(rates(warmup_updates=1), 1, rtol=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rng):
+    data = sequences(loaded, rng)
+    state, update = make(loaded)
+    state, _ = update(state, batches(data, 32, 8), 1 / (8 * LIMIT))
+    before = jax.device_get(state)
+    data[2][3] = np.inf
+    state, metrics = update(state, batches(data, 32, 8), 1 / (8 * LIMIT))
+    assert not np.isfinite(metrics["grad_norm"])
+    assert int(state.skipped) == 1 and int(state.updates) == 1
+    jax.tree.map(np.testing.assert_array_equal, (before.params, before.opt_state),
+                 jax.device_get((state.params, state.opt_state)))
+
+
+def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
+    """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where they are."""
+    graphdef = model.build(loaded.cfg, "bfloat16")
+    optimizer = learner.make_optimizer(config.Optimizer(lr=1e-6), 10, model.decayed(loaded.cfg))
+    state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
+    update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8))
+    state, _ = update(state, batches(sequences(loaded, rng), 32, 8), 1 / (8 * LIMIT))
+    before, after = np.asarray(loaded.params["layers"]["up_proj"]), np.asarray(state.params["layers"]["up_proj"])
+    assert after.dtype == np.float32 and (before != after).mean() > 0.5
+    assert (before.astype("bfloat16") == after.astype("bfloat16")).mean() > 0.99
+
+
+def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
+    state, update = make(loaded)
+    for count in (2, 5, 8):
+        data = sequences(loaded, rng, count)
+        state, _ = update(state, batches(data, 32, 2), 1.0)
+    assert {name: part._cache_size() for name, part in update.parts.items()} == {"first": 1, "accumulate": 1, "apply": 1}
+
+
+def test_group_advantages_sum_to_zero(rng):
+    advantages = losses.group_advantages(rng.normal(size=(5, 4)))
+    np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-12)

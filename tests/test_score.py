@@ -1,0 +1,155 @@
+"""The one scoring function: against torch, packed against alone, and without any [tokens, vocabulary] array."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from sar_jax import packing, rewards, score, sharding
+from sar_jax.explain import explain
+from sar_jax.config import TrainConfig
+
+
+def torch_logps(network, context, answer) -> np.ndarray:
+    """log P(a_j | context, a_<j) by transformers, from raw logits at temperature 1."""
+    ids = torch.tensor([[*context, *answer]])
+    with torch.no_grad():
+        logps = network(ids).logits[0].log_softmax(-1)
+    return np.array([logps[len(context) + j - 1, a] for j, a in enumerate(answer)])
+
+
+def draw(loaded, rng, count=7, low=1, high=30):
+    """Contexts and answers of many lengths; the first answer is a lone EOS, the second holds the pad id and EOS inside."""
+    size = loaded.cfg.vocab_size
+    contexts = [rng.integers(0, size, rng.integers(low, high)).tolist() for _ in range(count)]
+    answers = [rng.integers(0, size, rng.integers(low, high)).tolist() for _ in range(count)]
+    answers[0] = [loaded.tokenizer.eos_token_id]
+    answers[1] = [5, loaded.tokenizer.pad_token_id, 7, 0, 9, loaded.tokenizer.eos_token_id]
+    return contexts, answers
+
+
+def run(loaded, contexts, answers, width=64, rows=2, chunk=16):
+    packed, layout = packing.pack(contexts, answers, width, rows)
+    scores = jax.device_get(score.make_score(loaded.graphdef, chunk)(loaded.params, packed))
+    return scores, packed, layout
+
+
+@pytest.mark.parametrize("width, chunk", [(64, 16), (64, 64), (128, 32)])
+def test_packed_logps_equal_torch_on_each_sequence_alone(loaded, torch_model, rng, width, chunk):
+    contexts, answers = draw(loaded, rng)
+    scores, packed, layout = run(loaded, contexts, answers, width, 2, chunk)
+    for ours, context, answer in zip(packing.gather(scores.logps, layout), contexts, answers):
+        np.testing.assert_allclose(ours, torch_logps(torch_model, context, answer), atol=1e-5)
+    assert (scores.logps[~packed.mask] == 0).all() and (scores.entropy[~packed.mask] == 0).all()
+
+
+def test_entropy_is_that_of_the_predicting_distribution(loaded, torch_model, rng):
+    contexts, answers = draw(loaded, rng)
+    scores, _, layout = run(loaded, contexts, answers)
+    for ours, context, answer in zip(packing.gather(scores.entropy, layout), contexts, answers):
+        with torch.no_grad():
+            logps = torch_model(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)
+        np.testing.assert_allclose(ours, -(logps.exp() * logps).sum(-1), atol=1e-5)
+
+
+def test_self_aligned_reward_equals_the_papers_words_in_torch(loaded, torch_model, rng):
+    """Both perplexities over the answer's tokens, EOS included; the same template with an empty question."""
+    question, answer = "Mia has 47 apples. How many apples does Mia have?", "First 47. The answer is 47."
+    row = explain([{"question": question, "answer": answer}], loaded.params, loaded.cfg, loaded.tokenizer,
+                  _config(loaded))[0]
+    messages = lambda user: [{"role": "system", "content": TrainConfig().prompt.system}, {"role": "user", "content": user}]
+    encode = lambda user: loaded.tokenizer.apply_chat_template(messages(user), add_generation_prompt=True,
+                                                               return_dict=False)
+    ids = [*loaded.tokenizer.encode(answer, add_special_tokens=False), loaded.tokenizer.eos_token_id]
+    given = torch_logps(torch_model, encode(f"{question} {TrainConfig().prompt.instruction}"), ids)
+    alone = torch_logps(torch_model, encode(""), ids)
+    ppl_given, ppl_alone = np.exp(-given.mean()), np.exp(-alone.mean())
+    assert row["ppl_conditional"] == pytest.approx(ppl_given, rel=1e-4)
+    assert row["ppl_standalone"] == pytest.approx(ppl_alone, rel=1e-4)
+    assert row["self_aligned"] == pytest.approx(np.clip((ppl_alone - ppl_given) / ppl_alone, -1, 1), abs=1e-5)
+    np.testing.assert_allclose(row["token_values"], given - alone, atol=2e-5)
+    assert "".join(row["tokens"]) == answer + loaded.tokenizer.eos_token
+
+
+def test_the_bos_context_is_one_token(loaded, torch_model):
+    config = _config(loaded)
+    config.prompt.standalone_context = "bos"
+    row = explain([{"question": "q", "answer": "It is 4."}], loaded.params, loaded.cfg, loaded.tokenizer, config)[0]
+    ids = [*loaded.tokenizer.encode("It is 4.", add_special_tokens=False), loaded.tokenizer.eos_token_id]
+    expected = torch_logps(torch_model, [loaded.tokenizer.eos_token_id], ids)   # this tokenizer has no BOS
+    assert row["ppl_standalone"] == pytest.approx(np.exp(-expected.mean()), rel=1e-4)
+
+
+def _config(loaded) -> TrainConfig:
+    config = TrainConfig()
+    config.model.dtype = "float32"
+    config.packing.logprob_chunk = 16
+    return config
+
+
+def test_conditional_and_standalone_sequences_share_the_answer_ids(loaded, rng):
+    contexts, answers = draw(loaded, rng)
+    for context in (contexts, [loaded.prompter.standalone] * len(answers)):
+        packed, layout = packing.pack(context, answers, 128, 1)
+        assert [x.tolist() for x in packing.gather(packed.tokens, layout)] == answers
+
+
+def test_gradient_equals_torch(loaded, hf_folder, rng):
+    """Through chunks, remat and scan: d/d(parameters) of the summed logps."""
+    from transformers import AutoModelForCausalLM
+    network = AutoModelForCausalLM.from_pretrained(hf_folder).eval()
+    contexts, answers = draw(loaded, rng, 3)
+    packed, _ = packing.pack(contexts, answers, 64, 1)
+    grads = jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum())(loaded.params)
+    total = 0
+    for context, answer in zip(contexts, answers):
+        logps = network(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)
+        total = total + logps.gather(1, torch.tensor(answer)[:, None]).sum()
+    total.backward()
+    theirs = {n: p.grad.numpy() for n, p in network.named_parameters()}
+    scale = np.abs(theirs["model.embed_tokens.weight"]).max()
+    np.testing.assert_allclose(grads["embedding"], theirs["model.embed_tokens.weight"], atol=1e-5 * scale)
+    up = np.stack([theirs[f"model.layers.{l}.mlp.up_proj.weight"].T for l in range(3)])
+    np.testing.assert_allclose(grads["layers"]["up_proj"], up, atol=1e-5 * np.abs(up).max())
+
+
+def test_no_array_of_tokens_by_vocabulary_exists(loaded):
+    """Memory of score and of its gradient: four times the rows' width at the same chunk does not bring [tokens, V]."""
+    from sar_jax import model
+    cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": 50_000})
+    graphdef = model.build(cfg, "float32")
+    params = model.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), model.param_specs(cfg))
+    logits_bytes = lambda width: width * cfg.vocab_size * 4
+
+    def temporaries(width, chunk):
+        packed = packing.Packed(*(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,)))
+        loss = lambda p, x: score.score_rows(graphdef, p, x, chunk).logps.sum()
+        return jax.jit(jax.grad(loss)).lower(params, packed).compile().memory_analysis().temp_size_in_bytes
+
+    chunked, whole = temporaries(512, 32), temporaries(512, 512)
+    assert whole - chunked > 0.9 * (logits_bytes(512) - logits_bytes(32))
+    growth = temporaries(512, 32) - temporaries(256, 32)
+    assert growth < 0.1 * (logits_bytes(512) - logits_bytes(256))
+
+
+def test_eight_devices_equal_one(loaded, rng):
+    from sar_jax import model
+    contexts, answers = draw(loaded, rng, 16)
+    packed, _ = packing.pack(contexts, answers, 64, 8)
+    one = jax.device_get(score.make_score(loaded.graphdef, 16)(loaded.params, packed))
+    mesh = sharding.make_mesh(1, 4, 2)
+    params = jax.device_put(loaded.params, sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    with jax.set_mesh(mesh):
+        eight = score.make_score(loaded.graphdef, 16)(params, sharding.place(packed, sharding.rows(mesh)))
+    np.testing.assert_allclose(np.asarray(eight.logps), one.logps, atol=1e-5)
+
+
+def test_reward_of_an_answer_that_ignores_the_question_is_zero(loaded, rng):
+    """v = 0 on every token where both contexts are the same tokens."""
+    _, answers = draw(loaded, rng)
+    contexts = [loaded.prompter.standalone] * len(answers)
+    scores, _, layout = run(loaded, contexts, answers, 128)
+    mean = np.array([[x.mean(dtype=np.float64)] for x in packing.gather(scores.logps, layout)])
+    signals = rewards.Signals(mean > 0, np.ones_like(mean, int), mean, mean, 10)
+    assert (rewards.self_aligned(signals) == 0).all()
