@@ -14,7 +14,7 @@ setup(
     description="Reinforcement learning with the self-aligned reward for reasoning language models, in JAX, for TPUs",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["sar_jax", "sar_jax.*"]),
     package_data={"sar_jax": ["assets/tiny/*"]},

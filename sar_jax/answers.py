@@ -1,81 +1,114 @@
 """Final answers: extraction from text, and comparison with the truth. No JAX.
 
-Extraction takes the last \\boxed{}, else what follows the last "answer is" or "####", else the last number. Numbers are
-compared as exact rationals ("1,234" = 1234, "\\dfrac{1}{2}" = 1/2 = 0.5), other text after normalising white space and case.
-Training and evaluation use this one function. Left out: algebraic equivalence (pi, roots, sets, intervals).
+An answer is stated in the last \\boxed{}, else after the last "answer is" or "####"; else the last number counts. Numbers are
+compared as exact rationals ("1,234" = 1234, "\\dfrac{1}{2}" = 1/2 = 0.5, "1 1/2" = 1.5), other text after normalising white
+space and case. Training and evaluation use this one function. Left out: algebraic equivalence (pi, roots, sets, intervals).
 """
 
 import re
 from fractions import Fraction
 
-_NUMBER = r"-?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\$?\.\d+"
-_FRACTION = r"-?\\[dt]?frac\{-?\d+\}\{-?\d+\}"
-_VALUE = re.compile(rf"{_FRACTION}|(?:{_NUMBER})(?:\s*/\s*\d+)?")
+_LONGEST = 200   # characters of a number that is still read as one
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_FRACTION = r"\\[dt]?frac\{-?\d{1,90}\}\{-?\d{1,90}\}"
+_NUMBER = re.compile(rf"-?\$?(?:(?:\d+\s*)?{_FRACTION}|\d+\s+\d+\s*/\s*\d+|\d+\s*/\s*\d+|{_INTEGER}(?:\.\d+)?|\.\d+)")
+_MIXED = re.compile(r"(-?)(?:(\d+)\s*(?=\\)|(\d+)\s+(?=\d+\s*/))?(?:\\[dt]?frac\{(-?\d+)\}\{(-?\d+)\}|(\d+)\s*/\s*(\d+))")
+_PLAIN = re.compile(rf"-?(?:{_INTEGER}(?:\.\d*)?|\.\d+)")
 _MARKER = re.compile(r"answer\s*(?:is|:|=)\s*:?|####", re.IGNORECASE)
-_SIMPLE_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(-?\d+)\}")
+_WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}(?:\^(?:\d|\{\d\}))?")
+
+
+def _clean(text: str) -> str:
+    """Other ways to write the same signs: a typographic minus, LaTeX's thousands separators and thin spaces."""
+    return text.replace("\u2212", "-").replace("{,}", ",").replace("\\!", "").replace("\\,", " ").replace("\\$", "$")
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the last closed \\boxed{...}, nested braces included."""
-    end = len(text)
-    while (start := text.rfind("\\boxed{", 0, end)) >= 0:
-        depth = 0
-        for i in range(start + len("\\boxed"), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[i], 0)
-            if depth == 0:
-                return text[start + len("\\boxed{"):i]
-        end = start
+    """The content of the closed \\boxed{...} that begins last, nested braces included; one pass over the text."""
+    open_braces: list[int] = []
+    last, content = -1, None
+    for i in (m.start() for m in re.finditer(r"[{}]", text)):
+        if text[i] == "{":
+            open_braces.append(i)
+        elif open_braces:
+            start = open_braces.pop()
+            if start > last and text.endswith("\\boxed", 0, start):
+                last, content = start, text[start + 1:i]
+    return content
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers of a text. A minus that follows a digit, a bracket or, without a space, a letter is an operator:
+    "10-3" holds 10 and 3, "x is -3" holds -3."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        value, before = match.group(), text[:match.start()][-20:]
+        last = before.rstrip()[-1:]
+        operator = before[-1:].isalpha() or last.isdigit() or last in (")", "}", "]")
+        found.append(value.removeprefix("-") if operator and before else value)
+    return found
+
+
+def _stated(text: str) -> str | None:
+    """What a text says its answer is: the last box, or the line after the last marker; None without either."""
+    if (boxed := _boxed(text)) is not None:
+        return boxed.strip()
+    for marker in reversed(list(_MARKER.finditer(text))):
+        if rest := text[marker.end():].strip().split("\n")[0].strip(" :*"):
+            return rest
     return None
 
 
-def _values(text: str) -> list[str]:
-    """The numbers of a text. A minus right after a digit or a bracket is an operator: "10-3" holds 10 and 3."""
-    found = []
-    for match in _VALUE.finditer(text):
-        value = match.group()
-        before = text[:match.start()].rstrip()[-1:]
-        operator = value.startswith("-") and (before.isalnum() or before in (")", "}", "]"))
-        found.append(value[1:] if operator and before else value)
-    return found
+def _value(stated: str) -> str | None:
+    """The number in a stated answer: all of it, else its first number, units and words left out."""
+    if number(stated) is not None:
+        return stated.rstrip(".")
+    if _is_list(stated):   # "3, 4" is a pair, not a number
+        return None
+    numbers = _numbers(_WORDS.sub(" ", stated))
+    return numbers[0] if numbers else None
+
+
+def _is_list(stated: str) -> bool:
+    """Is it nothing but numbers with commas between them?"""
+    parts = stated.strip("()[]{} ").split(",")
+    return len(parts) > 1 and all(number(p) is not None for p in parts)
 
 
 def extract(text: str) -> str | None:
     """The final answer that a text states, or None."""
-    boxed = _boxed(text)
-    if boxed is not None:
-        return boxed.strip()
-    markers = list(_MARKER.finditer(text))
-    if markers:
-        rest = text[markers[-1].end():]
-        if values := _values(rest.split("\n")[0]):
-            return values[0]
-        if words := rest.strip().split("\n")[0].strip(" .:*"):
-            return words
-    values = _values(text)
-    return values[-1] if values else None
+    text = _clean(text)
+    if (stated := _stated(text)) is not None:
+        value = _value(stated)
+        return value if value is not None else _WORDS.sub(r"\1", stated).strip(" .")
+    numbers = _numbers(text)
+    return numbers[-1] if numbers else None
 
 
 def number(text: str) -> Fraction | None:
     """The exact value of an answer that is one number, or None."""
-    text = text.strip().strip("$").rstrip(".").replace("$", "").replace(",", "").replace("\\!", "").strip()
-    if match := _SIMPLE_FRACTION.fullmatch(text):
-        sign, top, bottom = match.groups()
-        return (-1 if sign else 1) * Fraction(int(top), int(bottom)) if int(bottom) else None
-    try:
-        return Fraction(text.replace(" ", "")) if len(text) <= 200 and "e" not in text.lower() else None
-    except (ValueError, ZeroDivisionError):
+    text = _clean(text).strip().strip("$").rstrip(".").replace("$", "").removesuffix("%").removesuffix("\\").strip()
+    if len(text) > _LONGEST:
         return None
+    if match := _MIXED.fullmatch(text):
+        sign, whole_tex, whole, top_tex, bottom_tex, top, bottom = match.groups()
+        bottom = int(bottom_tex or bottom)
+        value = int(whole_tex or whole or 0) + Fraction(int(top_tex or top), bottom) if bottom else None
+        return value if value is None or not sign else -value
+    return Fraction(text.replace(",", "")) if _PLAIN.fullmatch(text) else None
 
 
 def verify(text: str, truth: str) -> bool:
-    """Does the text's final answer equal the truth? `truth` may itself be a worked answer."""
+    """Does the text's final answer equal the truth? `truth` may itself be a worked answer that states one."""
+    truth = _clean(truth)
+    if number(truth) is None and (stated := _stated(truth)) is not None:
+        truth = _value(stated) or stated
     answer = extract(text)
     if answer is None:
         return False
-    truth = truth if number(truth) is not None else extract(truth) or truth
     if (expected := number(truth)) is not None:
-        values = _values(answer)
-        got = number(answer) if number(answer) is not None else number(values[-1]) if values else None
-        return got == expected
-    normal = lambda s: " ".join(s.split()).rstrip(".").lower()
-    return normal(answer) == normal(truth)
+        return number(answer) == expected
+    normal = lambda s: " ".join(_WORDS.sub(r"\1", s).split()).rstrip(".").lower()
+    stated = _stated(_clean(text))
+    expected, given = normal(truth), normal(stated if stated is not None else answer)
+    return given == expected or bool(expected) and re.match(re.escape(expected) + r"\W", given) is not None

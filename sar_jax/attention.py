@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-_QUERY_BLOCK = 512   # queries whose scores [block, T] exist at once
-_NEGATIVE = -1e30    # finite, so that a row without any visible key (padding) stays free of NaN
+_MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
+_NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN
+_LONG_ROW = 1024      # from here on the backward pass recomputes the scores instead of keeping them
 
 
 def attend(
@@ -21,32 +22,36 @@ def attend(
     v: Float[Array, "R T K H"],
     segment_ids: Int[Array, "R T"],
 ) -> Float[Array, "R T N H"]:
-    """Causal attention within segments of a packed row. Padding has segment 0; its output has no meaning."""
-    width = q.shape[1]
-    if width <= _QUERY_BLOCK or width % _QUERY_BLOCK:
-        return _attend_block(q, k, v, segment_ids, segment_ids, 0)
-    blocks = width // _QUERY_BLOCK
+    """Causal attention within segments of a packed row. Padding has segment 0; its output has no meaning.
 
-    def body(_, block):
-        q_block, ids, start = block
-        return None, _attend_block(q_block, k, v, ids, segment_ids, start)
-
-    split = lambda x: jnp.moveaxis(x.reshape(x.shape[0], blocks, _QUERY_BLOCK, *x.shape[2:]), 1, 0)
-    _, out = jax.lax.scan(jax.checkpoint(body), None,
-                          (split(q), split(segment_ids), jnp.arange(blocks) * _QUERY_BLOCK))
-    return jnp.moveaxis(out, 0, 1).reshape(q.shape)
-
-
-def _attend_block(q, k, v, q_ids, k_ids, start):
-    """`attend` for the queries that begin at column `start`."""
-    R, Tq, N, H = q.shape
+    Queries go in blocks, each over the keys up to its own end: half of the scores never exist.
+    """
+    R, T, N, H = q.shape
     K = k.shape[2]
-    q = q.reshape(R, Tq, K, N // K, H)
-    scores = jnp.einsum("RTKGH,RSKH->RKGTS", q, k, preferred_element_type=jnp.float32) * H**-0.5
-    causal = (start + jnp.arange(Tq))[:, None] >= jnp.arange(k.shape[1])[None]
-    visible = causal & (q_ids[:, :, None] == k_ids[:, None])
-    probs = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _NEGATIVE), axis=-1)
-    return jnp.einsum("RKGTS,RSKH->RTKGH", probs.astype(v.dtype), v).reshape(R, Tq, N, H)
+    # Heads first, the queries of a kv head side by side: each product is one plain batched matrix product.
+    q = jnp.einsum("RTKGH->RKGTH", (q * H**-0.5).reshape(R, T, K, N // K, H))
+    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    block = max(_MIN_BLOCK, -(-T // _MAX_BLOCKS))
+    step = jax.checkpoint(_attend_block) if T > _LONG_ROW else _attend_block
+    out = [step(q[:, :, :, s:s + block], k[:, :, :s + block], v[:, :, :s + block], segment_ids[:, s:s + block],
+                segment_ids[:, :s + block]) for s in range(0, T, block)]
+    return jnp.einsum("RKGTH->RTKGH", jnp.concatenate(out, axis=3)).reshape(R, T, N, H)
+
+
+def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: Float[Array, "R K S H"],
+                  q_ids: Int[Array, "R t"], k_ids: Int[Array, "R S"]) -> Float[Array, "R K G t H"]:
+    """The last t of S tokens attend over all S. Exponentials are summed first and divided last, on H numbers instead of
+    S; every token sees itself, so no sum is 0."""
+    R, K, G, t, H = q.shape
+    S = k.shape[2]
+    causal = jnp.arange(S - t, S)[:, None] >= jnp.arange(S)
+    bias = jnp.where(causal & (q_ids[:, :, None] == k_ids[:, None]), 0.0, _NEGATIVE)
+    scores = jnp.einsum("RKQH,RKSH->RKQS", q.reshape(R, K, G * t, H), k, preferred_element_type=jnp.float32)
+    scores = scores.reshape(R, K, G, t, S) + bias[:, None, None]
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1)[..., None]
+    out = jnp.einsum("RKQS,RKSH->RKQH", weights.astype(v.dtype).reshape(R, K, G * t, S), v)
+    return (out.reshape(R, K, G, t, H) / total).astype(v.dtype)
 
 
 def attend_cached(

@@ -7,6 +7,8 @@ into place when complete, so the last good one survives a full disk or a killed 
 
 import json
 import pathlib
+import re
+import shutil
 from typing import Any
 
 import grain
@@ -25,6 +27,7 @@ class Checkpoints:
     def __init__(self, workdir: pathlib.Path, keep: int = 1):
         self.folder = (workdir / "checkpoints").absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_format_fixed_length=8)
+        self.writing: int | None = None   # the step of the save that may still be under way
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
@@ -32,29 +35,33 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState, iterator: Any) -> None:
         """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
+        self.wait()
+        if self.latest() == step:
+            return
+        self.writing = step
         try:
-            self.manager.wait_until_finished()
-            if self.latest() == step:
-                return
             self.manager.save(step, args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
                 meta=ocp.args.JsonSave({"step": step})))
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._failed(step, error) from error
+            raise self._failed(error) from error
 
     def wait(self) -> None:
         """Returns when every save is complete. Raises `UserError` where writing failed."""
         try:
             self.manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._failed(None, error) from error
+            raise self._failed(error) from error
 
-    def _failed(self, step: int | None, error: Exception) -> UserError:
+    def _failed(self, error: Exception) -> UserError:
+        for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
+            shutil.rmtree(partial, ignore_errors=True)
         good = sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
         kept = f"the checkpoint of step {good[-1]} is complete" if good else "there is no earlier checkpoint"
-        what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-        return UserError(f"{what} could not be written to {self.folder} ({_first_line(error)}); {kept}. Free some space "
-                         "and run the same command with the same --workdir to go on.")
+        reason = re.search(r": ([^:]+) \[os_error_code", str(error))   # tensorstore's words for what the system said
+        reason = reason.group(1) if reason else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return UserError(f"the checkpoint of step {self.writing} could not be written to {self.folder} ({reason}); {kept}. "
+                         "Free some space and run the same command with the same --workdir to go on.")
 
     def restore(self, step: int, state: TrainState, iterator: Any) -> TrainState:
         """The state of `step`, placed like `state`; `iterator` is set to where it was."""
@@ -65,10 +72,6 @@ class Checkpoints:
 
     def close(self) -> None:
         self.manager.close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def read_config(workdir: pathlib.Path) -> config_lib.TrainConfig:
@@ -101,26 +104,29 @@ def load_params(workdir: pathlib.Path, step: int | None, cfg: model.ModelConfig,
         return checkpointer.restore(folder, args=args)["params"]
 
 
-def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
-    """Makes the workdir this config's. Raises `UserError` where it holds a run with another config.
+def check_workdir(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
+    """Raises `UserError` where the workdir holds a run with another config, or something that is no run.
 
     `steps`, `logging` and `checkpoint` may change between restarts (`steps` not if the learning rate decays over them).
     """
     path = workdir / "config.json"
-    new = json.loads(config_lib.to_json(config))
-    if path.is_file():
-        old = json.loads(path.read_text())
-        free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
-        old, new = _leaves(old), _leaves(new)
-        differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
-        if differ:
-            changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)
-            raise UserError(f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
-                            "the old settings to resume")
-    elif workdir.exists() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+    if not path.is_file():
+        if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+            raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+        return
+    old, new = (_leaves(json.loads(text)) for text in (path.read_text(), config_lib.to_json(config)))
+    free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
+    differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
+    if differ:
+        changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)
+        raise UserError(f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
+                        "the old settings to resume")
+
+
+def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
+    """Makes the workdir this config's; see `check_workdir`."""
     workdir.mkdir(parents=True, exist_ok=True)
-    path.write_text(config_lib.to_json(config))
+    (workdir / "config.json").write_text(config_lib.to_json(config))
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

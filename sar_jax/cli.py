@@ -1,10 +1,11 @@
 """How every command starts: flags, `--help`, and errors as one clear line with a non-zero exit status."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sar_jax.errors import UserError
@@ -19,8 +20,8 @@ def config_flag(cls: type) -> Callable[[], Any]:
     def get() -> Any:
         try:
             config = holder.value
-        except Exception as error:   # the file ran and failed, or is not there: absl kept the exception until now
-            raise UserError(f"--config: {error}") from None
+        except Exception as error:   # the file ran and failed: absl kept the exception until now
+            raise UserError(f"--config: {type(error).__name__}: {error}") from None
         if config is None:
             raise UserError("--config is missing: give a configuration file, for example --config=configs/tiny.py")
         if not isinstance(config, cls):
@@ -36,19 +37,25 @@ def run(main: Callable[[], int | None], usage: str) -> None:
     app.define_help_flags()
     try:
         rest = flags.FLAGS(sys.argv)
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.FATAL)   # libraries log tracebacks of errors that they also raise
         if len(rest) > 1:
             raise UserError(f"unexpected argument {rest[1]!r}: options look like --name=value (see --help)")
         status = main()
     except (flags.Error, UserError) as error:
         _fail(str(error))
-    except (KeyError, ValueError, TypeError) as error:
-        if not _from_flags(error):
-            raise
-        _fail(f"--config: {error.args[0] if error.args else error}")
-    except FileNotFoundError as error:
-        if not _from_flags(error):
-            raise
-        _fail(f"--config: {error.filename}: no such file")
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        if _from_flags(error):
+            missing = isinstance(error, OSError) and "No such file" in str(error)
+            _fail(f"--config: {str(error).strip().splitlines()[-1].strip()}" if not missing else
+                  f"--config: no such file: {_config_argument()}")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _fail(f"{error.filename or 'the disk'}: no space left; the last complete checkpoint is good. Free some "
+                  "space and run the same command with the same --workdir to go on.")
+        raise
+    except KeyboardInterrupt:
+        print("interrupted; what was complete stays as it is", file=sys.stderr)
+        sys.exit(130)
     else:
         sys.exit(status or 0)
 
@@ -61,6 +68,11 @@ def _from_flags(error: BaseException) -> bool:
             return True
         frame = frame.tb_next
     return False
+
+
+def _config_argument() -> str:
+    """The last --config=FILE of the command line."""
+    return [a.partition("=")[2] for a in sys.argv if a.startswith(("--config=", "-config="))][-1]
 
 
 def _fail(message: str) -> None:

@@ -175,8 +175,15 @@ def _check_positive(config: Any, *paths: str) -> None:
         _require(value > 0, f"config.{path} is {value}: it must be greater than 0")
 
 
-def _check_shared(config: Any, max_answer_tokens: int) -> None:
-    """What training and pretraining have in common."""
+def _check_not_negative(config: Any, *paths: str) -> None:
+    for path in paths:
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        _require(value >= 0, f"config.{path} is {value}: it must not be negative")
+
+
+def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
+    """What training and pretraining have in common; `limit_name`: the field of the answer limit."""
     _check_positive(config, "steps", "data.max_prompt_tokens", "data.eval_questions", "optimizer.lr",
                     "optimizer.clip_norm", "packing.row_tokens", "packing.rows_per_microbatch", "packing.logprob_chunk")
     _require(config.data.train != "", "config.data.train is empty: give 'arithmetic' or the path of a JSONL file")
@@ -185,12 +192,13 @@ def _check_shared(config: Any, max_answer_tokens: int) -> None:
     _require(config.prompt.standalone_context in STANDALONE_CONTEXTS,
              f"config.prompt.standalone_context is {config.prompt.standalone_context!r}: "
              f"it must be one of {', '.join(STANDALONE_CONTEXTS)}")
+    _check_not_negative(config, "optimizer.warmup_updates", "optimizer.weight_decay")
     _require(0 <= config.optimizer.final_lr_fraction <= 1,
              f"config.optimizer.final_lr_fraction is {config.optimizer.final_lr_fraction}: it must lie in [0, 1]")
     longest = config.data.max_prompt_tokens + max_answer_tokens
     _require(config.packing.row_tokens >= longest,
              f"config.packing.row_tokens is {config.packing.row_tokens}: a row must hold the longest sequence, "
-             f"data.max_prompt_tokens + max_answer_tokens = {longest}")
+             f"data.max_prompt_tokens + {limit_name} = {longest}")
     _require(config.packing.row_tokens % config.packing.logprob_chunk == 0,
              f"config.packing.row_tokens is {config.packing.row_tokens}: it must be a multiple of "
              f"packing.logprob_chunk ({config.packing.logprob_chunk})")
@@ -201,19 +209,19 @@ def check(config: TrainConfig) -> None:
     _check_positive(config, "rollout.questions", "rollout.samples", "rollout.max_answer_tokens",
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
                     "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep")
-    _check_shared(config, config.rollout.max_answer_tokens)
+    _check_shared(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
     _require(config.model.path != "", "config.model.path is empty: give the folder of a Hugging Face model")
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
-    _require(config.loss.kl >= 0, f"config.loss.kl is {config.loss.kl}: it must not be negative")
+    _check_not_negative(config, "loss.kl", "loss.clip_low", "loss.clip_high", "logging.samples_shown")
 
 
 def check_pretrain(config: PretrainConfig) -> None:
     """Raises `UserError` that names the first field of a pretraining config that cannot work."""
     _check_positive(config, "batch_examples", "log_every_steps", "eval_batch", "max_answer_tokens")
-    _check_shared(config, config.max_answer_tokens)
+    _check_shared(config, config.max_answer_tokens, "max_answer_tokens")
     _require(0 <= config.empty_question_fraction < 1,
              f"config.empty_question_fraction is {config.empty_question_fraction}: it must lie in [0, 1)")
 

@@ -47,5 +47,7 @@ def batches(rows: Sequence, batch: int, seed: int, shard: int = 0, shards: int =
     """An endless grain iterator over lists of `batch` rows, with get_state() and set_state()."""
     if len(rows) < shards:
         raise UserError(f"{len(rows)} rows cannot be spread over {shards} processes")
-    dataset = grain.MapDataset.source(rows).seed(seed).shuffle()[shard::shards].repeat().batch(batch, batch_fn=list)
+    dataset = grain.MapDataset.source(rows).seed(seed).shuffle()[shard::shards].repeat()
+    # An endless data set has sys.maxsize rows, which .batch(1) would overflow.
+    dataset = dataset.map(lambda row: [row]) if batch == 1 else dataset.batch(batch, batch_fn=list)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

@@ -21,7 +21,7 @@ class Result:
     """accuracy: share of right answers; length: mean tokens, EOS included; clipped: share cut off by the limit."""
     accuracy: float
     length: float
-    length_correct: float
+    length_correct: float | None   # None: no answer is right
     clipped: float
     questions: int
 
@@ -64,5 +64,5 @@ def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequen
     right = [f["length"] for f in found if f["correct"]]
     return Result(
         accuracy=len(right) / len(found), length=float(np.mean([f["length"] for f in found])),
-        length_correct=float(np.mean(right)) if right else float("nan"),
+        length_correct=float(np.mean(right)) if right else None,
         clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found)), found

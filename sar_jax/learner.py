@@ -75,12 +75,15 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, microbatch, scale)
         return grads, {"loss": loss, **metrics}
 
-    first = jax.jit(gradient, out_shardings=(param_shardings, _scalar_sharding(state.params)))
+    def zeros(params, microbatch, scale):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, microbatch, scale))
 
     def add(params, sums, microbatch, scale):
         return jax.tree.map(jnp.add, sums, gradient(params, microbatch, scale))
 
-    accumulate = jax.jit(add, donate_argnums=1, out_shardings=(param_shardings, _scalar_sharding(state.params)))
+    sums_shardings = (param_shardings, _scalar_sharding(state.params))
+    zeros = jax.jit(zeros, out_shardings=sums_shardings)
+    accumulate = jax.jit(add, donate_argnums=1, out_shardings=sums_shardings)
 
     def apply(state: TrainState, grads):
         norm = optax.tree.norm(grads)
@@ -94,14 +97,14 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
     def update(state: TrainState, microbatches: Sequence[Any], scale: float) -> tuple[TrainState, Metrics]:
         scale = jnp.float32(scale)
-        sums = first(state.params, microbatches[0], scale)
-        for microbatch in microbatches[1:]:
+        sums = zeros(state.params, microbatches[0], scale)
+        for microbatch in microbatches:
             sums = accumulate(state.params, sums, microbatch, scale)
         grads, metrics = sums
         state, norm = apply(state, grads)
         return state, {**metrics, "grad_norm": norm}
 
-    update.parts = {"first": first, "accumulate": accumulate, "apply": apply}
+    update.parts = {"zeros": zeros, "accumulate": accumulate, "apply": apply}
     return update
 
 

@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
@@ -13,6 +14,22 @@ PEAK_FLOPS = {
     "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12, "TPU v6 lite": 918e12,
     "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12,
 }
+
+
+class CompileCounter:
+    """Counts XLA compilations in this process; after the first step of a run there should be none."""
+
+    def __init__(self):
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_) -> None:
+        self.count += event == "/jax/core/compile/backend_compile_duration"
+
+    def since_last(self) -> int:
+        """Compilations since the previous call."""
+        count, self.count = self.count, 0
+        return count
 
 
 class Metrics:

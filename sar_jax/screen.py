@@ -40,7 +40,8 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
 
 def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     """Step -> evaluation, from the lines of metrics.jsonl."""
-    return {line["step"]: Result(**{k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)})
+    empty = {"length_correct": None}
+    return {line["step"]: Result(**empty | {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)})
             for line in lines if f"{_PREFIX}accuracy" in line}
 
 

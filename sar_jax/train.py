@@ -32,6 +32,7 @@ from sar_jax import (checkpoint, cli, data, evaluate, experience, hf, learner, m
                      sharding, tasks)
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
+from sar_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an interrupted run there is resumed. "
                                "Default: a new folder under runs/.")
@@ -68,6 +69,9 @@ class _Stop:
 
 def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, learner.TrainState, Any, int]:
     """Loads everything. Returns the run, its state and data iterator, and the step that was reached (0 for a new run)."""
+    checkpoint.check_workdir(workdir, config)
+    if jax.process_count() > 1:
+        raise UserError(f"{jax.process_count()} processes: training runs on the devices of one host so far")
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     _check_rows(config, mesh)
     cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
@@ -76,7 +80,6 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     train_rows = _load_rows(config, prompter, config.data.train, "train", None)
     limit = config.data.eval_questions
     eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
-    checkpoint.claim(workdir, config)
 
     shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
     params = hf.load_params(config.model.path, cfg, shardings)
@@ -86,6 +89,7 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, model.decayed(cfg))
     state = learner.init_state(params, optimizer)
     iterator = data.batches(train_rows, config.rollout.questions, config.seed)
+    checkpoint.claim(workdir, config)
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is not None:
@@ -114,7 +118,7 @@ def _check_rows(config, mesh) -> None:
     for name, value in (("packing.rows_per_microbatch", config.packing.rows_per_microbatch),
                         ("rollout.questions", config.rollout.questions), ("evaluation.batch", config.evaluation.batch)):
         if value % devices:
-            raise config_lib.UserError(f"config.{name} is {value}: it must be a multiple of the {devices} devices that "
+            raise UserError(f"config.{name} is {value}: it must be a multiple of the {devices} devices that "
                                        "share the rows (mesh.data * mesh.fsdp)")
 
 
@@ -175,12 +179,12 @@ def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, floa
         run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh)
     run.metrics.write_samples(step, found, "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
-    return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items()}
+    return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items() if value is not None}
 
 
 def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
-    stop, config = _Stop(), run.config
+    stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
     with jax.set_mesh(run.tools.mesh):
         if step == 0:
             run.metrics.write(0, evaluation(run, state, 0))
@@ -191,6 +195,7 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
             last = step == config.steps
             if step % config.evaluation.every_steps == 0 or last:
                 metrics |= evaluation(run, state, step)
+            metrics["compilations"] = compilations.since_last()
             run.metrics.write(step, metrics)
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)

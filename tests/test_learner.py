@@ -189,7 +189,7 @@ def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
     for count in (2, 5, 8):
         data = sequences(loaded, rng, count)
         state, _ = update(state, batches(data, 32, 2), 1.0)
-    assert {name: part._cache_size() for name, part in update.parts.items()} == {"first": 1, "accumulate": 1, "apply": 1}
+    assert {name: part._cache_size() for name, part in update.parts.items()} == {"zeros": 1, "accumulate": 1, "apply": 1}
 
 
 def test_group_advantages_sum_to_zero(rng):

@@ -36,8 +36,9 @@ _FILLER = (
     ("Let me look at that again to be sure.", "I do not see any mistake here.", "This looks right to me."),
     ("I am sure of it now.", "So we are done with all of the parts.", "That is all there is to do."),
 )
-_STYLES = ((0.15, 0.1), (0.45, 0.6), (0.4, 0.9))   # (share of answers, chance that a place is filled)
+_STYLES = ((0.25, 0.1), (0.4, 0.6), (0.35, 0.9))   # (share of answers, chance that a place is filled)
 
+_LARGEST = 79
 _TRAIN_SIZE, _TEST_SIZE = 32_768, 2_048
 _TEST_SHARE = 16   # one problem in so many belongs to the test split
 
@@ -45,12 +46,12 @@ _TEST_SHARE = 16   # one problem in so many belongs to the test split
 def _problem(rng: random.Random) -> tuple[str, list[str], int]:
     """A question, its two steps and its answer; all numbers are positive."""
     text, op1, op2 = rng.choice(_TEMPLATES)
-    a = rng.randint(10, 99)
-    b = rng.randint(2, 5) if op1 == "*" else rng.randint(10, 99)
+    a = rng.randint(10, 39) if op1 == "*" else rng.randint(10, _LARGEST)
+    b = rng.randint(2, 5) if op1 == "*" else rng.randint(10, _LARGEST)
     if op1 == "-":
         a, b = max(a, b, min(a, b) + 2), min(a, b)
     middle = {"+": a + b, "-": a - b, "*": a * b}[op1]
-    c = rng.randint(1, min(middle - 1, 99)) if op2 == "-" else rng.randint(10, 99)
+    c = rng.randint(1, min(middle - 1, _LARGEST)) if op2 == "-" else rng.randint(10, _LARGEST)
     final = middle + c if op2 == "+" else middle - c
     question = text.format(n=rng.choice(_NAMES), t=rng.choice(_THINGS), a=a, b=b, c=c)
     return question, [f"{a} {op1} {b} = {middle}.", f"{middle} {op2} {c} = {final}."], final

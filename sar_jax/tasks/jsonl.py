@@ -22,8 +22,8 @@ def read(path: str, required: tuple[str, ...]) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            row = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:   # ValueError: JSONDecodeError, UnicodeDecodeError, digits
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: a JSON object is expected, with {_quoted(required)}")
@@ -41,11 +41,15 @@ def read(path: str, required: tuple[str, ...]) -> list[dict[str, Any]]:
     return rows
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def _quoted(fields: tuple[str, ...]) -> str:
     return " and ".join(f'"{f}"' for f in fields)
 
 
 def load(path: str) -> list[Example]:
     """The rows as examples; an id that is missing becomes the row's number."""
-    return [Example(str(row.get("id", number)), row["question"], row["answer"], str(row.get("solution") or ""))
+    return [Example(str(number if row.get("id") is None else row["id"]), row["question"], row["answer"], str(row.get("solution") or ""))
             for number, row in enumerate(read(path, ("question", "answer")))]

@@ -1,0 +1,283 @@
+"""The defaults are the published settings, no option is accepted and ignored, and what cannot work is named."""
+
+import ast
+import copy
+import dataclasses
+import json
+import pathlib
+import re
+
+import pytest
+
+from sar_jax import config as config_lib
+from sar_jax.config import PretrainConfig, TrainConfig
+from sar_jax.errors import UserError
+
+PACKAGE = pathlib.Path(config_lib.__file__).parent
+
+
+def good() -> TrainConfig:
+    config = TrainConfig()
+    config.data.train, config.model.path = "arithmetic", "folder"
+    return config
+
+
+def good_pretrain() -> PretrainConfig:
+    config = PretrainConfig()
+    config.data.train = "arithmetic"
+    return config
+
+
+def put(config, path: str, value) -> None:
+    *sections, name = path.split(".")
+    for section in sections:
+        config = getattr(config, section)
+    assert hasattr(config, name)
+    setattr(config, name, value)
+
+
+def leaves(cls: type, prefix: str = "") -> dict[str, type]:
+    """Dotted path of each field that is not a section -> its type."""
+    found = {}
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.type):
+            found |= leaves(field.type, f"{prefix}{field.name}.")
+        else:
+            found[f"{prefix}{field.name}"] = field.type
+    return found
+
+
+# The published settings
+
+@pytest.mark.parametrize("path, value", [
+    ("rollout.questions", 128), ("rollout.samples", 6), ("loss.minibatch_questions", 64), ("steps", 500),
+    ("rollout.max_answer_tokens", 4096), ("data.max_prompt_tokens", 1024),
+    ("loss.clip_low", 0.2), ("loss.clip_high", 0.2), ("loss.dual_clip", 3.0), ("loss.kl", 0.001),
+    ("rewards.verifiable", 1.0), ("rewards.self_aligned", 0.2), ("rewards.entropy_min", 0.0),
+    ("rewards.o1_pruner", 0.0), ("rewards.efficient_reasoner", 0.0), ("rewards.length", 0.0),
+    ("prompt.standalone_context", "empty_question"), ("optimizer.lr", 1e-6),
+    ("optimizer.b1", 0.9), ("optimizer.b2", 0.999), ("optimizer.eps", 1e-8),
+    ("optimizer.weight_decay", 0.01), ("optimizer.clip_norm", 1.0), ("optimizer.warmup_updates", 0),
+    ("optimizer.final_lr_fraction", 1.0), ("model.dtype", "bfloat16")])
+def test_defaults_are_the_published_settings(path, value):
+    config = TrainConfig()
+    for name in path.split("."):
+        config = getattr(config, name)
+    assert config == value
+
+
+def test_the_published_settings_pass_the_checks_without_a_warning():
+    config_lib.check(good())
+    config_lib.check_pretrain(good_pretrain())
+    assert config_lib.warnings(good()) == []
+
+
+def test_two_configs_share_nothing():
+    one, other = TrainConfig(), TrainConfig()
+    one.optimizer.lr = 1.0
+    assert other.optimizer.lr == TrainConfig().optimizer.lr == 1e-6
+
+
+# Every field is read
+
+def section_of(node: ast.AST, sections: set[str], bound: dict[str, str]) -> str | None:
+    """The section that an expression is: `<...>.loss`, or a name that is bound to one. "" is the whole config."""
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+    if name in bound:
+        return bound[name]
+    if isinstance(node, ast.Attribute) and name in sections and section_of(node.value, sections, bound) == "":
+        return name
+    return "" if name == "config" else None
+
+
+def bindings(tree: ast.AST, classes: dict[str, str], sections: set[str]) -> dict[str, str]:
+    """Names that stand for a section within one function: annotated parameters, and plain assignments."""
+    bound: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            kind = ast.unparse(node.annotation).split(".")[-1]
+            bound |= {node.arg: classes[kind]} if kind in classes else {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            both = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+            for to, what in zip(target.elts, value.elts) if both else [(target, value)]:
+                found = section_of(what, sections, bound)
+                if found is not None:
+                    bound[to.attr if isinstance(to, ast.Attribute) else ast.unparse(to)] = found
+    return bound
+
+
+def reads(source: str, cls: type) -> set[str]:
+    """Paths of `cls` that a source reads: `config.loss.kl`, `cfg.kl` of a `cfg: Loss`, a whole `vars(config.loss)`.
+
+    A name alone is not enough: `x.steps` of some other x does not count as reading the field `steps`.
+    """
+    sections = {f.name: f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)}
+    classes = {kind.__name__: name for name, kind in sections.items()} | {cls.__name__: ""}
+    found = set()
+    for top in ast.parse(source).body:   # a function or a class: `self.config` is bound in __init__, read in methods
+        bound = bindings(top, classes, set(sections))
+        for node in ast.walk(top):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                owner = section_of(node.value, set(sections), bound)
+                if owner is not None:
+                    found.add(f"{owner}.{node.attr}".lstrip("."))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("dataclasses.asdict", "vars"):
+                owner = section_of(node.args[0], set(sections), bound)
+                if owner:
+                    found |= {f"{owner}.{f.name}" for f in dataclasses.fields(sections[owner])}
+    return found
+
+
+# A file that belongs to the other command proves nothing.
+OTHERS = {TrainConfig: {"config", "pretrain"}, PretrainConfig: {"config", "train", "experience"}}
+
+
+def unread(cls: type) -> set[str]:
+    files = [f for f in PACKAGE.rglob("*.py") if f.stem not in OTHERS[cls]]
+    return set(leaves(cls)) - set().union(*(reads(f.read_text(), cls) for f in files))
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+def test_every_field_is_read_somewhere(cls):
+    assert unread(cls) == set()
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+@pytest.mark.parametrize("name", ["brand_new", "path", "tokens", "shape", "lr", "samples", "batch"])
+def test_a_field_that_nobody_reads_is_found(cls, name, monkeypatch):
+    """Added to the config and to each section, under a name that other objects have too."""
+    def add(kind, **sections):
+        new = [] if name in {f.name for f in dataclasses.fields(kind)} else [(name, int, 0)]
+        old = [(n, s, dataclasses.field(default_factory=s)) for n, s in sections.items()]
+        return dataclasses.make_dataclass(kind.__name__, new + old, bases=(kind,))
+
+    sections = {f.name: add(f.type) for f in dataclasses.fields(cls)
+                if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "rewards")}   # these two are read whole
+    wider = add(cls, **sections)
+    monkeypatch.setitem(OTHERS, wider, OTHERS[cls])
+    assert unread(wider) == set(leaves(wider)) - set(leaves(cls)) != set()
+
+
+@pytest.mark.parametrize("source, found", [
+    ("def f(config):\n    return config.loss.kl", {"loss.kl"}),
+    ("def f(run):\n    return run.config.loss.kl", {"loss.kl"}),
+    ("def f(cfg: config_lib.Loss):\n    return cfg.kl", {"loss.kl"}),
+    ("def f(config):\n    loss, x = config.loss, 1\n    return loss.kl", {"loss.kl"}),
+    ("def f(config):\n    return dataclasses.asdict(config.checkpoint)", {"checkpoint.every_steps", "checkpoint.keep"}),
+    ("def f(config):\n    config.loss.kl = 1", set()),
+    ("def f(cfg, other):\n    return cfg.kl, other.loss.kl, kl", set()),
+    ("def f(config):\n    'config.loss.kl'", set())])
+def test_what_counts_as_reading(source, found):
+    assert reads(source, TrainConfig) & set(leaves(TrainConfig)) == found
+
+
+# Checks
+
+POSITIVE = ["steps", "data.max_prompt_tokens", "data.eval_questions", "optimizer.lr", "optimizer.clip_norm",
+            "packing.row_tokens", "packing.rows_per_microbatch", "packing.logprob_chunk"]
+POSITIVE_TRAIN = [*POSITIVE, "rollout.questions", "rollout.samples", "rollout.max_answer_tokens",
+                  "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
+                  "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep"]
+POSITIVE_PRETRAIN = [*POSITIVE, "batch_examples", "log_every_steps", "eval_batch", "max_answer_tokens"]
+SHARED = [
+    ("data.train", ""), ("model.dtype", "float16"), ("model.dtype", ""), ("prompt.standalone_context", "empty"),
+    ("prompt.standalone_context", ""), ("optimizer.final_lr_fraction", -0.1), ("optimizer.final_lr_fraction", 1.1),
+    ("packing.row_tokens", 256), ("packing.logprob_chunk", 300), ("optimizer.lr", float("nan"))]
+FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + [
+    ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
+    ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20)]
+FAULTS_PRETRAIN = [(path, value) for path in POSITIVE_PRETRAIN for value in (0, -1)] + SHARED + [
+    ("empty_question_fraction", -0.1), ("empty_question_fraction", 1.0), ("max_answer_tokens", 4097),
+    ("data.max_prompt_tokens", 4097)]
+
+
+def faulty(config, check, path, value):
+    put(config, path, value)
+    with pytest.raises(UserError) as error:
+        check(config)
+    message = str(error.value)
+    assert re.search(rf"(config\.|\b){re.escape(path)}\b", message), message
+    assert re.match(r"config\.\w", message) and "\n" not in message
+
+
+@pytest.mark.parametrize("path, value", FAULTS)
+def test_a_faulty_training_config_names_the_field(path, value):
+    faulty(good(), config_lib.check, path, value)
+
+
+@pytest.mark.parametrize("path, value", FAULTS_PRETRAIN)
+def test_a_faulty_pretraining_config_names_the_field(path, value):
+    faulty(good_pretrain(), config_lib.check_pretrain, path, value)
+
+
+def test_a_row_that_holds_the_longest_sequence_exactly_is_wide_enough():
+    config = good()
+    config.data.max_prompt_tokens, config.rollout.max_answer_tokens, config.packing.row_tokens = 100, 412, 512
+    config_lib.check(config)
+    config.rollout.max_answer_tokens = 413
+    with pytest.raises(UserError, match=r"config\.packing\.row_tokens is 512.*513"):
+        config_lib.check(config)
+
+
+@pytest.mark.parametrize("path, value", [
+    ("optimizer.final_lr_fraction", 0), ("loss.kl", 0), ("rewards.self_aligned", 0), ("rewards.length", -1.0),
+    ("loss.minibatch_questions", 128), ("loss.minibatch_questions", 1), ("model.dtype", "float32"),
+    ("prompt.standalone_context", "bos"), ("data.eval", ""), ("logging.samples_shown", 0)])
+def test_settings_at_the_edge_pass(path, value):
+    config = good()
+    put(config, path, value)
+    config_lib.check(config)
+
+
+def test_all_weights_zero_is_refused():
+    config = good()
+    config.rewards = config_lib.Rewards(verifiable=0, self_aligned=0)
+    with pytest.raises(UserError, match=r"config\.rewards.*0"):
+        config_lib.check(config)
+    config.rewards.length = -0.1
+    config_lib.check(config)
+
+
+def test_the_self_aligned_reward_alone_is_warned_of():
+    config = good()
+    config.rewards.verifiable = 0.0
+    config_lib.check(config)
+    warning, = config_lib.warnings(config)
+    assert "rewards.verifiable" in warning and "collapses" in warning
+    config.rewards = config_lib.Rewards(verifiable=0.0, self_aligned=0.0, entropy_min=1.0)
+    assert config_lib.warnings(config) == []
+
+
+def test_one_sample_a_question_is_warned_of():
+    config = good()
+    config.rollout.samples = 1
+    warning, = config_lib.warnings(config)
+    assert "rollout.samples" in warning
+
+
+# To a dict and back
+
+@pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
+def test_a_dict_and_json_give_the_config_back(cls):
+    config = cls()
+    for number, (path, kind) in enumerate(leaves(cls).items()):   # no field at its default
+        put(config, path, {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}[kind])
+    before = copy.deepcopy(config)
+    for fields in (dataclasses.asdict(config), json.loads(config_lib.to_json(config))):
+        back = config_lib.from_dict(cls, fields)
+        assert back == config == before and back is not config
+        assert all(type(getattr(back, f.name)) is type(getattr(config, f.name)) for f in dataclasses.fields(cls))
+    assert config_lib.to_json(config).endswith("}\n")
+
+
+def test_missing_fields_keep_their_defaults():
+    config = config_lib.from_dict(TrainConfig, {"steps": 3, "loss": {"kl": 0.5}})
+    assert config.steps == 3 and config.loss == config_lib.Loss(kl=0.5) and config.rollout == config_lib.Rollout()
+
+
+@pytest.mark.parametrize("fields", [{"stepz": 3}, {"loss": {"stepz": 0.1}}, {"optimizer": {"lr": 1.0, "stepz": 1}}])
+def test_an_unknown_field_raises_by_name(fields):
+    with pytest.raises(UserError, match="unknown config field.*stepz"):
+        config_lib.from_dict(TrainConfig, fields)

@@ -1,0 +1,230 @@
+"""Whole runs through the command line: metrics, resume bit for bit, Ctrl-C, a full disk, and every kind of bad input."""
+
+import json
+import math
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, make_hf_folder, run_command
+
+from sar_jax.tasks import arithmetic
+
+SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.samples=3",
+         "--config.rollout.max_answer_tokens=12", "--config.loss.minibatch_questions=2", "--config.data.eval_questions=5",
+         "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
+         "--config.packing.row_tokens=144", "--config.packing.logprob_chunk=144", "--config.packing.rows_per_microbatch=2",
+         "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10"]
+
+
+def arguments(hf_folder, workdir, *more):
+    """Beside the model lie 40 questions in a file: a user's own data, and quick to read."""
+    rows = hf_folder.parent / "rows.jsonl"
+    if not rows.exists():
+        source = arithmetic.Arithmetic("train")
+        rows.write_text("".join(json.dumps({"question": source[i].question, "answer": source[i].answer}) + "\n"
+                                for i in range(40)))
+    return ["sar_jax.train", *SMALL, f"--config.model.path={hf_folder}", f"--config.data.train={rows}",
+            f"--config.data.eval={rows}", f"--workdir={workdir}", *more]
+
+
+def read_metrics(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(line: dict) -> dict:
+    return {k: v for k, v in line.items() if not k.startswith(("time/", "tokens_per_second", "compilations"))}
+
+
+def state_of(workdir, step) -> list[np.ndarray]:
+    """Every array of a checkpoint, in order."""
+    import jax
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        state = checkpointer.restore(workdir / "checkpoints" / f"{step:08d}" / "state")
+    return [np.asarray(x) for x in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope="module")
+def finished(hf_folder, tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """A run of four steps that nothing interrupted: its workdir and what it printed."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    done = run_command(*arguments(hf_folder, workdir))
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_writes_what_the_readme_says(finished):
+    workdir, printed = finished
+    assert {p.name for p in workdir.iterdir()} == {"config.json", "metrics.jsonl", "samples", "checkpoints", "tensorboard"}
+    lines = read_metrics(workdir)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert all(math.isfinite(v) for line in lines for v in line.values())
+    for name in ("reward/verifiable/mean", "reward/self_aligned/mean", "completions/mean_length",
+                 "completions/clipped_ratio", "kl", "clip_ratio", "frac_reward_zero_std", "sampling/logp_difference/mean",
+                 "sampling/logp_difference/max", "time/rollout", "time/score", "time/verify", "time/update",
+                 "tokens_per_second", "entropy"):
+        assert name in lines[1]
+    assert lines[1]["sampling/logp_difference/max"] < 1e-4
+    assert [("eval/accuracy" in line) for line in lines] == [True, False, True, False, True]
+    assert list((workdir / "tensorboard").glob("events*"))
+    rows = pq.read_table(workdir / "samples" / "step_000001.parquet").to_pylist()
+    assert len(rows) == 12 and len({r["question"] for r in rows}) == 4
+    for r in rows:
+        assert r["reward/self_aligned"] == pytest.approx(
+            np.clip((r["ppl_standalone"] - r["ppl_conditional"]) / r["ppl_standalone"], -1, 1), abs=1e-6)
+        assert r["reward"] == pytest.approx(r["correct"] + 0.2 * r["reward/self_aligned"])
+    means = [np.mean([r["advantage"] for r in rows if r["question"] == q]) for q in {r["question"] for r in rows}]
+    np.testing.assert_allclose(means, 0, atol=1e-9)
+    assert "tokens an answer" in printed and str(workdir / "metrics.jsonl") in printed
+
+
+def test_nothing_is_compiled_after_the_first_step(finished):
+    assert [line["compilations"] for line in read_metrics(finished[0])[2:]] == [0, 0, 0]
+
+
+def test_steps_sample_anew_and_weights_move(finished):
+    workdir, _ = finished
+    first, second = (pq.read_table(workdir / "samples" / f"step_00000{s}.parquet").to_pylist() for s in (1, 4))
+    assert {r["question"] for r in first} != {r["question"] for r in second}
+    assert any((a != b).any() for a, b in zip(state_of(workdir, 1), state_of(workdir, 4)))
+
+
+@pytest.mark.parametrize("when", [1, 3])
+def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder, tmp_path, when):
+    """SIGKILL as soon as the checkpoint of step `when` is complete, wherever the run is by then."""
+    process = start(arguments(hf_folder, tmp_path / "run"))
+    wait_for(lambda: (tmp_path / "run/checkpoints" / f"{when:08d}").is_dir(), process)
+    process.kill()
+    process.wait()
+    again = run_command(*arguments(hf_folder, tmp_path / "run"))
+    assert again.returncode == 0 and "resumed at step" in again.stdout, again.stderr
+    for a, b in zip(state_of(finished[0], 4), state_of(tmp_path / "run", 4), strict=True):
+        np.testing.assert_array_equal(a, b)
+    ours, theirs = ([timeless(line) for line in read_metrics(w)] for w in (finished[0], tmp_path / "run"))
+    assert ours == theirs
+
+
+def start(args, **settings) -> subprocess.Popen:
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.Popen([sys.executable, "-m", *args], cwd=ROOT, env=env, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, **settings)
+
+
+def wait_for(condition, process, seconds=240):
+    for _ in range(seconds * 20):
+        if condition():
+            return
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def test_ctrl_c_saves_says_so_and_exits(finished, hf_folder, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(arguments(hf_folder, workdir, "--config.steps=1000", "--config.checkpoint.every_steps=1000"))
+    wait_for(lambda: (workdir / "metrics.jsonl").is_file() and len(read_metrics(workdir)) > 2, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    step = read_metrics(workdir)[-1]["step"]
+    assert f"stopped and saved at step {step} of 1000" in printed and f"--workdir={workdir}" in printed
+    assert "Traceback" not in printed
+    assert state_of(workdir, step)
+    if step <= 4:   # the same run as `finished`, but for its length
+        for a, b in zip(state_of(finished[0], step), state_of(workdir, step), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tmp_path):
+    """The system refuses to let any file grow beyond 100 kB: the checkpoint of step 2 cannot be written."""
+    workdir = tmp_path / "run"
+    assert run_command(*arguments(hf_folder, workdir, "--config.steps=1")).returncode == 0
+    limited = start(arguments(hf_folder, workdir),
+                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+    printed, _ = limited.communicate(timeout=240)
+    assert limited.returncode == 2, printed
+    assert "error: the checkpoint of step 2 could not be written" in printed and "(File too large)" in printed
+    assert "the checkpoint of step 1 is complete" in printed and "Traceback" not in printed
+    assert [p.name for p in (workdir / "checkpoints").iterdir()] == ["00000001"]
+    assert run_command(*arguments(hf_folder, workdir)).returncode == 0
+    for a, b in zip(state_of(finished[0], 4), state_of(workdir, 4), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_workdir_of_another_config_is_refused_and_untouched(finished, hf_folder):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text(), (workdir / "metrics.jsonl").read_text()
+    done = run_command(*arguments(hf_folder, workdir, "--config.rewards.self_aligned=0.3"))
+    assert done.returncode == 2
+    assert one_error(done) == (f"error: {workdir} holds a run with another config (config.rewards.self_aligned: 0.2 there, "
+                               "0.3 now): choose another --workdir, or the old settings to resume")
+    assert before == ((workdir / "config.json").read_text(), (workdir / "metrics.jsonl").read_text())
+
+
+def one_error(done) -> str:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("--config.rewards.self_alinged=1", "self_alinged"),
+    ("--config.optimizer.lr=fast", "config.optimizer.lr"),
+    ("--config.rollout.max_answer_tokens=0", "config.rollout.max_answer_tokens is 0"),
+    ("--config.data.max_prompt_tokens=3", "all 40 prompts are longer than config.data.max_prompt_tokens = 3"),
+    ("--config.model.path=nowhere", "nowhere: no such folder"),
+    ("--config.data.train=nowhere.jsonl", "nowhere.jsonl: no such file"),
+    ("--config.data.train=nosuchset", "unknown data source 'nosuchset'"),
+    ("--config.mesh.fsdp=3", "does not multiply to the 1 devices"),
+    ("--config=nowhere.py", "nowhere.py"),
+    ("--cofnig.steps=3", "cofnig"),
+    ("stray", "unexpected argument 'stray'"),
+])
+def test_bad_input_is_one_error_before_anything_is_made(hf_folder, tmp_path, flag, words):
+    done = run_command(*arguments(hf_folder, tmp_path / "run", flag))
+    assert done.returncode == 2
+    assert words in one_error(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_own_jsonl_errors_name_file_and_line(hf_folder, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "2 + 2?", "answer": " "}\n')
+    done = run_command(*arguments(hf_folder, tmp_path / "run", f"--config.data.train={file}"))
+    assert one_error(done) == f"error: {file}, line 2: the field 'answer' is empty"
+
+
+def test_self_aligned_reward_alone_warns(hf_folder, tmp_path):
+    done = run_command(*arguments(hf_folder, tmp_path / "run", "--config.rewards.verifiable=0", "--config.steps=1",
+                                  "--config.data.eval="))
+    assert done.returncode == 0, done.stderr
+    assert "warning: rewards.verifiable is 0" in done.stdout and "collapses" in done.stdout
+    assert read_metrics(tmp_path / "run")[1]["advantage_share/self_aligned"] == 1
+
+
+@pytest.mark.skipif("SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data sets")
+def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
+    """Real text of real lengths, from a JSONL file, in bfloat16; the baselines' rewards all at once."""
+    folder = make_hf_folder(tmp_path / "model", max_position_embeddings=1024)
+    data = pathlib.Path(os.environ["SAR_JAX_TEST_DATA"]) / "gsm8k"
+    rewards = [f"--config.rewards.{n}=0.1" for n in ("entropy_min", "o1_pruner", "efficient_reasoner", "length")]
+    done = run_command(*arguments(
+        folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
+        "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
+        "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
+        "--config.steps=3", *rewards))
+    assert done.returncode == 0, done.stderr
+    assert "left out, their prompts are longer than 400 tokens" in done.stdout
+    lines = read_metrics(tmp_path / "run")
+    assert len(lines) == 4
+    assert all(math.isfinite(v) for line in lines for v in line.values())
+    assert all(f"reward/{name}/mean" in lines[1] for name in
+               ("verifiable", "self_aligned", "entropy_min", "o1_pruner", "efficient_reasoner", "length"))
