@@ -1,8 +1,9 @@
 """Final answers: extraction from text, and comparison with the truth. No JAX.
 
-An answer is stated in the last \\boxed{}, else after the last "answer is" or "####"; else the last number counts. Numbers are
-compared as exact rationals ("1,234" = 1234, "\\dfrac{1}{2}" = 1/2 = 0.5, "1 1/2" = 1.5), other text after normalising white
-space and case. Training and evaluation use this one function. Left out: algebraic equivalence (pi, roots, sets, intervals).
+An answer is stated in the last \\boxed{}, else after the last "answer is" or "####"; else the last number counts.
+Numbers are compared as exact rationals ("1,234" = 1234, "\\dfrac{1}{2}" = 1/2 = 0.5, "1 1/2" = 1.5), other text after
+normalising white space and case. Training and evaluation use this one function. Left out: algebraic equivalence (pi,
+roots, sets, intervals).
 """
 
 import re
@@ -14,6 +15,7 @@ _FRACTION = r"\\[dt]?frac\{-?\d{1,90}\}\{-?\d{1,90}\}"
 _NUMBER = re.compile(rf"-?\$?(?:(?:\d+\s*)?{_FRACTION}|\d+\s+\d+\s*/\s*\d+|\d+\s*/\s*\d+|{_INTEGER}(?:\.\d+)?|\.\d+)")
 _MIXED = re.compile(r"(-?)(?:(\d+)\s*(?=\\)|(\d+)\s+(?=\d+\s*/))?(?:\\[dt]?frac\{(-?\d+)\}\{(-?\d+)\}|(\d+)\s*/\s*(\d+))")
 _PLAIN = re.compile(rf"-?(?:{_INTEGER}(?:\.\d*)?|\.\d+)")
+_WITH_UNIT = re.compile(r"-?\$?[\d.,/]+\s+[^\W\d][^\d=+*^<>]*")   # "72 apples"
 _MARKER = re.compile(r"answer\s*(?:is|:|=)\s*:?|####", re.IGNORECASE)
 _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\{([^{}]*)\}(?:\^(?:\d|\{\d\}))?")
 
@@ -49,18 +51,17 @@ def _numbers(text: str) -> list[str]:
     return found
 
 
-def _stated(text: str) -> str | None:
-    """What a text says its answer is: the last box, or the line after the last marker; None without either."""
+def _stated(text: str) -> list[str]:
+    """What a text says its answer is: the last box alone, or the line after each marker, the last one first."""
     if (boxed := _boxed(text)) is not None:
-        return boxed.strip()
-    for marker in reversed(list(_MARKER.finditer(text))):
-        if rest := text[marker.end():].strip().split("\n")[0].strip(" :*"):
-            return rest
-    return None
+        return [boxed.strip()]
+    rests = [text[m.end():].strip().split("\n")[0].strip(" :*") for m in reversed(list(_MARKER.finditer(text)))]
+    return [rest for rest in rests if rest]
 
 
 def _value(stated: str) -> str | None:
-    """The number in a stated answer: all of it, else its first number, units and words left out."""
+    """The number in a stated answer: all of it, else the first one after its last "=", units and words left out."""
+    stated = stated.rpartition("=")[2].strip()
     if number(stated) is not None:
         return stated.rstrip(".")
     if _is_list(stated):   # "3, 4" is a pair, not a number
@@ -78,9 +79,9 @@ def _is_list(stated: str) -> bool:
 def extract(text: str) -> str | None:
     """The final answer that a text states, or None."""
     text = _clean(text)
-    if (stated := _stated(text)) is not None:
-        value = _value(stated)
-        return value if value is not None else _WORDS.sub(r"\1", stated).strip(" .")
+    if stated := _stated(text):
+        values = [v for v in map(_value, stated) if v is not None]
+        return values[0] if values else _WORDS.sub(r"\1", stated[0]).strip(" .")
     numbers = _numbers(text)
     return numbers[-1] if numbers else None
 
@@ -100,15 +101,17 @@ def number(text: str) -> Fraction | None:
 
 def verify(text: str, truth: str) -> bool:
     """Does the text's final answer equal the truth? `truth` may itself be a worked answer that states one."""
-    truth = _clean(truth)
-    if number(truth) is None and (stated := _stated(truth)) is not None:
-        truth = _value(stated) or stated
+    truth = _clean(truth).strip()
+    if number(truth) is None and (stated := _stated(truth)):
+        truth = _value(stated[0]) or stated[0]
+    elif _WITH_UNIT.fullmatch(truth):
+        truth = _value(truth) or truth
     answer = extract(text)
     if answer is None:
         return False
     if (expected := number(truth)) is not None:
         return number(answer) == expected
     normal = lambda s: " ".join(_WORDS.sub(r"\1", s).split()).rstrip(".").lower()
-    stated = _stated(_clean(text))
-    expected, given = normal(truth), normal(stated if stated is not None else answer)
-    return given == expected or bool(expected) and re.match(re.escape(expected) + r"\W", given) is not None
+    expected, given = normal(truth), normal((_stated(_clean(text)) or [answer])[0])
+    # "yes, because ..." states yes; "no one knows" does not state no.
+    return given == expected or bool(expected) and re.match(re.escape(expected) + r"[,.;:!)]", given) is not None

@@ -29,7 +29,7 @@ def attend(
     R, T, N, H = q.shape
     K = k.shape[2]
     # Heads first, the queries of a kv head side by side: each product is one plain batched matrix product.
-    q = jnp.einsum("RTKGH->RKGTH", (q * H**-0.5).reshape(R, T, K, N // K, H))
+    q = jnp.einsum("RTKGH->RKGTH", q.reshape(R, T, K, N // K, H))
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     block = max(_MIN_BLOCK, -(-T // _MAX_BLOCKS))
     step = jax.checkpoint(_attend_block) if T > _LONG_ROW else _attend_block
@@ -47,7 +47,7 @@ def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: F
     causal = jnp.arange(S - t, S)[:, None] >= jnp.arange(S)
     bias = jnp.where(causal & (q_ids[:, :, None] == k_ids[:, None]), 0.0, _NEGATIVE)
     scores = jnp.einsum("RKQH,RKSH->RKQS", q.reshape(R, K, G * t, H), k, preferred_element_type=jnp.float32)
-    scores = scores.reshape(R, K, G, t, S) + bias[:, None, None]
+    scores = scores.reshape(R, K, G, t, S) * H**-0.5 + bias[:, None, None]
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1)[..., None]
     out = jnp.einsum("RKQS,RKSH->RKQH", weights.astype(v.dtype).reshape(R, K, G * t, S), v)

@@ -1,8 +1,9 @@
-"""Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping, written to a temporary name and moved
-into place when complete, so the last good one survives a full disk or a killed process.
+"""Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping, written to a temporary name and
+moved into place when complete, so the last good one survives a full disk or a killed process.
 
     state   TrainState (parameters, moments, counts)        data   grain iterator state
-    meta    {"step": ...}: random keys are derived from seed and step, so nothing else needs saving
+    meta    the fingerprint of the questions: a resumed run must go on with the same ones
+Random keys are derived from seed and step, so they need no saving.
 """
 
 import json
@@ -12,7 +13,6 @@ import shutil
 from typing import Any
 
 import grain
-import jax
 import orbax.checkpoint as ocp
 
 from sar_jax import config as config_lib
@@ -33,7 +33,7 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
-    def save(self, step: int, state: TrainState, iterator: Any) -> None:
+    def save(self, step: int, state: TrainState, iterator: Any, questions: str) -> None:
         """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
         self.wait()
         if self.latest() == step:
@@ -42,7 +42,7 @@ class Checkpoints:
         try:
             self.manager.save(step, args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
-                meta=ocp.args.JsonSave({"step": step})))
+                meta=ocp.args.JsonSave({"questions": questions})))
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -63,11 +63,21 @@ class Checkpoints:
         return UserError(f"the checkpoint of step {self.writing} could not be written to {self.folder} ({reason}); {kept}. "
                          "Free some space and run the same command with the same --workdir to go on.")
 
-    def restore(self, step: int, state: TrainState, iterator: Any) -> TrainState:
-        """The state of `step`, placed like `state`; `iterator` is set to where it was."""
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-        restored = self.manager.restore(step, args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(like), data=grain.checkpoint.CheckpointRestore(iterator)))
+    def restore(self, step: int, like: TrainState, iterator: Any, questions: str) -> TrainState:
+        """The state of `step`, placed as `like` describes; `iterator` is set to where it was.
+
+        Raises `UserError` where the checkpoint cannot be read, or the questions are not those of the run.
+        """
+        try:
+            restored = self.manager.restore(step, args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), data=grain.checkpoint.CheckpointRestore(iterator),
+                meta=ocp.args.JsonRestore()))
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged, or of another "
+                            f"model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
+        if restored["meta"]["questions"] != questions:
+            raise UserError(f"{self.folder.parent} was trained on other questions: the data under config.data.train has "
+                            "changed since; restore it, or choose another --workdir")
         return restored["state"]
 
     def close(self) -> None:
@@ -79,7 +89,14 @@ def read_config(workdir: pathlib.Path) -> config_lib.TrainConfig:
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
-    return config_lib.from_dict(config_lib.TrainConfig, json.loads(path.read_text()))
+    return config_lib.from_dict(config_lib.TrainConfig, _read_json(path))
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
 
 
 def pick_step(workdir: pathlib.Path, step: int | None) -> int:
@@ -95,8 +112,7 @@ def pick_step(workdir: pathlib.Path, step: int | None) -> int:
 
 def load_params(workdir: pathlib.Path, step: int | None, cfg: model.ModelConfig, shardings: Any) -> model.Params:
     """The parameters alone of a step (the latest by default), placed by `shardings`; moments are not read."""
-    like = model.spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, "float32", sharding=s),
-                          model.param_specs(cfg), shardings)
+    like = model.describe_params(cfg, shardings)
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
     folder = (workdir / "checkpoints").absolute() / f"{pick_step(workdir, step):08d}" / "state"
@@ -114,7 +130,7 @@ def check_workdir(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None
         if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
             raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
         return
-    old, new = (_leaves(json.loads(text)) for text in (path.read_text(), config_lib.to_json(config)))
+    old, new = _leaves(_read_json(path)), _leaves(json.loads(config_lib.to_json(config)))
     free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
     differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
     if differ:
@@ -126,7 +142,17 @@ def check_workdir(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None
 def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
     """Makes the workdir this config's; see `check_workdir`."""
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config_lib.to_json(config))
+    write_atomically(workdir / "config.json", config_lib.to_json(config))
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """The file holds the old text or the new one, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

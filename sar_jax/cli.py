@@ -24,6 +24,8 @@ def config_flag(cls: type) -> Callable[[], Any]:
             raise UserError(f"--config: {type(error).__name__}: {error}") from None
         if config is None:
             raise UserError("--config is missing: give a configuration file, for example --config=configs/tiny.py")
+        if type(config).__name__ == "_ErrorConfig":   # config_flags' stand-in for a file that it could not read
+            raise UserError("--config: the file cannot be read; write --config=FILE")
         if not isinstance(config, cls):
             raise UserError(f"--config: get_config() must return a {cls.__name__}, not a {type(config).__name__}")
         return config
@@ -49,10 +51,11 @@ def run(main: Callable[[], int | None], usage: str) -> None:
             missing = isinstance(error, OSError) and "No such file" in str(error)
             _fail(f"--config: {str(error).strip().splitlines()[-1].strip()}" if not missing else
                   f"--config: no such file: {_config_argument()}")
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'the disk'}: no space left; the last complete checkpoint is good. Free some "
-                  "space and run the same command with the same --workdir to go on.")
-        raise
+        if not isinstance(error, OSError) or error.strerror is None:
+            raise
+        hint = ("; what was complete before is good. Free some space and run the same command again"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "")
+        _fail(f"{error.filename or 'a file'}: {error.strerror}{hint}")
     except KeyboardInterrupt:
         print("interrupted; what was complete stays as it is", file=sys.stderr)
         sys.exit(130)

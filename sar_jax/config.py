@@ -9,6 +9,8 @@ Left out: anything a library reads by itself (JAX_COMPILATION_CACHE_DIR, XLA_FLA
 
 import dataclasses
 import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 from sar_jax.errors import UserError
@@ -56,6 +58,7 @@ class Prompt:
 class Rollout:
     questions: int = 128           # a step
     samples: int = 6               # answers a question
+    batch: int = 16                # questions decoded at once: batch * samples answers have a cache
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
 
 
@@ -182,6 +185,23 @@ def _check_not_negative(config: Any, *paths: str) -> None:
         _require(value >= 0, f"config.{path} is {value}: it must not be negative")
 
 
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of every field."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
+
+
+def check_prompt(prompt: Prompt) -> None:
+    """Raises `UserError` where the standalone context is not one of those there are."""
+    _require(prompt.standalone_context in STANDALONE_CONTEXTS,
+             f"config.prompt.standalone_context is {prompt.standalone_context!r}: "
+             f"it must be one of {', '.join(STANDALONE_CONTEXTS)}")
+
+
 def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
     """What training and pretraining have in common; `limit_name`: the field of the answer limit."""
     _check_positive(config, "steps", "data.max_prompt_tokens", "data.eval_questions", "optimizer.lr",
@@ -189,9 +209,13 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
     _require(config.data.train != "", "config.data.train is empty: give 'arithmetic' or the path of a JSONL file")
     _require(config.model.dtype in ("float32", "bfloat16"),
              f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
-    _require(config.prompt.standalone_context in STANDALONE_CONTEXTS,
-             f"config.prompt.standalone_context is {config.prompt.standalone_context!r}: "
-             f"it must be one of {', '.join(STANDALONE_CONTEXTS)}")
+    check_prompt(config.prompt)
+    for path, value in _leaves(config):
+        _require(not isinstance(value, float) or math.isfinite(value), f"config.{path} is {value}: it must be finite")
+    _require(0 <= config.seed < 2**32, f"config.seed is {config.seed}: it must lie in [0, 2**32)")
+    for name in ("b1", "b2"):
+        value = getattr(config.optimizer, name)
+        _require(0 <= value < 1, f"config.optimizer.{name} is {value}: it must lie in [0, 1)")
     _check_not_negative(config, "optimizer.warmup_updates", "optimizer.weight_decay")
     _require(0 <= config.optimizer.final_lr_fraction <= 1,
              f"config.optimizer.final_lr_fraction is {config.optimizer.final_lr_fraction}: it must lie in [0, 1]")
@@ -206,7 +230,7 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
 
 def check(config: TrainConfig) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
-    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.max_answer_tokens",
+    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
                     "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep")
     _check_shared(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
@@ -214,6 +238,10 @@ def check(config: TrainConfig) -> None:
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
+    _require(config.rollout.questions % config.rollout.batch == 0,
+             f"config.rollout.batch is {config.rollout.batch}: it must divide rollout.questions "
+             f"({config.rollout.questions})")
+    _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _check_not_negative(config, "loss.kl", "loss.clip_low", "loss.clip_high", "logging.samples_shown")
 

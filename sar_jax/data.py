@@ -7,6 +7,7 @@ have seen. Order depends on the seed alone; process i of n takes rows i, i + n, 
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import grain
@@ -41,6 +42,14 @@ def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: st
         raise UserError(f"{name}: all {dropped} prompts are longer than config.data.max_prompt_tokens = "
                         f"{max_prompt_tokens} tokens; raise it (and config.packing.row_tokens)")
     return rows, dropped
+
+
+def fingerprint(rows: Sequence[Row]) -> str:
+    """A hash of all questions and answers in order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"{row.example.question}\0{row.example.answer}\0".encode())
+    return digest.hexdigest()
 
 
 def batches(rows: Sequence, batch: int, seed: int, shard: int = 0, shards: int = 1) -> Iterator[list]:

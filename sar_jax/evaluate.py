@@ -18,10 +18,12 @@ AES_GAMMA = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """accuracy: share of right answers; length: mean tokens, EOS included; clipped: share cut off by the limit."""
+    """accuracy: share of right answers; length: mean tokens, EOS included, over all, over right and over not cut off
+    ones; clipped: share cut off by the limit."""
     accuracy: float
     length: float
-    length_correct: float | None   # None: no answer is right
+    length_correct: float | None     # None: no answer is right
+    length_unclipped: float | None   # None: every answer was cut off
     clipped: float
     questions: int
 
@@ -61,8 +63,9 @@ def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequen
             found.append({"id": row.example.id, "question": row.example.question, "truth": row.example.answer,
                           "answer": texts[i], "correct": answers.verify(texts[i], row.example.answer),
                           "length": int(rollouts.lengths[i]), "clipped": not bool(rollouts.stopped[i])})
-    right = [f["length"] for f in found if f["correct"]]
+    mean = lambda lengths: float(np.mean(lengths)) if lengths else None
     return Result(
-        accuracy=len(right) / len(found), length=float(np.mean([f["length"] for f in found])),
-        length_correct=float(np.mean(right)) if right else None,
+        accuracy=float(np.mean([f["correct"] for f in found])), length=float(np.mean([f["length"] for f in found])),
+        length_correct=mean([f["length"] for f in found if f["correct"]]),
+        length_unclipped=mean([f["length"] for f in found if not f["clipped"]]),
         clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found)), found

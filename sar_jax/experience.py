@@ -33,7 +33,7 @@ class Minibatch(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """metrics: of this step's answers; samples: one dict an answer, for people; tokens: see `count_tokens`."""
+    """metrics: of this step's answers; samples: one dict an answer, for people."""
     minibatches: list[Minibatch]
     metrics: dict[str, float]
     samples: list[dict[str, Any]]
@@ -110,9 +110,15 @@ class _Grid(NamedTuple):
 
 
 def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
-    tokens, lengths = evaluate.pad_prompts([r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows))
-    inputs = sharding.place((tokens, lengths, np.arange(len(rows), dtype=np.int32)), sharding.rows(tools.mesh))
-    return jax.device_get(tools.sample(params, *inputs, key))
+    """Decodes `rollout.batch` questions at a time. Answers do not depend on it: their keys follow the question's number."""
+    batch, parts = tools.config.rollout.batch, []
+    for start in range(0, len(rows), batch):
+        prompts = [r.prompt for r in rows[start:start + batch]]
+        tokens, lengths = evaluate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
+        numbers = np.arange(start, start + batch, dtype=np.int32)
+        inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.mesh))
+        parts.append(tools.sample(params, *inputs, key))
+    return Rollouts(*(np.concatenate(field) for field in zip(*jax.device_get(parts))))
 
 
 def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
@@ -188,6 +194,7 @@ def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals)
     overlap = [_overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)]
     found = {
         "accuracy": float(s.correct.mean()),
+        # of the verifiable reward: groups that are all right or all wrong tell it nothing
         "frac_reward_zero_std": float((s.correct.all(axis=1) | ~s.correct.any(axis=1)).mean()),
         "completions/mean_length": float(s.lengths.mean()), "completions/min_length": float(s.lengths.min()),
         "completions/max_length": float(s.lengths.max()), "completions/clipped_ratio": float(clipped.mean()),

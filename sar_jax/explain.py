@@ -10,8 +10,8 @@ Reads lines {"question", "answer", optional "id"} and writes, for each, its fiel
     tokens            the answer's pieces as text
     token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
 
-through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder they come from --config, or
-are the defaults (in float32).
+through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder they come from --config,
+or are the defaults (in float32).
 """
 
 import json
@@ -22,7 +22,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import checkpoint, cli, config as config_lib, hf, model, packing, prompts, rewards, score, sharding
+from sar_jax import checkpoint, cli, hf, model, packing, prompts, rewards, score, sharding
+from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tasks import jsonl
 
@@ -32,13 +33,16 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not 
 _BATCH_ROWS = 4
 
 
-def load(folder: str, config: config_lib.TrainConfig) -> tuple[Any, model.ModelConfig, Any, config_lib.TrainConfig]:
+def load(folder: str, config: config_lib.TrainConfig | None) -> tuple[Any, model.ModelConfig, Any, config_lib.TrainConfig]:
     """(parameters, model config, tokenizer, config) of a model folder, or of the latest checkpoint of a workdir."""
-    path = pathlib.Path(folder)
-    mesh = sharding.make_mesh(1, 1, 1) if jax.device_count() == 1 else sharding.make_mesh(1, -1, 1)
+    path, mesh = pathlib.Path(folder), sharding.make_mesh(1, -1, 1)
     if (path / "checkpoints").is_dir():
+        if config is not None:
+            raise UserError(f"{folder} is a workdir and brings its own config: leave --config out")
         config = checkpoint.read_config(path)
         folder = config.model.path
+    config = config or _default_config()
+    config_lib.check_prompt(config.prompt)
     cfg, tokenizer = hf.load_config(folder), prompts.load_tokenizer(folder)
     shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
     if (path / "checkpoints").is_dir():
@@ -52,6 +56,7 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: model.ModelConfig, tok
             config: config_lib.TrainConfig) -> list[dict[str, Any]]:
     """The rows with their scores; an answer is tokenised here and ended with EOS."""
     prompter = prompts.Prompter(tokenizer, config.prompt)
+    prompts.stop_ids(tokenizer, [])   # refuses a tokenizer without EOS
     answers = [prompter.answer(row["answer"], tokenizer.eos_token_id) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
@@ -83,11 +88,11 @@ def main(get_config) -> None:
     if output.exists():
         raise UserError(f"{output} exists: nothing is overwritten, choose another --output")
     rows = jsonl.read(_INPUT.value, ("question", "answer"))
-    config = get_config() if flags.FLAGS["config"].present else _default_config()
+    config = get_config() if flags.FLAGS["config"].present else None
     params, cfg, tokenizer, config = load(_MODEL.value, config)
     scored = explain(rows, params, cfg, tokenizer, config)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("".join(json.dumps(row) + "\n" for row in scored))
+    checkpoint.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))
     mean = float(np.mean([row["self_aligned"] for row in scored]))
     print(f"{len(scored)} answers, mean self-aligned reward {mean:.4f}; wrote {output}")
 

@@ -29,7 +29,7 @@ def check_output(folder: pathlib.Path) -> None:
 def write_folder(tensors: dict[str, np.ndarray], output: pathlib.Path, tokenizer: PreTrainedTokenizerBase,
                  source: str | None, config_json: dict[str, Any] | None = None) -> None:
     """Weights, tokenizer, config and generation config. `source`: the folder that the model came from, whose config is
-    kept as it is; without one, `config_json` is written."""
+    kept but for the dtype of the weights; without one, `config_json` is written."""
     output = output.absolute()
     check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +38,12 @@ def write_folder(tensors: dict[str, np.ndarray], output: pathlib.Path, tokenizer
         hf.save_weights(tensors, partial)
         tokenizer.save_pretrained(partial)
         if source is not None:
-            for name in ("config.json", "generation_config.json"):
-                if (pathlib.Path(source) / name).is_file():
-                    shutil.copyfile(pathlib.Path(source) / name, partial / name)
+            raw = hf.read_json(source, "config.json")
+            raw.pop("torch_dtype", None)   # the name of "dtype" in older folders
+            raw["dtype"] = str(next(iter(tensors.values())).dtype)
+            (partial / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+            if (pathlib.Path(source) / "generation_config.json").is_file():
+                shutil.copyfile(pathlib.Path(source) / "generation_config.json", partial / "generation_config.json")
         else:
             ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
             (partial / "config.json").write_text(json.dumps(config_json | ids, indent=2) + "\n")

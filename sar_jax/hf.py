@@ -73,13 +73,15 @@ def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any
                         "tokenizer is expected")
     try:
         return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:   # JSONDecodeError, UnicodeDecodeError
         raise UserError(f"{path}: not JSON ({error})") from None
 
 
 def load_config(folder: str | pathlib.Path) -> ModelConfig:
     """The folder's config.json. Raises `UserError` that names each field or value that is not supported."""
     raw = read_json(folder, "config.json")
+    if not isinstance(raw, dict):
+        raise UserError(f"{folder}/config.json: a JSON object is expected")
     if raw.get("model_type") not in MODEL_TYPES:
         raise UserError(f"{folder}: model_type {raw.get('model_type')!r} is not supported "
                         f"(supported: {', '.join(MODEL_TYPES)})")
@@ -207,9 +209,13 @@ def load_params(folder: str | pathlib.Path, cfg: ModelConfig, shardings: Any, dt
                                             is_leaf=lambda s: isinstance(s, ParamSpec))
 
 
-def read_info(folder: str | pathlib.Path) -> dict[str, Any]:
-    """The folder's generation_config.json (stop tokens stand there), or an empty dict."""
-    return read_json(folder, "generation_config.json", default={})
+def read_stop_ids(folder: str | pathlib.Path) -> list[int]:
+    """The EOS ids that generation_config.json names, else config.json; maybe none."""
+    for name in ("generation_config.json", "config.json"):
+        ids = read_json(folder, name, default={}).get("eos_token_id")
+        if ids is not None:
+            return ids if isinstance(ids, list) else [ids]
+    return []
 
 
 def to_tensors(params: Params, cfg: ModelConfig) -> dict[str, np.ndarray]:

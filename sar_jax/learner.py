@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -44,18 +45,30 @@ def make_optimizer(cfg: config_lib.Optimizer, total_updates: int, decay_mask: An
                        optax.adamw(schedule, cfg.b1, cfg.b2, cfg.eps, weight_decay=cfg.weight_decay, mask=decay_mask))
 
 
+def describe_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state's shapes, dtypes and shardings without its memory; moments are sharded like the parameters.
+
+    `params`: arrays, or anything else whose leaves have shape, dtype and sharding.
+    """
+    params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params)
+    scalar = _scalar_sharding(params)
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer, lambda x, p: place(x, p.sharding), jax.eval_shape(optimizer.init, params), params,
+        transform_non_params=lambda x: place(x, scalar))
+    count = jax.ShapeDtypeStruct((), jnp.int32, sharding=scalar)
+    return TrainState(params, opt_state, count, count)
+
+
 def init_state(params: model.Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """A state at update 0; optimizer moments are sharded like the parameters."""
-    shardings = jax.tree.map(lambda p: p.sharding, params)
-    shapes = jax.eval_shape(optimizer.init, params)
-    of_state = optax.tree_utils.tree_map_params(optimizer, lambda _, s: s, shapes, shardings,
-                                                transform_non_params=lambda _: _scalar_sharding(params))
-    opt_state = jax.jit(optimizer.init, out_shardings=of_state)(params)
-    zero = jax.device_put(jnp.zeros((), jnp.int32), _scalar_sharding(params))
-    return TrainState(params, opt_state, zero, zero + 0)
+    """A state at update 0."""
+    shardings = jax.tree.map(lambda x: x.sharding, describe_state(params, optimizer))
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    zero = lambda sharding: jax.device_put(np.zeros((), np.int32), sharding)
+    return TrainState(params, opt_state, zero(shardings.updates), zero(shardings.skipped))
 
 
-def _scalar_sharding(params: model.Params) -> jax.sharding.Sharding:
+def _scalar_sharding(params: Any) -> jax.sharding.Sharding:
     sharding = jax.tree.leaves(params)[0].sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
         return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
@@ -64,7 +77,9 @@ def _scalar_sharding(params: model.Params) -> jax.sharding.Sharding:
 
 def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn,
                 ) -> Callable[[TrainState, Sequence[Any], float], tuple[TrainState, Metrics]]:
-    """`update(state, micro-batches, scale) -> state, metrics`; `state` fixes shapes and shardings, and is donated.
+    """`update(state, micro-batches, scale) -> state, metrics`; the update donates its state.
+
+    `state`: a state, or its description; only the shardings are read.
 
     Metrics: `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens, as `loss_fn` gave them.
     """

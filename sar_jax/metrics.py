@@ -2,12 +2,17 @@
 
 import json
 import pathlib
+import time
 from typing import Any
 
 import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from sar_jax.checkpoint import write_atomically
 
 # Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is known.
 PEAK_FLOPS = {
@@ -33,7 +38,8 @@ class CompileCounter:
 
 
 class Metrics:
-    """Appends to a workdir's files. A resumed run first drops what was written after its checkpoint's step."""
+    """Appends to a workdir's files. A resumed run first drops the lines that were written after its checkpoint's step;
+    samples of those steps are written again."""
 
     def __init__(self, workdir: pathlib.Path, resumed_step: int | None):
         self.path, self.samples = workdir / "metrics.jsonl", workdir / "samples"
@@ -41,16 +47,20 @@ class Metrics:
         if resumed_step is None:
             self.path.unlink(missing_ok=True)
         elif self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= resumed_step]
-            self.path.write_text("".join(line + "\n" for line in kept))
-        purge = None if resumed_step is None else resumed_step + 1
-        self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge, flush_secs=10)
+            kept = [line for line in self.read() if line["step"] <= resumed_step]
+            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and training would hang.
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        self.board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        start = SessionLog(status=SessionLog.START)   # tells TensorBoard to forget what it has from this step on
+        self.board.write_event(Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time()))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+            self.board.write_event(Event(step=step, summary=scalar(name, value), wall_time=time.time()))
+        self.board.flush()
 
     def write_samples(self, step: int, samples: list[dict[str, Any]], kind: str = "step") -> pathlib.Path:
         path = self.samples / f"{kind}_{step:06d}.parquet"
@@ -58,8 +68,14 @@ class Metrics:
         return path
 
     def read(self) -> list[dict[str, float]]:
-        """All lines written so far."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.is_file() else []
+        """All lines written so far; a last one that was cut off in the middle is left out."""
+        found = []
+        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return found
 
     def close(self) -> None:
         self.board.close()

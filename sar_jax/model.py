@@ -103,6 +103,11 @@ def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
     return jax.tree.map(f, specs, *rest, is_leaf=lambda s: isinstance(s, ParamSpec))
 
 
+def describe_params(cfg: ModelConfig, shardings: Any) -> Params:
+    """The float32 parameters' shapes and shardings without their memory."""
+    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, jnp.float32, sharding=s), param_specs(cfg), shardings)
+
+
 def init_params(cfg: ModelConfig, key: jax.Array) -> Params:
     """Random float32 parameters; every leaf draws from its own key."""
     specs = param_specs(cfg)
@@ -243,7 +248,7 @@ def prefill(graphdef: GraphDef, params: Params, tokens: Int[Array, "Q P"], lengt
 
     x, (k, v) = decoder.scan(step, constrain(decoder.embed(tokens), BATCH, None, None))
     last = jnp.take_along_axis(decoder.finish(x), (lengths - 1)[:, None, None], axis=1)[:, 0]
-    answers = jnp.zeros((k.shape[0], Q, samples, answer_width, *k.shape[3:]), k.dtype)
+    answers = constrain(jnp.zeros((k.shape[0], Q, samples, answer_width, *k.shape[3:]), k.dtype), None, BATCH)
     return last, Cache(k, v, visible, lengths, answers, answers)
 
 

@@ -85,10 +85,11 @@ def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, stop: int,
 def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
     """Trains and writes the folder; returns the evaluation's result, or the last loss without one."""
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch, eval_batch=config.eval_batch)
     source = tasks.load(config.data.train, "train")
     if config.model.path:
         cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
-        stops = prompts.stop_ids(tokenizer, hf.read_info(config.model.path))
+        stops = prompts.stop_ids(tokenizer, hf.read_stop_ids(config.model.path))
     else:
         tokenizer = make_tokenizer(source, config)
         cfg, stops = make_model_config(config.architecture, len(tokenizer)), (tokenizer.eos_token_id,)
@@ -101,13 +102,23 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     rows, long_prompts = data.prepare(source, prompter, config.data.max_prompt_tokens, config.data.train)
     worked, long_answers = worked_answers(rows, prompter, tokenizer.eos_token_id, config)
     print(f"{len(worked)} worked answers; left out: {long_prompts} with a long prompt, {long_answers} with a long answer")
+    eval_rows = []
+    if config.data.eval:   # read now: a mistake there must not cost the training
+        eval_rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
+                                    config.data.eval, config.data.eval_questions)
     graphdef = model.build(cfg, config.model.dtype, config.model.remat)
     with jax.set_mesh(mesh):
         params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
-        result = {"loss": loss, **_evaluate(config, graphdef, params, prompter, stops, mesh)}
-    export.write_folder(hf.to_tensors(jax.device_get(params), cfg), output, tokenizer=tokenizer,
-                        source=config.model.path or None, config_json=None if config.model.path else hf.config_json(cfg))
-    return result
+        export.write_folder(
+            hf.to_tensors(jax.device_get(params), cfg), output, tokenizer=tokenizer, source=config.model.path or None,
+            config_json=None if config.model.path else hf.config_json(cfg))
+        print(f"wrote {output}", flush=True)
+        if not eval_rows:
+            return {"loss": loss}
+        greedy = sample.make_sample(graphdef, stops, 1, config.max_answer_tokens, greedy=True)
+        result, _ = evaluate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch, config.data.max_prompt_tokens,
+                                               tokenizer, mesh)
+        return {"loss": loss, **dataclasses.asdict(result)}
 
 
 def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[model.Params, float]:
@@ -137,17 +148,6 @@ def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[model.Params, flo
     return state.params, loss
 
 
-def _evaluate(config, graphdef, params, prompter, stops, mesh) -> dict[str, Any]:
-    if not config.data.eval:
-        return {}
-    rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
-                           config.data.eval, config.data.eval_questions)
-    greedy = sample.make_sample(graphdef, stops, 1, config.max_answer_tokens, greedy=True)
-    result, _ = evaluate.greedy_evaluation(greedy, params, rows, config.eval_batch, config.data.max_prompt_tokens,
-                                           prompter.tokenizer, mesh)
-    return dataclasses.asdict(result)
-
-
 def main(get_config) -> None:
     config = get_config()
     config_lib.check_pretrain(config)
@@ -155,7 +155,6 @@ def main(get_config) -> None:
     export.check_output(output)
     print(f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)", flush=True)
     print(json.dumps(train(config, output)))
-    print(f"wrote {output}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ the formula alone reads like "bos"). Both end right before a_1, so the answer's 
 A tokenizer without a chat template gets plain "System: / User: / Assistant:" text.
 """
 
-from typing import Any
-
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
@@ -25,13 +23,11 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: no tokenizer can be loaded from here ({str(error).splitlines()[0]})") from None
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: dict[str, Any]) -> tuple[int, ...]:
-    """Every id that ends an answer: those of generation_config.json, and the tokenizer's EOS."""
-    ids = generation_config.get("eos_token_id") or []
-    ids = {*(ids if isinstance(ids, list) else [ids]), tokenizer.eos_token_id} - {None}
-    if not ids:
-        raise UserError("the model has no stop token: neither generation_config.json nor the tokenizer names an EOS")
-    return tuple(sorted(ids))
+def stop_ids(tokenizer: PreTrainedTokenizerBase, named: list[int]) -> tuple[int, ...]:
+    """Every id that ends an answer: those that the model's files name, and the tokenizer's EOS, which must exist."""
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no EOS token: nothing would end an answer")
+    return tuple(sorted({*named, tokenizer.eos_token_id}))
 
 
 class Prompter:

@@ -40,7 +40,7 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
 
 def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     """Step -> evaluation, from the lines of metrics.jsonl."""
-    empty = {"length_correct": None}
+    empty = {"length_correct": None, "length_unclipped": None}
     return {line["step"]: Result(**empty | {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)})
             for line in lines if f"{_PREFIX}accuracy" in line}
 

@@ -43,6 +43,15 @@ def batch_devices(mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[a] for a in BATCH]))
 
 
+def check_rows(mesh: Mesh, **counts: int) -> None:
+    """Raises `UserError` that names the config field whose rows cannot be spread evenly over the devices."""
+    devices = batch_devices(mesh)
+    for name, count in counts.items():
+        if count % devices:
+            raise UserError(f"config.{name.replace('__', '.')} is {count}: it must be a multiple of the {devices} devices "
+                            "that share the rows (mesh.data * mesh.fsdp)")
+
+
 def spec_for(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> P:
     """The partition of a parameter by `RULES`; what does not divide is replicated."""
     names = [RULES[a] for a in axes]

@@ -14,7 +14,9 @@
 Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves and exits.
 """
 
+import contextlib
 import dataclasses
+import os
 import pathlib
 import signal
 import sys
@@ -28,8 +30,22 @@ from absl import flags
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import (checkpoint, cli, data, evaluate, experience, hf, learner, model, prompts, sample, score, screen,
-                     sharding, tasks)
+from sar_jax import (
+    checkpoint,
+    cli,
+    data,
+    evaluate,
+    experience,
+    hf,
+    learner,
+    model,
+    prompts,
+    sample,
+    score,
+    screen,
+    sharding,
+    tasks,
+)
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
 from sar_jax.errors import UserError
@@ -51,6 +67,7 @@ class Run(NamedTuple):
     checkpoints: checkpoint.Checkpoints
     metrics: metrics_lib.Metrics
     num_params: int
+    questions: str          # fingerprint of the training data
 
 
 class _Stop:
@@ -64,7 +81,7 @@ class _Stop:
     def _ask(self, number, frame):
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.write("\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)")
+        os.write(2, b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n")
 
 
 def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, learner.TrainState, Any, int]:
@@ -73,27 +90,30 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     if jax.process_count() > 1:
         raise UserError(f"{jax.process_count()} processes: training runs on the devices of one host so far")
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    _check_rows(config, mesh)
+    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch,
+                        rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
     cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
-    stops = prompts.stop_ids(tokenizer, hf.read_info(config.model.path))
+    _check_length(config, cfg)
+    stops = prompts.stop_ids(tokenizer, hf.read_stop_ids(config.model.path))
     prompter = prompts.Prompter(tokenizer, config.prompt)
     train_rows = _load_rows(config, prompter, config.data.train, "train", None)
     limit = config.data.eval_questions
     eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
 
     shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
-    params = hf.load_params(config.model.path, cfg, shardings)
     compute = jnp.dtype(config.model.dtype)
     reference = hf.load_params(config.model.path, cfg, shardings, config.model.dtype) if config.loss.kl else None
     updates = config.rollout.questions // config.loss.minibatch_questions
     optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, model.decayed(cfg))
-    state = learner.init_state(params, optimizer)
-    iterator = data.batches(train_rows, config.rollout.questions, config.seed)
+    described = learner.describe_state(model.describe_params(cfg, shardings), optimizer)
+    iterator, questions = data.batches(train_rows, config.rollout.questions, config.seed), data.fingerprint(train_rows)
     checkpoint.claim(workdir, config)
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
-    if step is not None:
-        state = checkpoints.restore(step, state, iterator)
+    if step is None:
+        state = learner.init_state(hf.load_params(config.model.path, cfg, shardings), optimizer)
+    else:
+        state = checkpoints.restore(step, described, iterator, questions)
         print(f"resumed at step {step} from {checkpoints.folder}")
 
     graphdef = model.build(cfg, config.model.dtype, config.model.remat)
@@ -105,21 +125,19 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
         config, workdir, tools,
         cast=jax.jit(lambda p: jax.tree.map(lambda x: x.astype(compute), p), out_shardings=shardings)
         if compute != jnp.float32 else lambda p: p,
-        update=learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
+        update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
         greedy=sample.make_sample(graphdef, stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step),
-        num_params=sum(x.size for x in jax.tree.leaves(params)))
+        num_params=sum(x.size for x in jax.tree.leaves(described.params)), questions=questions)
     return run, state, iterator, step or 0
 
 
-def _check_rows(config, mesh) -> None:
-    devices = sharding.batch_devices(mesh)
-    for name, value in (("packing.rows_per_microbatch", config.packing.rows_per_microbatch),
-                        ("rollout.questions", config.rollout.questions), ("evaluation.batch", config.evaluation.batch)):
-        if value % devices:
-            raise UserError(f"config.{name} is {value}: it must be a multiple of the {devices} devices that "
-                                       "share the rows (mesh.data * mesh.fsdp)")
+def _check_length(config: config_lib.TrainConfig, cfg: model.ModelConfig) -> None:
+    longest = config.data.max_prompt_tokens + config.rollout.max_answer_tokens
+    if longest > cfg.max_positions:
+        raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
+                        f"for {cfg.max_positions} positions (max_position_embeddings)")
 
 
 def _load_rows(config, prompter, name, split, limit) -> list[data.Row]:
@@ -165,9 +183,13 @@ def _mfu(run: Run, exp: experience.Experience, seconds: float) -> dict[str, floa
     peak = metrics_lib.PEAK_FLOPS.get(jax.devices()[0].device_kind)
     if peak is None:
         return {}
-    forward = (1 if run.reference is None else 2) + 1 + bool(run.config.rewards.self_aligned)   # sample and scores
-    tokens = sum(int((b.packed.segment_ids > 0).sum()) for m in exp.minibatches for b in m.microbatches)
-    return {"mfu": (2 * forward + 6) * run.num_params * tokens / seconds / peak / jax.device_count()}
+    config = run.config
+    answers = sum(m.tokens for m in exp.minibatches)
+    whole = sum(int((b.packed.segment_ids > 0).sum()) for m in exp.minibatches for b in m.microbatches)
+    alone = answers + len(run.tools.prompter.standalone) * config.rollout.questions * config.rollout.samples
+    sampled = answers + (whole - answers) // config.rollout.samples   # a question is read once
+    forward = sampled + whole * (1 if run.reference is None else 2) + alone * bool(config.rewards.self_aligned)
+    return {"mfu": (2 * forward + 6 * whole) * run.num_params / seconds / peak / jax.device_count()}
 
 
 def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, float]:
@@ -193,7 +215,7 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
             step += 1
             state, metrics, samples = train_step(run, state, iterator, step)
             last = step == config.steps
-            if step % config.evaluation.every_steps == 0 or last:
+            if last or step % config.evaluation.every_steps == 0 and not stop.asked:   # asked to stop: save first
                 metrics |= evaluation(run, state, step)
             metrics["compilations"] = compilations.since_last()
             run.metrics.write(step, metrics)
@@ -201,9 +223,13 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[:config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or stop.asked:
-                run.checkpoints.save(step, state, iterator)
+                run.checkpoints.save(step, state, iterator, run.questions)
             screen.progress(bar, step, metrics)
         bar.close()
+    if step == 0:
+        print("stopped before the first step: there is nothing to save yet")
+        return 130
+    run.checkpoints.save(step, state, iterator, run.questions)   # does nothing where it stands already
     run.checkpoints.wait()
     if step < config.steps:
         print(f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
@@ -221,11 +247,10 @@ def main(get_config) -> int:
     for warning in config_lib.warnings(config):
         print(f"warning: {warning}", flush=True)
     run, state, iterator, step = setup(config, workdir)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(run.checkpoints.close)
+        stack.callback(run.metrics.close)
         return loop(run, state, iterator, step)
-    finally:
-        run.metrics.close()
-        run.checkpoints.close()
 
 
 if __name__ == "__main__":

@@ -86,6 +86,6 @@ def rng() -> np.random.Generator:
 
 def run_command(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
     """`python -m sar_jax.<...>` as a user runs it, on one CPU device."""
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu", "COLUMNS": "200"} | environment
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | environment
     return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True,
                           timeout=timeout)

@@ -206,3 +206,16 @@ def test_real_solutions_verify_against_their_own_answer_alone(split, count):
         assert verify(row["solution"], row["answer"]), row["id"]
         if Fraction(row["answer"].replace(",", "")) != Fraction(after["answer"].replace(",", "")):
             assert not verify(row["solution"], after["answer"]), row["id"]
+
+
+@pytest.mark.parametrize("text, truth, right", [
+    ("The answer is 5 + 3 = 8.", "8", True), (r"\boxed{5+3=8}", "8", True), (r"\boxed{x = 3}", "3", True),
+    ("The answer is 12 * 2 = 24", "24", True), ("The answer is 12 * 2 = 24", "12", False),
+    ("#### 24\nThe answer is obvious.", "24", True),
+    ("The answer is 72.", "72 apples", True), ("The answer is 71.", "72 apples", False), ("It is 72", "$72 dollars", True),
+    ("The answer is no one knows.", "no", False), ("The answer is no, they do not.", "no", True),
+    ("The answer is A train ride.", "A", False), ("The answer is (A).", "(A)", True),
+    (r"\boxed{1}", "x^2+1", False),
+])
+def test_stated_expressions_units_and_words(text, truth, right):
+    assert verify(text, truth) == right

@@ -77,7 +77,7 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, lo
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
-    with pytest.raises(Exception):
+    with pytest.raises(AttributeError):
         export.write_folder({"x": object()}, tmp_path / "out", loaded.tokenizer, str(loaded.folder))
     assert list(tmp_path.iterdir()) == []
 

@@ -79,6 +79,9 @@ def test_moments_are_sharded_like_their_parameters(loaded):
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(jax.device_get(loaded.params), sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
     state, _ = make(loaded, params)
+    described = learner.describe_state(params, learner.make_optimizer(config.Optimizer(), 10, model.decayed(loaded.cfg)))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), described) == jax.tree.map(
+        lambda x: (x.shape, x.dtype, x.sharding), state)
     moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == state.params["layers"]["q_proj"].shape]
     assert len(moments) == 2
     assert all(m.sharding == state.params["layers"]["q_proj"].sharding for m in moments)
@@ -182,6 +185,20 @@ def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
     before, after = np.asarray(loaded.params["layers"]["up_proj"]), np.asarray(state.params["layers"]["up_proj"])
     assert after.dtype == np.float32 and (before != after).mean() > 0.5
     assert (before.astype("bfloat16") == after.astype("bfloat16")).mean() > 0.99
+
+
+def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
+    """Scored with the weights cast beforehand, updated with weights cast at use: the same bfloat16 numbers."""
+    graphdef = model.build(loaded.cfg, "bfloat16")
+    prompts, answers, advantages, _, ref = sequences(loaded, rng)
+    packed, layout = packing.pack(prompts, answers, 32, 8)
+    cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
+    old = packing.gather(jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout)
+    optimizer = learner.make_optimizer(config.Optimizer(), 10, model.decayed(loaded.cfg))
+    state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
+    update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8))
+    _, metrics = update(state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT))
+    assert metrics["ratio"] / sum(map(len, answers)) == pytest.approx(1, abs=2e-3) and metrics["clip_ratio"] == 0
 
 
 def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):

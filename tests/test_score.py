@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sar_jax import packing, rewards, score, sharding
-from sar_jax.explain import explain
 from sar_jax.config import TrainConfig
+from sar_jax.explain import explain
 
 
 def torch_logps(network, context, answer) -> np.ndarray:

@@ -36,7 +36,7 @@ _FILLER = (
     ("Let me look at that again to be sure.", "I do not see any mistake here.", "This looks right to me."),
     ("I am sure of it now.", "So we are done with all of the parts.", "That is all there is to do."),
 )
-_STYLES = ((0.25, 0.1), (0.4, 0.6), (0.35, 0.9))   # (share of answers, chance that a place is filled)
+_STYLES = ((0.15, 0.1), (0.45, 0.6), (0.4, 0.9))   # (share of answers, chance that a place is filled)
 
 _LARGEST = 79
 _TRAIN_SIZE, _TEST_SIZE = 32_768, 2_048

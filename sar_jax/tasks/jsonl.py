@@ -51,5 +51,6 @@ def _quoted(fields: tuple[str, ...]) -> str:
 
 def load(path: str) -> list[Example]:
     """The rows as examples; an id that is missing becomes the row's number."""
-    return [Example(str(number if row.get("id") is None else row["id"]), row["question"], row["answer"], str(row.get("solution") or ""))
+    return [Example(str(number if row.get("id") is None else row["id"]), row["question"], row["answer"],
+                    str(row.get("solution") or ""))
             for number, row in enumerate(read(path, ("question", "answer")))]

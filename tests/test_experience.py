@@ -1,0 +1,101 @@
+"""One step's data: what stands on the packed grid is each answer's own tokens, logps and advantage."""
+
+import jax
+import numpy as np
+import pytest
+
+from sar_jax import config as config_lib
+from sar_jax import data, experience, packing, sample, score
+from sar_jax.tasks import arithmetic
+
+
+@pytest.fixture(scope="module")
+def made(loaded):
+    config = config_lib.TrainConfig()
+    config.rollout = config_lib.Rollout(questions=4, samples=3, batch=2, max_answer_tokens=10)
+    config.loss.minibatch_questions = 2
+    config.data.max_prompt_tokens = 150
+    config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)
+    config.rewards.length = 0.5          # so that rewards differ within a group of a random model
+    tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
+                             score.make_score(loaded.graphdef, 88), loaded.prompter, loaded.mesh, config)
+    rows, _ = data.prepare(arithmetic.Arithmetic("train"), loaded.prompter, 150, "arithmetic", 4)
+    reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
+    return tools, rows, reference, experience.collect(tools, rows, loaded.params, reference, jax.random.key(0))
+
+
+def answers_on_grid(exp):
+    """(tokens, advantages, old logps, ref logps, prompt) of every segment, mini-batch by mini-batch."""
+    for minibatch in exp.minibatches:
+        for batch in minibatch.microbatches:
+            packed = batch.packed
+            for r in range(len(packed.tokens)):
+                for segment in range(1, packed.segment_ids[r].max() + 1):
+                    here = packed.segment_ids[r] == segment
+                    answer = here & packed.mask[r]
+                    yield (tuple(packed.tokens[r][answer].tolist()), batch.advantages[r][answer],
+                           batch.old_logps[r][answer], batch.ref_logps[r][answer],
+                           tuple(packed.tokens[r][here & ~packed.mask[r]].tolist()))
+
+
+def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded):
+    tools, rows, reference, exp = made
+    tokens, lengths = experience.evaluate.pad_prompts([r.prompt for r in rows], 150, 4)
+    rollouts = jax.device_get(tools.sample(loaded.params, tokens, lengths, np.arange(4, dtype=np.int32), jax.random.key(0)))
+    expected = {}
+    for b in range(12):
+        ids = tuple(rollouts.tokens[b, :rollouts.lengths[b]].tolist())
+        expected[(tuple(rows[b // 3].prompt), ids)] = (exp.samples[b]["advantage"], rollouts.logps[b, :len(ids)])
+    found = list(answers_on_grid(exp))
+    assert len(found) == 12 and {(p, t) for t, *_, p in found} == set(expected)
+    reference_score = score.make_score(loaded.graphdef, 88)
+    for ids, advantages, old, ref, prompt in found:
+        advantage, sampled = expected[(prompt, ids)]
+        np.testing.assert_allclose(advantages, advantage, atol=1e-6)
+        np.testing.assert_allclose(old, sampled, atol=2e-5)
+        packed, layout = packing.pack([prompt], [ids], 176, 1)
+        alone = packing.gather(np.asarray(reference_score(reference, packed).logps), layout)[0]
+        np.testing.assert_allclose(ref, alone, atol=2e-5)
+
+
+def test_minibatches_hold_their_own_questions(made):
+    _, rows, _, exp = made
+    assert len(exp.minibatches) == 2
+    for k, minibatch in enumerate(exp.minibatches):
+        prompts = {p for *_, p in answers_on_grid(exp._replace(minibatches=[minibatch]))}
+        assert prompts == {tuple(r.prompt) for r in rows[2 * k:2 * k + 2]}
+        assert minibatch.answers == 6
+        assert minibatch.tokens == sum(s["length"] for s in exp.samples[6 * k:6 * k + 6])
+
+
+def test_samples_rewards_follow_from_their_own_figures(made):
+    exp = made[-1]
+    for s in exp.samples:
+        sar = np.clip((s["ppl_standalone"] - s["ppl_conditional"]) / s["ppl_standalone"], -1, 1)
+        assert s["reward/self_aligned"] == pytest.approx(sar, abs=1e-6)
+        assert s["reward"] == pytest.approx(s["correct"] + 0.2 * sar - 0.5 * s["length"] / 10, abs=1e-6)
+    rewards = np.array([s["reward"] for s in exp.samples]).reshape(4, 3)
+    assert rewards.std(axis=1).max() > 1e-3
+    advantages = np.array([s["advantage"] for s in exp.samples]).reshape(4, 3)
+    np.testing.assert_allclose(advantages, rewards - rewards.mean(axis=1, keepdims=True), atol=1e-9)
+    assert sum(v for k, v in exp.metrics.items() if k.startswith("advantage_share/")) == pytest.approx(1)
+
+
+def test_without_the_self_aligned_weight_no_standalone_pass_is_made(made, loaded):
+    """And without a reference nothing is scored twice: one score call for each micro-batch with the question."""
+    tools, rows, _, _ = made
+    config = config_lib.from_dict(config_lib.TrainConfig, __import__("dataclasses").asdict(tools.config))
+    config.rewards.self_aligned = 0.0
+    calls = []
+    counted = tools._replace(config=config, score=lambda *a: calls.append(1) or tools.score(*a))
+    exp = experience.collect(counted, rows, loaded.params, None, jax.random.key(0))
+    assert len(calls) == sum(len(m.microbatches) for m in exp.minibatches)
+    assert "reward/self_aligned/mean" not in exp.metrics and "perplexity/standalone" not in exp.metrics
+    assert all((b.ref_logps == 0).all() for m in exp.minibatches for b in m.microbatches)
+
+
+def test_overlap_shows_an_echo_of_the_question():
+    prompt = [5, 6, 7, 8, 9]
+    assert experience._overlap(prompt, np.array([5, 6, 7, 8])) == 1
+    assert experience._overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
+    assert experience._overlap(prompt, np.array([5])) == 0

@@ -1,0 +1,82 @@
+"""The tiny model that comes with the package, and `explain` on what it answers."""
+
+import importlib.resources
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, Loaded, run_command
+
+from sar_jax import config as config_lib
+from sar_jax import data, evaluate, experience, sample, score
+from sar_jax.tasks import arithmetic
+
+TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
+
+
+def tiny_config() -> config_lib.TrainConfig:
+    scope: dict = {}
+    exec((ROOT / "configs/tiny.py").read_text(), scope)
+    return scope["get_config"]()
+
+
+@pytest.fixture(scope="module")
+def tiny(mesh) -> Loaded:
+    return Loaded(TINY, mesh)
+
+
+def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny):
+    assert sum(f.stat().st_size for f in TINY.iterdir()) <= 3_000_000
+    config = tiny_config()
+    prompter = experience.Prompter(tiny.tokenizer, config.prompt)
+    rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
+    greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
+    result, _ = evaluate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh)
+    assert result.accuracy > 0.8 and result.clipped == 0
+
+
+def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, tmp_path):
+    config = tiny_config()
+    config.rollout = config_lib.Rollout(questions=4, samples=4, batch=4, max_answer_tokens=96)
+    config.loss.minibatch_questions = 4
+    prompter = experience.Prompter(tiny.tokenizer, config.prompt)
+    tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
+                             prompter, tiny.mesh, config)
+    rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
+    samples = experience.collect(tools, rows, tiny.params, None, jax.random.key(0)).samples
+    # An answer can be scored again from its text if its text has the same ids.
+    kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"], 0)) == s["length"]]
+    assert len(kept) > 8
+    (tmp_path / "in.jsonl").write_text("".join(
+        json.dumps({"id": f"a{i}", "question": s["question"], "answer": s["answer"]}) + "\n" for i, s in enumerate(kept)))
+    done = run_command("sar_jax.explain", f"--model={TINY}", "--config=configs/tiny.py",
+                       f"--input={tmp_path / 'in.jsonl'}", f"--output={tmp_path / 'out.jsonl'}")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"a{i}" for i in range(len(kept))]
+    for line, s in zip(lines, kept):
+        for ours, theirs in (("ppl_conditional", "ppl_conditional"), ("ppl_standalone", "ppl_standalone"),
+                             ("self_aligned", "reward/self_aligned")):
+            assert line[ours] == pytest.approx(s[theirs], rel=1e-3, abs=1e-5)
+        assert len(line["token_values"]) == len(line["tokens"]) == s["length"]
+        assert line["self_aligned"] == pytest.approx(np.clip(1 - np.exp(-np.mean(line["token_values"])), -1, 1), abs=1e-6)
+        assert "".join(line["tokens"]).startswith(s["answer"])
+    again = run_command("sar_jax.explain", f"--model={TINY}", f"--input={tmp_path / 'in.jsonl'}",
+                        f"--output={tmp_path / 'out.jsonl'}")
+    assert again.returncode == 2 and "nothing is overwritten" in again.stderr
+
+
+def test_filler_earns_less_than_the_same_answer_without_it(tiny):
+    """The reward's point, on the model that ships: padding dilutes what the question explains."""
+    from sar_jax.explain import explain
+    source, rows = arithmetic.Arithmetic("test"), []
+    for i in range(40):
+        example = source[i]
+        bare = ". ".join(p.rstrip(".") for p in example.solution.split(". ") if "=" in p or "answer" in p) + "."
+        if bare != example.solution:
+            rows += [{"question": example.question, "answer": a} for a in (example.solution, bare)]
+    scored = explain(rows, tiny.params, tiny.cfg, tiny.tokenizer, tiny_config())
+    gains = [bare["self_aligned"] - padded["self_aligned"] for padded, bare in zip(scored[::2], scored[1::2])]
+    assert len(gains) > 20 and np.mean([g > 0 for g in gains]) > 0.95
