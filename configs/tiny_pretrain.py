@@ -8,7 +8,7 @@ from sar_jax.config import Architecture, Data, Model, Optimizer, Packing, Pretra
 
 def get_config() -> PretrainConfig:
     return PretrainConfig(
-        steps=1000,
+        steps=1500,
         batch_examples=64,
         empty_question_fraction=0.1,   # so that ppl(a) is that of a model that has seen answers without a question
         max_answer_tokens=96,

@@ -81,7 +81,8 @@ def test_rows_without_a_usable_solution(tmp_path, line, words):
 
 
 def test_a_mistake_in_the_evaluation_data_costs_no_training(rows, tmp_path):
-    done = run_command(*SMALL, f"--config.data.train={rows}", "--config.data.eval=nowhere.jsonl", f"--output={tmp_path / 'm'}")
+    done = run_command(*SMALL, f"--config.data.train={rows}", "--config.data.eval=nowhere.jsonl",
+                       f"--output={tmp_path / 'm'}")
     assert done.returncode == 2 and "nowhere.jsonl: no such file" in done.stderr
     assert not losses(done.stdout)
 

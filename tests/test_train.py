@@ -188,7 +188,8 @@ def test_a_model_made_for_fewer_positions_is_refused(tmp_path):
 
 def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
     """The same command on a mesh of eight: same answers and rewards, same weights but for the order of sums."""
-    more = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2", "--config.packing.rows_per_microbatch=4",
+    more = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
+            "--config.packing.rows_per_microbatch=4",
             "--config.rollout.batch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
                        XLA_FLAGS="--xla_force_host_platform_device_count=8")
