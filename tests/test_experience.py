@@ -17,9 +17,10 @@ def made(loaded):
     config.data.max_prompt_tokens = 150
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)
     config.rewards.length = 0.5          # so that rewards differ within a group of a random model
+    prompter = experience.Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
     tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
-                             score.make_score(loaded.graphdef, 88), loaded.prompter, loaded.mesh, config)
-    rows, _ = data.prepare(arithmetic.Arithmetic("train"), loaded.prompter, 150, "arithmetic", 4)
+                             score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config)
+    rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return tools, rows, reference, experience.collect(tools, rows, loaded.params, reference, jax.random.key(0))
 

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 from sar_jax.tasks import arithmetic
 
 SMALL = ["sar_jax.pretrain", "--config=configs/tiny_pretrain.py", "--config.steps=12", "--config.batch_examples=8",
-         "--config.log_every_steps=6", "--config.data.eval=", "--config.data.max_prompt_tokens=150",
+         "--config.log_every_steps=6", "--config.optimizer.warmup_updates=2",
+         "--config.data.eval=", "--config.data.max_prompt_tokens=150",
          "--config.packing.row_tokens=260", "--config.packing.logprob_chunk=260", "--config.max_answer_tokens=110",
          "--config.architecture.num_layers=1", "--config.architecture.embed_dim=32", "--config.architecture.ffw_dim=48",
          "--config.architecture.vocab_size=300"]
