@@ -1,4 +1,4 @@
-"""Installs sar_jax. Extras: tpu or gpu (the JAX build for the machine), test (what the tests need)."""
+"""Installs sar_jax. Extras: tpu or gpu (the JAX build for the machine), test (what the tests need), eval (to look at runs)."""
 
 import pathlib
 import re
@@ -24,6 +24,7 @@ setup(
         "grain>=0.2.12",
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "jinja2>=3.1",   # chat templates; transformers does not bring it
         "ml_collections>=1.1",
         "numpy>=2.0",
         "optax>=0.2.5",
@@ -39,6 +40,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "gpu": ["jax[cuda13]>=0.10"],
+        "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",
