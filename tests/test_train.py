@@ -153,8 +153,9 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
     printed, _ = limited.communicate(timeout=240)
     assert limited.returncode == 2, printed
-    assert "error: the checkpoint of step 2 could not be written" in printed and "(File too large)" in printed
-    assert "the checkpoint of step 1 is complete" in printed and "Traceback" not in printed
+    error = [line for line in printed.splitlines() if line.startswith("error: ")]   # a thread of Orbax may add its own
+    assert len(error) == 1 and error[0].startswith("error: the checkpoint of step 2 could not be written")
+    assert "(File too large); the checkpoint of step 1 is complete" in error[0]
     assert [p.name for p in (workdir / "checkpoints").iterdir()] == ["00000001"]
     assert run_command(*arguments(hf_folder, workdir)).returncode == 0
     for a, b in zip(state_of(finished[0], 4), state_of(workdir, 4), strict=True):
