@@ -1,4 +1,4 @@
-"""Installs sar_jax. Extras: tpu or gpu (the JAX build for the machine), test (what the tests need), eval (to look at runs)."""
+"""Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to look at runs)."""
 
 import pathlib
 import re
