@@ -5,7 +5,8 @@
                   [one BOS or EOS token]                                a      ppl(a),  "bos"
 
 The empty-question context is the same template with nothing in the user's turn (as in the trainer that the paper's
-authors published; the formula alone reads like "bos"). Both end right before a_1, so the answer's token ids are reused as they are.
+authors published; the formula alone reads like "bos"). Both end right before a_1,
+so the answer's token ids are reused as they are.
 A tokenizer without a chat template gets plain "System: / User: / Assistant:" text.
 """
 
