@@ -32,7 +32,7 @@ def get_config() -> TrainConfig:
         rollout=Rollout(questions=32, samples=8, batch=32, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         loss=Loss(minibatch_questions=16),
-        optimizer=Optimizer(lr=1e-4),
+        optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8, logprob_chunk=288),
         evaluation=Evaluation(every_steps=25, batch=256),
         logging=Logging(samples_every_steps=10, samples_shown=1),

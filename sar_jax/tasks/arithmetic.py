@@ -28,7 +28,8 @@ _TEMPLATES = (
     ("{n} had {a} {t}. {n} gave {b} to a friend and used {c}. How many {t} are left?", "-", "-"),
 )
 
-# The places of filler: two before the first step, one between the steps, two before the last sentence.
+# The places of filler: two before the first step, one between the steps, two before the last sentence. The first sentence
+# of a place is the usual one: were all equally likely, the likeliest single continuation would be none at all.
 _FILLER = (
     ("Let me think about this with care.", "This is a question about numbers.", "I will read it once more."),
     ("I can do this one part at a time.", "First I look at the first part.", "We need to find out how many there are."),
@@ -36,6 +37,7 @@ _FILLER = (
     ("Let me look at that again to be sure.", "I do not see any mistake here.", "This looks right to me."),
     ("I am sure of it now.", "So we are done with all of the parts.", "That is all there is to do."),
 )
+_FILLER_SHARES = (0.8, 0.1, 0.1)
 _STYLES = ((0.15, 0.1), (0.45, 0.6), (0.4, 0.9))   # (share of answers, chance that a place is filled)
 
 _LARGEST = 79
@@ -59,7 +61,7 @@ def _problem(rng: random.Random) -> tuple[str, list[str], int]:
 
 def _worked_answer(rng: random.Random, steps: list[str], final: int) -> str:
     chance = rng.choices([c for _, c in _STYLES], [share for share, _ in _STYLES])[0]
-    filler = [rng.choice(choices) if rng.random() < chance else "" for choices in _FILLER]
+    filler = [rng.choices(place, _FILLER_SHARES)[0] if rng.random() < chance else "" for place in _FILLER]
     parts = [filler[0], filler[1], steps[0], filler[2], steps[1], filler[3], filler[4], f"The answer is {final}."]
     return " ".join(part for part in parts if part)
 
