@@ -7,6 +7,7 @@ Shapes are the tiny model's: 4 heads, 2 kv heads, head dimension 32, two sequenc
 """
 
 import argparse
+import functools
 import statistics
 import time
 
@@ -40,11 +41,12 @@ def main() -> None:
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (jax.random.normal(key, (R, T, heads, 32)) for key, heads in zip(keys, (4, 2, 2)))
     segment_ids = jnp.broadcast_to(1 + (jnp.arange(T) >= T // 2), (R, T))
-    gap = jnp.abs(attention.attend(q, k, v, segment_ids) - library(q, k, v, segment_ids)).max()
+    attend = functools.partial(attention.attend, scale=32**-0.5)
+    gap = jnp.abs(attend(q, k, v, segment_ids) - library(q, k, v, segment_ids)).max()
     print(f"{R} rows of {T} tokens on {jax.devices()[0].device_kind}; largest difference {gap:.1e}")
     for name, make in (("forward", jax.jit), ("forward and backward", lambda f: jax.jit(jax.grad(
             lambda q, k, v, s: (f(q, k, v, s) ** 2).sum(), (0, 1, 2))))):
-        ours, theirs = make(attention.attend), make(library)
+        ours, theirs = make(attend), make(library)
         for f in (ours, theirs):
             seconds(f, q, k, v, segment_ids)
         pairs = [(seconds(ours, q, k, v, segment_ids), seconds(theirs, q, k, v, segment_ids)) for _ in range(options.pairs)]

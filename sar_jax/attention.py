@@ -4,8 +4,12 @@
 query a sequence, over the cache of its group's question and over its own answer so far.
 
 Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times slower on CPUs.
-Left out: fused TPU and GPU kernels, sliding windows.
+scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w: a token sees itself and the w - 1 before
+it (the positions of a segment are contiguous, so columns count). `sar_jax.splash` is `attend` as a fused kernel for TPUs.
+Left out: a fused kernel for GPUs.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +25,15 @@ def attend(
     k: Float[Array, "R T K H"],
     v: Float[Array, "R T K H"],
     segment_ids: Int[Array, "R T"],
+    *,
+    scale: float,
+    softcap: float | None = None,
+    window: int | None = None,
 ) -> Float[Array, "R T N H"]:
     """Causal attention within segments of a packed row. Padding has segment 0; its output has no meaning.
 
-    Queries go in blocks, each over the keys up to its own end: half of the scores never exist.
+    Queries go in blocks, each over the keys from the first that one of them can see up to its own end: half of the scores,
+    and those outside a window, never exist.
     """
     R, T, N, H = q.shape
     K = k.shape[2]
@@ -32,22 +41,33 @@ def attend(
     q = jnp.einsum("RTKGH->RKGTH", q.reshape(R, T, K, N // K, H))
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     block = max(_MIN_BLOCK, -(-T // _MAX_BLOCKS))
-    step = jax.checkpoint(_attend_block) if T > _LONG_ROW else _attend_block
-    out = [step(q[:, :, :, s:s + block], k[:, :, :s + block], v[:, :, :s + block], segment_ids[:, s:s + block],
-                segment_ids[:, :s + block]) for s in range(0, T, block)]
+    step = functools.partial(_attend_block, scale=scale, softcap=softcap, window=window)
+    step = jax.checkpoint(step) if T > _LONG_ROW else step
+    out = []
+    for start in range(0, T, block):
+        end, first = min(start + block, T), 0 if window is None else max(0, start - window + 1)
+        out.append(step(q[:, :, :, start:end], k[:, :, first:end], v[:, :, first:end], segment_ids[:, start:end],
+                        segment_ids[:, first:end]))
     return jnp.einsum("RKGTH->RTKGH", jnp.concatenate(out, axis=3)).reshape(R, T, N, H)
 
 
+def softcapped(x: Array, cap: float | None) -> Array:
+    """x bent into (-cap, cap)."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
 def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: Float[Array, "R K S H"],
-                  q_ids: Int[Array, "R t"], k_ids: Int[Array, "R S"]) -> Float[Array, "R K G t H"]:
+                  q_ids: Int[Array, "R t"], k_ids: Int[Array, "R S"], *, scale: float, softcap: float | None,
+                  window: int | None) -> Float[Array, "R K G t H"]:
     """The last t of S tokens attend over all S. Exponentials are summed first and divided last, on H numbers instead of
     S; every token sees itself, so no sum is 0."""
     R, K, G, t, H = q.shape
     S = k.shape[2]
-    causal = jnp.arange(S - t, S)[:, None] >= jnp.arange(S)
-    bias = jnp.where(causal & (q_ids[:, :, None] == k_ids[:, None]), 0.0, _NEGATIVE)
+    age = jnp.arange(S - t, S)[:, None] - jnp.arange(S)
+    seen = age >= 0 if window is None else (age >= 0) & (age < window)
+    bias = jnp.where(seen & (q_ids[:, :, None] == k_ids[:, None]), 0.0, _NEGATIVE)
     scores = jnp.einsum("RKQH,RKSH->RKQS", q.reshape(R, K, G * t, H), k, preferred_element_type=jnp.float32)
-    scores = scores.reshape(R, K, G, t, S) * H**-0.5 + bias[:, None, None]
+    scores = softcapped(scores.reshape(R, K, G, t, S) * scale, softcap) + bias[:, None, None]
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1)[..., None]
     out = jnp.einsum("RKQS,RKSH->RKQH", weights.astype(v.dtype).reshape(R, K, G * t, S), v)
@@ -62,15 +82,18 @@ def attend_cached(
     answer_k: Float[Array, "Q M A K H"],
     answer_v: Float[Array, "Q M A K H"],
     answer_visible: Bool[Array, " A"],
+    *,
+    scale: float,
+    softcap: float | None = None,
 ) -> Float[Array, "Q M N H"]:
     """One query for each of M answers to Q questions; the M answers share their question's cache."""
     Q, M, N, H = q.shape
     K = question_k.shape[2]
     q = q.reshape(Q, M, K, N // K, H)
-    to_question = jnp.einsum("QMKGH,QPKH->QMKGP", q, question_k, preferred_element_type=jnp.float32) * H**-0.5
-    to_answer = jnp.einsum("QMKGH,QMAKH->QMKGA", q, answer_k, preferred_element_type=jnp.float32) * H**-0.5
-    to_question = jnp.where(question_visible[:, None, None, None], to_question, _NEGATIVE)
-    to_answer = jnp.where(answer_visible, to_answer, _NEGATIVE)
+    to_question = jnp.einsum("QMKGH,QPKH->QMKGP", q, question_k, preferred_element_type=jnp.float32)
+    to_answer = jnp.einsum("QMKGH,QMAKH->QMKGA", q, answer_k, preferred_element_type=jnp.float32)
+    to_question = jnp.where(question_visible[:, None, None, None], softcapped(to_question * scale, softcap), _NEGATIVE)
+    to_answer = jnp.where(answer_visible, softcapped(to_answer * scale, softcap), _NEGATIVE)
     probs = jax.nn.softmax(jnp.concatenate([to_question, to_answer], axis=-1), axis=-1).astype(question_v.dtype)
     P = question_k.shape[1]
     out = jnp.einsum("QMKGP,QPKH->QMKGH", probs[..., :P], question_v)

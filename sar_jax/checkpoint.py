@@ -16,7 +16,7 @@ import grain
 import orbax.checkpoint as ocp
 
 from sar_jax import config as config_lib
-from sar_jax import model
+from sar_jax import parameters
 from sar_jax.errors import UserError
 from sar_jax.learner import TrainState
 
@@ -110,9 +110,10 @@ def pick_step(workdir: pathlib.Path, step: int | None) -> int:
     return steps[-1] if step is None else step
 
 
-def load_params(workdir: pathlib.Path, step: int | None, cfg: model.ModelConfig, shardings: Any) -> model.Params:
-    """The parameters alone of a step (the latest by default), placed by `shardings`; moments are not read."""
-    like = model.describe_params(cfg, shardings)
+def load_params(workdir: pathlib.Path, step: int | None, cfg: parameters.ModelConfig, shardings: Any,
+                dtype: str = "float32") -> parameters.Params:
+    """The parameters alone of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read."""
+    like = parameters.describe_params(cfg, shardings, dtype)
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
     folder = (workdir / "checkpoints").absolute() / f"{pick_step(workdir, step):08d}" / "state"
@@ -143,6 +144,17 @@ def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
     """Makes the workdir this config's; see `check_workdir`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; a last one that was cut off in the middle is left out."""
+    path, found = workdir / "metrics.jsonl", []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:

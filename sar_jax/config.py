@@ -15,14 +15,16 @@ from typing import Any
 
 from sar_jax.errors import UserError
 
-STANDALONE_CONTEXTS = ("empty_question", "bos")
+_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
+            "thinking": ("default", "on", "off")}
 
 
 @dataclasses.dataclass
 class Model:
-    path: str = ""                 # Hugging Face folder (config.json, safetensors, tokenizer)
+    path: str = ""                 # Hugging Face folder (config.json, safetensors, tokenizer), or the hub's id of one
     dtype: str = "bfloat16"        # dtype of activations and matrix products; master weights are float32
     remat: bool = True             # recompute each layer in the backward pass
+    attention: str = "auto"        # "xla", or "splash", the fused kernel for TPUs; "auto": what the devices have
 
 
 @dataclasses.dataclass
@@ -52,6 +54,8 @@ class Prompt:
     system: str = "You are an expert reasoning assistant. Solve the given question by reasoning."
     instruction: str = "Explain your reasoning before you give the answer."   # appended to the question
     standalone_context: str = "empty_question"   # what precedes the answer in ppl(a): or "bos", one BOS/EOS token
+    format: str = "auto"           # "chat": the tokenizer's template; "plain": System/User/Assistant; "auto": what there is
+    thinking: str = "default"      # "on" or "off", for templates that can (Qwen3); "default": as the template has it
 
 
 @dataclasses.dataclass
@@ -196,10 +200,10 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_prompt(prompt: Prompt) -> None:
-    """Raises `UserError` where the standalone context is not one of those there are."""
-    _require(prompt.standalone_context in STANDALONE_CONTEXTS,
-             f"config.prompt.standalone_context is {prompt.standalone_context!r}: "
-             f"it must be one of {', '.join(STANDALONE_CONTEXTS)}")
+    """Raises `UserError` where a field is not one of its choices."""
+    for name, choices in _CHOICES.items():
+        value = getattr(prompt, name)
+        _require(value in choices, f"config.prompt.{name} is {value!r}: it must be one of {', '.join(choices)}")
 
 
 def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
@@ -209,6 +213,8 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
     _require(config.data.train != "", "config.data.train is empty: give 'arithmetic' or the path of a JSONL file")
     _require(config.model.dtype in ("float32", "bfloat16"),
              f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
+    _require(config.model.attention in ("auto", "xla", "splash"),
+             f"config.model.attention is {config.model.attention!r}: it must be 'auto', 'xla' or 'splash'")
     check_prompt(config.prompt)
     for path, value in _leaves(config):
         _require(not isinstance(value, float) or math.isfinite(value), f"config.{path} is {value}: it must be finite")
@@ -234,7 +240,7 @@ def check(config: TrainConfig) -> None:
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
                     "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep")
     _check_shared(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
-    _require(config.model.path != "", "config.model.path is empty: give the folder of a Hugging Face model")
+    _require(config.model.path != "", "config.model.path is empty: give the folder of a Hugging Face model, or its hub id")
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
@@ -252,6 +258,11 @@ def check_pretrain(config: PretrainConfig) -> None:
     _check_shared(config, config.max_answer_tokens, "max_answer_tokens")
     _require(0 <= config.empty_question_fraction < 1,
              f"config.empty_question_fraction is {config.empty_question_fraction}: it must lie in [0, 1)")
+
+
+def max_length(config: TrainConfig) -> int:
+    """The longest sequence of a run, in tokens."""
+    return config.data.max_prompt_tokens + config.rollout.max_answer_tokens
 
 
 def warnings(config: TrainConfig) -> list[str]:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import checkpoint, cli, hf, model, packing, prompts, rewards, score, sharding
+from sar_jax import checkpoint, cli, hf, model, packing, parameters, prompts, rewards, score, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tasks import jsonl
@@ -33,7 +33,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not 
 _BATCH_ROWS = 4
 
 
-def load(folder: str, config: config_lib.TrainConfig | None) -> tuple[Any, model.ModelConfig, Any, config_lib.TrainConfig]:
+def load(folder: str, config: config_lib.TrainConfig | None,
+         ) -> tuple[Any, parameters.ModelConfig, Any, config_lib.TrainConfig]:
     """(parameters, model config, tokenizer, config) of a model folder, or of the latest checkpoint of a workdir."""
     path, mesh = pathlib.Path(folder), sharding.make_mesh(1, -1, 1)
     if (path / "checkpoints").is_dir():
@@ -43,8 +44,9 @@ def load(folder: str, config: config_lib.TrainConfig | None) -> tuple[Any, model
         folder = config.model.path
     config = config or _default_config()
     config_lib.check_prompt(config.prompt)
-    cfg, tokenizer = hf.load_config(folder), prompts.load_tokenizer(folder)
-    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
+    folder = hf.locate(folder)
+    cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
+    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     if (path / "checkpoints").is_dir():
         params = checkpoint.load_params(path, None, cfg, shardings)
     else:
@@ -52,25 +54,27 @@ def load(folder: str, config: config_lib.TrainConfig | None) -> tuple[Any, model
     return params, cfg, tokenizer, config
 
 
-def explain(rows: list[dict[str, Any]], params: Any, cfg: model.ModelConfig, tokenizer: Any,
+def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig, tokenizer: Any,
             config: config_lib.TrainConfig) -> list[dict[str, Any]]:
-    """The rows with their scores; an answer is tokenised here and ended with EOS."""
+    """The rows with their scores; an answer is tokenised here, and ended as the model would end it."""
     prompter = prompts.Prompter(tokenizer, config.prompt)
-    prompts.stop_ids(tokenizer, [])   # refuses a tokenizer without EOS
-    answers = [prompter.answer(row["answer"], tokenizer.eos_token_id) for row in rows]
+    answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
     chunk = config.packing.logprob_chunk
     width = max(-(-longest // chunk) * chunk, chunk)
-    graphdef = model.build(cfg, config.model.dtype)
+    mesh = jax.tree.leaves(params)[0].sharding.mesh
+    graphdef = model.build(cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
     scorer = score.make_score(graphdef, chunk)
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
         packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
-        parts = [scorer(params, m).logps for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
+        parts = [scorer(params, sharding.place(m, sharding.rows(mesh))).logps
+                 for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
         return packing.gather(np.concatenate(jax.device_get(parts)), layout)
 
-    given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))
+    with jax.set_mesh(mesh):
+        given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))
     mean, mean_alone = (np.array([[x.mean(dtype=np.float64)] for x in logps]) for logps in (given, alone))
     lengths = np.array([[len(a)] for a in answers])
     signals = rewards.Signals(np.zeros_like(lengths, bool), lengths, mean, mean_alone, int(lengths.max()))

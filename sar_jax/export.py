@@ -1,8 +1,11 @@
-"""Trained parameters -> a Hugging Face folder that `transformers` loads.
+"""Trained parameters -> a Hugging Face folder that `transformers` and vLLM load.
 
-    python -m sar_jax.export --workdir=DIR [--step=N] --output=HF_DIR
+    python -m sar_jax.export --workdir=DIR [--step=N] --output=HF_DIR [--dtype=bfloat16] [--max-shard-size=5GB]
 
-The folder is written under a temporary name beside its destination and moved into place when it is complete.
+config.json is the base model's, but for the dtype of the weights; tokenizer, chat template and generation config come along,
+and a README.md states the run's settings and results. Reads the checkpoint's parameters alone, in the dtype that is written,
+so the host needs memory for these and one shard. The folder is written under a temporary name beside its destination and
+moved into place when it is complete.
 """
 
 import json
@@ -11,13 +14,14 @@ import shutil
 import tempfile
 from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, cli, hf, model, prompts, sharding
+from sar_jax import checkpoint, cli, hf, parameters, prompts, sharding
+from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def check_output(folder: pathlib.Path) -> None:
@@ -26,28 +30,29 @@ def check_output(folder: pathlib.Path) -> None:
         raise UserError(f"{folder} is not an empty folder: nothing is overwritten, choose another --output")
 
 
-def write_folder(tensors: dict[str, np.ndarray], output: pathlib.Path, tokenizer: PreTrainedTokenizerBase,
-                 source: str | None, config_json: dict[str, Any] | None = None) -> None:
-    """Weights, tokenizer, config and generation config. `source`: the folder that the model came from, whose config is
-    kept but for the dtype of the weights; without one, `config_json` is written."""
+def write_folder(params: parameters.Params, cfg: parameters.ModelConfig, output: pathlib.Path,
+                 tokenizer: PreTrainedTokenizerBase, raw: dict[str, Any], *, source: str | None = None,
+                 max_shard_size: int | str = "5GB", card: str = "") -> None:
+    """Weights in the parameters' dtype, tokenizer, config and generation config.
+
+    raw: config.json as it came; source: the folder that the model came from, if any; card: text of README.md.
+    """
     output = output.absolute()
     check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        hf.save_weights(tensors, partial)
+        hf.save_weights(params, cfg, partial, max_shard_size)
         tokenizer.save_pretrained(partial)
-        if source is not None:
-            raw = hf.read_json(source, "config.json")
-            raw.pop("torch_dtype", None)   # the name of "dtype" in older folders
-            raw["dtype"] = str(next(iter(tensors.values())).dtype)
-            (partial / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
-            if (pathlib.Path(source) / "generation_config.json").is_file():
-                shutil.copyfile(pathlib.Path(source) / "generation_config.json", partial / "generation_config.json")
-        else:
-            ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-            (partial / "config.json").write_text(json.dumps(config_json | ids, indent=2) + "\n")
-            (partial / "generation_config.json").write_text(json.dumps(ids, indent=2) + "\n")
+        name = "torch_dtype" if "torch_dtype" in raw else "dtype"   # older and newer folders
+        _write_json(partial / "config.json", {**raw, name: str(params["embedding"].dtype)})
+        if source is None:
+            _write_json(partial / "generation_config.json",
+                        {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id})
+        elif (pathlib.Path(source) / "generation_config.json").is_file():
+            shutil.copyfile(pathlib.Path(source) / "generation_config.json", partial / "generation_config.json")
+        if card:
+            (partial / "README.md").write_text(card)
         partial.chmod(0o755)   # a temporary folder and the weights in it are made for the owner alone
         for file in partial.iterdir():
             file.chmod(0o644)
@@ -59,23 +64,60 @@ def write_folder(tensors: dict[str, np.ndarray], output: pathlib.Path, tokenizer
         raise
 
 
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def model_card(config: config_lib.TrainConfig, step: int, metrics: list[dict[str, float]]) -> str:
+    """README.md of an exported model: where it comes from, results, settings."""
+    base = config.model.path
+    hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
+    lines = ["---", *([f"base_model: {base}"] if hub else []), "library_name: transformers",
+             "pipeline_tag: text-generation", "tags:", "- sar_jax", "- reinforcement-learning", "---", "",
+             f"# {pathlib.PurePath(base).name}, trained with sar_jax", "",
+             f"Step {step} of reinforcement learning from `{base}` with the rewards "
+             + ", ".join(f"{name} (weight {weight:g})" for name, weight in vars(config.rewards).items() if weight)
+             + f" on `{config.data.train}`.", ""]
+    evaluated = [m for m in metrics if "eval/accuracy" in m and m["step"] <= step]
+    if evaluated:
+        lines += [f"Greedy answers to questions of `{config.data.eval}`:", "",
+                  "| step | accuracy, % | mean answer tokens |", "|---|---|---|"]
+        lines += [f"| {m['step']} | {100 * m['eval/accuracy']:.1f} | {m['eval/length']:.1f} |"
+                  for m in (evaluated[:1] + evaluated[1:][-1:])]
+        lines.append("")
+    lines += ["The questions were put in this form:", "", f"- system: {config.prompt.system!r}",
+              f"- user: the question, then {config.prompt.instruction!r}", "", "All settings:", "", "```json",
+              config_lib.to_json(config).rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
 def main() -> None:
-    if not flags.FLAGS.workdir or not flags.FLAGS.output:
+    values = flags.FLAGS
+    if not values.workdir or not values.output:
         raise UserError("--workdir and --output are both needed (see --help)")
-    workdir, output = pathlib.Path(flags.FLAGS.workdir), pathlib.Path(flags.FLAGS.output)
+    workdir, output = pathlib.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
     config = checkpoint.read_config(workdir)
-    step = checkpoint.pick_step(workdir, flags.FLAGS.step)
-    source = config.model.path
-    cfg, tokenizer = hf.load_config(source), prompts.load_tokenizer(source)
-    shardings = sharding.param_shardings(model.param_specs(cfg), sharding.make_mesh(1, -1, 1))
-    params = checkpoint.load_params(workdir, step, cfg, shardings)
-    write_folder(hf.to_tensors(jax.device_get(params), cfg), output, tokenizer, source)
-    print(f"wrote step {step} of {workdir} to {output}")
+    step = checkpoint.pick_step(workdir, values.step)
+    source = hf.locate(config.model.path)
+    raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
+    cfg = hf.load_config(source, config_lib.max_length(config))
+    dtype = values.dtype or raw.get("dtype") or raw.get("torch_dtype") or "float32"
+    if dtype not in _DTYPES:
+        raise UserError(f"--dtype is {dtype!r}: it must be one of {', '.join(_DTYPES)}")
+    max_shard_size = values["max-shard-size"].value
+    hf.plan_shards(cfg, dtype, max_shard_size)   # refuses what is no size, before anything is read
+    shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
+    params = checkpoint.load_params(workdir, step, cfg, shardings, dtype)
+    card = model_card(config, step, checkpoint.read_metrics(workdir))
+    write_folder(params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card)
+    print(f"wrote step {step} of {workdir} to {output} ({dtype})")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Workdir of a training run.")
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest by default.")
     flags.DEFINE_string("output", None, "Hugging Face folder to write; it must not hold anything yet.")
+    flags.DEFINE_string("dtype", None, f"Of the weights: {', '.join(_DTYPES)}. Default: the base model's own.")
+    flags.DEFINE_string("max-shard-size", "5GB", "Largest weight file, like 5GB or 500MB.")
     cli.run(main, __doc__)

@@ -1,65 +1,102 @@
-"""Hugging Face folder <-> parameters.
+"""Hugging Face folder or hub id <-> parameters.
 
-    config.json        -> ModelConfig          every field is used, known to be without effect, or refused by name
-    *.safetensors      -> params               each device reads its own slice of each tensor, nothing else
-    params             -> *.safetensors        sharded, with an index, under the names that they came with
+    config.json        -> ModelConfig          sar_jax.families
+    *.safetensors      -> params               each device reads its own part of each tensor, nothing else
+    params             -> *.safetensors        in shards, with an index, under the names that they came with
 
-One table (`_TENSORS`) says, for each of our parameters, the tensor's name and how its axes fold:
-Hugging Face stores projections as [out, in] matrices, we keep heads apart.
+`_tensors` says, for each of our parameters, the stored tensor's name and how its axes fold: Hugging Face keeps projections
+as [out, in] matrices with heads side by side, we keep heads apart; Phi-3 keeps q, k, v (and gate, up) in one matrix.
+Left out: a copy of a tied head. It is accepted, not read, and not written again, as `transformers` does.
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import huggingface_hub
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from tqdm import tqdm
 
+from sar_jax import families
 from sar_jax.errors import UserError
-from sar_jax.model import ModelConfig, Params, ParamSpec, param_specs
+from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs
 
-_USED = {"num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
-         "intermediate_size", "vocab_size", "rms_norm_eps", "tie_word_embeddings", "max_position_embeddings",
-         "rope_theta", "rope_parameters", "rope_scaling", "model_type"}
-# Without effect on the function that we compute.
-_IGNORED = {"architectures", "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
-            "torch_dtype", "dtype", "transformers_version", "use_cache", "max_window_layers", "_name_or_path",
-            "return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder",
-            "id2label", "label2id", "problem_type"}
-# Supported with these values only.
-_FIXED: Mapping[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",), "attention_bias": (False,), "use_sliding_window": (False,), "quantization_config": (None,),
-}
-MODEL_TYPES = ("qwen3",)
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")   # config, weights, tokenizers of all kinds
 
 
 class _Tensor(NamedTuple):
-    """name: with {l} for the layer; row_axis: our axis (of one layer) that is, or leads, the tensor's rows;
-    perm: the tensor's axes, heads unfolded, in our order."""
+    """name: with {l} for the layer; ours: letters of our axes (of one layer); rows, columns: the same letters as they are
+    folded into the stored matrix. Only the first letter of each may be sharded."""
     name: str
-    row_axis: int = 0
-    perm: tuple[int, ...] = (0,)
+    ours: str = "D"
+    rows: str = "D"
+    columns: str = ""
 
 
-_TENSORS: Mapping[str, _Tensor] = {
-    "embedding": _Tensor("model.embed_tokens.weight", 0, (0, 1)),
-    "head": _Tensor("lm_head.weight", 0, (0, 1)),
-    "final_norm": _Tensor("model.norm.weight"),
+class Stored(NamedTuple):
+    """A tensor of the checkpoint: its shape, and the parameters that it holds, one below the other: (our name, layer)."""
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, int | None], ...]
+
+
+_ATTENTION, _MLP = "model.layers.{l}.self_attn.", "model.layers.{l}.mlp."
+_COMMON: Mapping[str, _Tensor] = {
+    "embedding": _Tensor("model.embed_tokens.weight", "VD", "V", "D"),
     "attn_norm": _Tensor("model.layers.{l}.input_layernorm.weight"),
-    "q_proj": _Tensor("model.layers.{l}.self_attn.q_proj.weight", 1, (2, 0, 1)),
-    "k_proj": _Tensor("model.layers.{l}.self_attn.k_proj.weight", 1, (2, 0, 1)),
-    "v_proj": _Tensor("model.layers.{l}.self_attn.v_proj.weight", 1, (2, 0, 1)),
-    "o_proj": _Tensor("model.layers.{l}.self_attn.o_proj.weight", 2, (1, 2, 0)),
-    "q_norm": _Tensor("model.layers.{l}.self_attn.q_norm.weight"),
-    "k_norm": _Tensor("model.layers.{l}.self_attn.k_norm.weight"),
+    "q_proj": _Tensor(_ATTENTION + "q_proj.weight", "DNH", "NH", "D"),
+    "k_proj": _Tensor(_ATTENTION + "k_proj.weight", "DKH", "KH", "D"),
+    "v_proj": _Tensor(_ATTENTION + "v_proj.weight", "DKH", "KH", "D"),
+    "q_bias": _Tensor(_ATTENTION + "q_proj.bias", "NH", "NH"),
+    "k_bias": _Tensor(_ATTENTION + "k_proj.bias", "KH", "KH"),
+    "v_bias": _Tensor(_ATTENTION + "v_proj.bias", "KH", "KH"),
+    "q_norm": _Tensor(_ATTENTION + "q_norm.weight", "H", "H"),
+    "k_norm": _Tensor(_ATTENTION + "k_norm.weight", "H", "H"),
+    "o_proj": _Tensor(_ATTENTION + "o_proj.weight", "NHD", "D", "NH"),
     "ffw_norm": _Tensor("model.layers.{l}.post_attention_layernorm.weight"),
-    "gate_proj": _Tensor("model.layers.{l}.mlp.gate_proj.weight", 1, (1, 0)),
-    "up_proj": _Tensor("model.layers.{l}.mlp.up_proj.weight", 1, (1, 0)),
-    "down_proj": _Tensor("model.layers.{l}.mlp.down_proj.weight", 1, (1, 0)),
+    "gate_proj": _Tensor(_MLP + "gate_proj.weight", "DF", "F", "D"),
+    "up_proj": _Tensor(_MLP + "up_proj.weight", "DF", "F", "D"),
+    "down_proj": _Tensor(_MLP + "down_proj.weight", "FD", "D", "F"),
+    "final_norm": _Tensor("model.norm.weight"),
+    "head": _Tensor("lm_head.weight", "VD", "V", "D"),
 }
+
+
+def _renamed(**names: str) -> dict[str, _Tensor]:
+    return {ours: _COMMON.get(ours, _Tensor(""))._replace(name=name) for ours, name in names.items()}
+
+
+_POST_NORMS = _renamed(
+    attn_post_norm="model.layers.{l}.post_attention_layernorm.weight",
+    ffw_norm="model.layers.{l}.pre_feedforward_layernorm.weight",
+    ffw_post_norm="model.layers.{l}.post_feedforward_layernorm.weight")
+_BY_FAMILY: Mapping[str, dict[str, _Tensor]] = {
+    "gemma3_text": _POST_NORMS, "gemma2": _POST_NORMS,
+    "phi3": _renamed(q_proj=_ATTENTION + "qkv_proj.weight", k_proj=_ATTENTION + "qkv_proj.weight",
+                     v_proj=_ATTENTION + "qkv_proj.weight", gate_proj=_MLP + "gate_up_proj.weight",
+                     up_proj=_MLP + "gate_up_proj.weight")}
+
+
+def _tensors(cfg: ModelConfig) -> dict[str, _Tensor]:
+    return {**_COMMON, **_BY_FAMILY.get(cfg.family, {})}
+
+
+def locate(path: str) -> str:
+    """The folder of a model: `path` itself, or where the hub's model of that id was downloaded to. Raises `UserError`."""
+    if pathlib.Path(path).exists() or path.count("/") != 1 or path.startswith((".", "/", "~")):
+        return path
+    try:
+        return huggingface_hub.snapshot_download(path, allow_patterns=_FILES)
+    except Exception as error:   # many kinds: no network, no such model, a gated one
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path!r} is no folder here, and the hub's model of that id cannot be fetched ({reason}). Where there is a "
+            f"network, `hf download {path} --local-dir FOLDER` fetches it; then give FOLDER.") from None
 
 
 def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any:
@@ -77,136 +114,138 @@ def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any
         raise UserError(f"{path}: not JSON ({error})") from None
 
 
-def load_config(folder: str | pathlib.Path) -> ModelConfig:
-    """The folder's config.json. Raises `UserError` that names each field or value that is not supported."""
+def load_config(folder: str | pathlib.Path, max_length: int) -> ModelConfig:
+    """The model of the folder's config.json, for sequences of at most `max_length` tokens. Raises `UserError`."""
     raw = read_json(folder, "config.json")
     if not isinstance(raw, dict):
         raise UserError(f"{folder}/config.json: a JSON object is expected")
-    if raw.get("model_type") not in MODEL_TYPES:
-        raise UserError(f"{folder}: model_type {raw.get('model_type')!r} is not supported "
-                        f"(supported: {', '.join(MODEL_TYPES)})")
-    rope = raw.get("rope_parameters") or {"rope_theta": raw.get("rope_theta"), **(raw.get("rope_scaling") or {})}
-    layer_types = raw.get("layer_types") or []
-    bad = [f"{k} = {raw[k]!r}" for k in raw if k in _FIXED and raw[k] not in _FIXED[k]]
-    bad += [f"{k} (unknown)" for k in raw if k not in _USED | _IGNORED | set(_FIXED) | {"layer_types", "sliding_window"}]
-    bad += [f"layer_types contains {t!r}" for t in sorted(set(layer_types) - {"full_attention"})]
-    bad += [f"rope {k} = {v!r}" for k, v in rope.items()
-            if k != "rope_theta" and not (k in ("rope_type", "type") and v == "default")]
-    missing = sorted(k for k in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size",
-                                 "vocab_size", "rms_norm_eps", "max_position_embeddings") if k not in raw)
-    bad += [f"{k} is missing" for k in missing] + (["rope_theta is missing"] if not rope.get("rope_theta") else [])
-    if bad:
-        raise UserError(f"{folder}/config.json is not supported: {'; '.join(bad)}")
-    return ModelConfig(
-        num_layers=raw["num_hidden_layers"], embed_dim=raw["hidden_size"], num_heads=raw["num_attention_heads"],
-        num_kv_heads=raw.get("num_key_value_heads", raw["num_attention_heads"]),
-        head_dim=raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"],
-        ffw_dim=raw["intermediate_size"], vocab_size=raw["vocab_size"], rope_theta=float(rope["rope_theta"]),
-        norm_eps=raw["rms_norm_eps"], tied=raw.get("tie_word_embeddings", False),
-        max_positions=raw["max_position_embeddings"])
+    try:
+        return families.parse(raw, max_length)
+    except UserError as error:
+        raise UserError(f"{folder}/config.json: {error}") from None
 
 
-def config_json(cfg: ModelConfig) -> dict[str, Any]:
-    """A config.json for a model that was made here from scratch."""
-    return {
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": cfg.embed_dim,
-        "num_hidden_layers": cfg.num_layers, "num_attention_heads": cfg.num_heads,
-        "num_key_value_heads": cfg.num_kv_heads, "head_dim": cfg.head_dim, "intermediate_size": cfg.ffw_dim,
-        "vocab_size": cfg.vocab_size, "max_position_embeddings": cfg.max_positions, "rope_theta": cfg.rope_theta,
-        "rms_norm_eps": cfg.norm_eps, "tie_word_embeddings": cfg.tied, "hidden_act": "silu", "attention_bias": False,
-        "dtype": "float32",
-    }
+def stored_tensors(cfg: ModelConfig) -> dict[str, Stored]:
+    """Every tensor of a checkpoint of this model, layer by layer."""
+    table, specs, found = _tensors(cfg), param_specs(cfg), {}
 
+    def add(ours: str, shape: tuple[int, ...], layer: int | None) -> None:
+        name, letters, rows, columns = table[ours]
+        name, size = name.format(l=layer), dict(zip(letters, shape))
+        before = found.get(name, Stored((0,), ()))
+        rows_before = before.shape[0]
+        folded = (rows_before + math.prod(size[r] for r in rows),)
+        found[name] = Stored(folded + ((math.prod(size[c] for c in columns),) if columns else ()),
+                             (*before.parts, (ours, layer)))
 
-def _named_specs(cfg: ModelConfig) -> dict[str, tuple[ParamSpec, bool]]:
-    """Our parameter's name -> (spec, is it stacked over layers?)."""
-    specs = param_specs(cfg)
-    flat = {name: (spec, False) for name, spec in specs.items() if isinstance(spec, ParamSpec)}
-    return flat | {name: (spec, True) for name, spec in specs["layers"].items()}
-
-
-def _tensor_shape(name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(the tensor's shape with heads unfolded, its stored shape) of one layer's parameter of our `shape`."""
-    perm = _TENSORS[name].perm
-    inverse = np.argsort(perm)
-    unfolded = tuple(shape[i] for i in inverse)
-    if len(unfolded) < 3:
-        return unfolded, unfolded
-    fold_rows = name != "o_proj"   # q, k, v: [N, H, D] -> [N*H, D];  o: [D, N, H] -> [D, N*H]
-    stored = (unfolded[0] * unfolded[1], unfolded[2]) if fold_rows else (unfolded[0], unfolded[1] * unfolded[2])
-    return unfolded, stored
+    add("embedding", specs["embedding"].shape, None)
+    for layer in range(cfg.num_layers):
+        for ours in (name for name in table if name in specs["layers"]):   # the table's order: q, k, v; gate, up
+            add(ours, specs["layers"][ours].shape[1:], layer)
+    for ours in ("final_norm", "head"):
+        if ours in specs:
+            add(ours, specs[ours].shape, None)
+    return found
 
 
 class Weights:
-    """The tensors of a folder: one model.safetensors, or shards with an index. Reads slices, never whole files."""
+    """The tensors of a folder: one model.safetensors, or shards with an index. A file is open only while it is read, so that
+    its pages do not stay in this process's memory."""
 
     def __init__(self, folder: str | pathlib.Path):
         self.folder = pathlib.Path(folder)
         index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            files = set(read_json(self.folder, index.name)["weight_map"].values())
-        else:
-            files = {"model.safetensors"}
+        listed = read_json(self.folder, index.name).get("weight_map") if index.is_file() else {}
+        if not isinstance(listed, dict) or (index.is_file() and not listed):
+            raise UserError(f"{index}: it has no weight_map")
+        files = set(listed.values()) or {"model.safetensors"}
         missing = sorted(f for f in files if not (self.folder / f).is_file())
         if missing:
             raise UserError(f"{folder}: missing weight file(s): {', '.join(missing)}")
-        self.where: dict[str, Any] = {}
-        for name in sorted(files):
+        self.file: dict[str, pathlib.Path] = {}
+        self.shape: dict[str, tuple[int, ...]] = {}
+        for path in sorted(self.folder / name for name in files):
             try:
-                handle = safe_open(self.folder / name, framework="np")
-            except SafetensorError as error:
-                raise UserError(f"{self.folder / name}: not a complete safetensors file ({error})") from None
-            self.where.update(dict.fromkeys(handle.keys(), handle))
+                with safe_open(path, framework="np") as handle:
+                    for name in handle.keys():
+                        self.file[name], self.shape[name] = path, tuple(handle.get_slice(name).get_shape())
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{path}: not a complete safetensors file ({error})") from None
+        wrong = sorted(n for n, f in listed.items() if self.file.get(n) != self.folder / f)
+        if wrong:
+            raise UserError(f"{index}: {wrong[0]} is not in {listed[wrong[0]]}"
+                            + (f", and {len(wrong) - 1} more are not where it says" if len(wrong) > 1 else ""))
 
     def check(self, cfg: ModelConfig) -> None:
         """Raises `UserError` that names every tensor that is missing, unexpected or of another shape."""
-        expected = {}
-        for name, (spec, stacked) in _named_specs(cfg).items():
-            shape = _tensor_shape(name, spec.shape[1:] if stacked else spec.shape)[1]
-            for l in range(cfg.num_layers if stacked else 1):
-                expected[_TENSORS[name].name.format(l=l)] = shape
-        extra = set(self.where) - set(expected) - ({"lm_head.weight"} if cfg.tied else set())
-        problems = [f"missing {n}" for n in sorted(set(expected) - set(self.where))]
+        expected = {name: stored.shape for name, stored in stored_tensors(cfg).items()}
+        extra = set(self.shape) - set(expected) - ({"lm_head.weight"} if cfg.tied else set())
+        problems = [f"missing {n}" for n in sorted(set(expected) - set(self.shape))]
         problems += [f"unexpected {n}" for n in sorted(extra)]
-        problems += [f"{n} has shape {tuple(self.where[n].get_slice(n).get_shape())}, expected {shape}"
-                     for n, shape in expected.items()
-                     if n in self.where and tuple(self.where[n].get_slice(n).get_shape()) != shape]
+        problems += [f"{n} has shape {self.shape[n]}, expected {shape}"
+                     for n, shape in expected.items() if n in self.shape and self.shape[n] != shape]
         if problems:
             raise UserError(f"{self.folder}: the tensors do not fit config.json: {'; '.join(problems[:20])}"
                             + (f"; and {len(problems) - 20} more" if len(problems) > 20 else ""))
 
-    def read(self, ours: str, shape: tuple[int, ...], index: tuple[slice, ...], layer: int | None) -> np.ndarray:
-        """The part `index` of one layer's parameter of our `shape`; reads only the rows that it needs."""
-        tensor = _TENSORS[ours]
+    def read(self, tensor: _Tensor, shape: tuple[int, ...], index: tuple[slice, ...], layer: int | None,
+             first_row: int = 0) -> np.ndarray:
+        """The part `index` of one layer's parameter of our `shape`, whose rows begin at `first_row` of the stored tensor."""
+        size = dict(zip(tensor.ours, shape))
+        wanted = {letter: range(*part.indices(size[letter])) for letter, part in zip(tensor.ours, index)}
+        folds = [f for f in (tensor.rows, tensor.columns) if f]
+
+        def span(fold: str, offset: int) -> slice:
+            block = math.prod(size[letter] for letter in fold[1:])
+            return slice(offset + wanted[fold[0]].start * block, offset + wanted[fold[0]].stop * block)
+
         name = tensor.name.format(l=layer)
-        unfolded, stored = _tensor_shape(ours, shape)
-        start, stop, _ = index[tensor.row_axis].indices(shape[tensor.row_axis])
-        block = stored[0] // unfolded[0]
-        rows = self.where[name].get_slice(name)[start * block:stop * block]
-        ours_part = rows.reshape(stop - start, *unfolded[1:]).transpose(tensor.perm)
-        rest = tuple(slice(None) if axis == tensor.row_axis else s for axis, s in enumerate(index))
-        return ours_part[rest]
+        with safe_open(self.file[name], framework="np") as handle:
+            part = handle.get_slice(name)[tuple(span(f, first_row if i == 0 else 0) for i, f in enumerate(folds))]
+        part = part.reshape([len(wanted[f[0]]) if letter == f[0] else size[letter] for f in folds for letter in f])
+        part = part.transpose([("".join(folds)).index(letter) for letter in tensor.ours])
+        leading = {f[0] for f in folds}
+        return part[tuple(slice(None) if letter in leading else i for letter, i in zip(tensor.ours, index))]
 
 
 def load_params(folder: str | pathlib.Path, cfg: ModelConfig, shardings: Any, dtype: str = "float32") -> Params:
     """Parameters as device arrays of `dtype`, sharded as asked; each process reads only what its devices hold."""
-    weights = Weights(folder)
+    weights, table = Weights(folder), _tensors(cfg)
     weights.check(cfg)
+    first_row: dict[str, int] = {}   # of each part within its tensor, the same in every layer
+    for stored in stored_tensors(cfg).values():
+        row = 0
+        for ours, _ in stored.parts:
+            first_row[ours] = row
+            row += _rows(table[ours], param_specs(cfg)["layers"][ours].shape[1:]) if len(stored.parts) > 1 else 0
+    total = sum(math.prod(w) for w in weights.shape.values())
+    bar = tqdm(total=total, unit="param", unit_scale=True, desc="loading", leave=False,
+               disable=None if jax.process_index() == 0 else True)
 
     def load(path, spec: ParamSpec, sharding) -> jax.Array:
         name = path[-1].key
-        stacked = spec.axes[0] == "layers"
+        read = lambda shape, index, l: weights.read(table[name], shape, index, l, first_row[name]).astype(dtype, copy=False)
 
         def part(index):
-            if not stacked:
-                return weights.read(name, spec.shape, index, None).astype(dtype)
+            if spec.axes[0] != "layers":
+                return read(spec.shape, index, None)
             layers = range(*index[0].indices(spec.shape[0]))
-            return np.stack([weights.read(name, spec.shape[1:], index[1:], l).astype(dtype) for l in layers])
+            out = np.empty((len(layers), *(len(range(*i.indices(n))) for i, n in zip(index[1:], spec.shape[1:]))), dtype)
+            for i, l in enumerate(layers):
+                out[i] = read(spec.shape[1:], index[1:], l)
+            return out
 
-        return jax.make_array_from_callback(spec.shape, sharding, part)
+        array = jax.make_array_from_callback(spec.shape, sharding, part)
+        bar.update(math.prod(spec.shape))
+        return array
 
-    return jax.tree_util.tree_map_with_path(load, param_specs(cfg), shardings,
-                                            is_leaf=lambda s: isinstance(s, ParamSpec))
+    with bar:
+        return jax.tree_util.tree_map_with_path(load, param_specs(cfg), shardings,
+                                                is_leaf=lambda s: isinstance(s, ParamSpec))
+
+
+def _rows(tensor: _Tensor, shape: tuple[int, ...]) -> int:
+    return math.prod(dict(zip(tensor.ours, shape))[letter] for letter in tensor.rows)
 
 
 def read_stop_ids(folder: str | pathlib.Path) -> list[int]:
@@ -218,33 +257,33 @@ def read_stop_ids(folder: str | pathlib.Path) -> list[int]:
     return []
 
 
-def to_tensors(params: Params, cfg: ModelConfig) -> dict[str, np.ndarray]:
-    """Parameters as the tensors that Hugging Face stores, by name, on the host, in their own dtype."""
-    flat = {**{k: v for k, v in params.items() if k != "layers"}, **params["layers"]}
-    tensors = {}
-    for name, (spec, stacked) in _named_specs(cfg).items():
-        value = np.asarray(flat[name])
-        shape = spec.shape[1:] if stacked else spec.shape
-        for l in range(cfg.num_layers if stacked else 1):
-            one = (value[l] if stacked else value).transpose(np.argsort(_TENSORS[name].perm))
-            tensors[_TENSORS[name].name.format(l=l)] = np.ascontiguousarray(one.reshape(_tensor_shape(name, shape)[1]))
-    return tensors
+def to_tensor(params: Params, cfg: ModelConfig, stored: Stored) -> np.ndarray:
+    """One stored tensor from the parameters, on the host, in their dtype."""
+    table, parts = _tensors(cfg), []
+    for ours, layer in stored.parts:
+        tensor, value = table[ours], np.asarray(params[ours] if layer is None else params["layers"][ours][layer])
+        rows = _rows(tensor, value.shape)
+        value = value.transpose([tensor.ours.index(letter) for letter in tensor.rows + tensor.columns])
+        parts.append(value.reshape(rows, *stored.shape[1:]))
+    return np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
 
-def save_weights(tensors: dict[str, np.ndarray], folder: pathlib.Path, max_shard_bytes: int = 5 * 10**9) -> None:
-    """Writes model.safetensors, or shards of at most `max_shard_bytes` with their index."""
-    shards: list[dict[str, np.ndarray]] = [{}]
-    for name, tensor in tensors.items():
-        if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > max_shard_bytes:
-            shards.append({})
-        shards[-1][name] = tensor
-    metadata = {"format": "pt"}   # transformers refuses files without it
-    if len(shards) == 1:
-        save_file(shards[0], folder / "model.safetensors", metadata)
-        return
-    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-    for name, shard in zip(names, shards):
-        save_file(shard, folder / name, metadata)
-    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
-             "weight_map": {tensor: name for name, shard in zip(names, shards) for tensor in shard}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+def plan_shards(cfg: ModelConfig, dtype: Any, max_shard_size: int | str) -> huggingface_hub.StateDictSplit:
+    """Which tensor goes into which file. max_shard_size: bytes, or like "5GB". Raises `UserError` where it is no size."""
+    try:
+        return huggingface_hub.split_state_dict_into_shards_factory(
+            stored_tensors(cfg), get_storage_size=lambda s: jnp.dtype(dtype).itemsize * math.prod(s.shape),
+            max_shard_size=max_shard_size, filename_pattern="model{suffix}.safetensors")
+    except ValueError:
+        raise UserError(f"--max-shard-size is {max_shard_size!r}: a size like 5GB or 500MB is expected") from None
+
+
+def save_weights(params: Params, cfg: ModelConfig, folder: pathlib.Path, max_shard_size: int | str = "5GB") -> None:
+    """Writes model.safetensors, or several shards with their index; the host holds one shard at a time."""
+    plan, split = stored_tensors(cfg), plan_shards(cfg, params["embedding"].dtype, max_shard_size)
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: to_tensor(params, cfg, plan[name]) for name in names}, folder / file,
+                  {"format": "pt"})   # transformers refuses files without it
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -18,14 +18,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
-from sar_jax import losses, model
+from sar_jax import losses, model, parameters
 from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
 
 
 class TrainState(NamedTuple):
     """params: float32 master weights; updates: applied so far; skipped: updates left out, gradient not finite."""
-    params: model.Params
+    params: parameters.Params
     opt_state: Any
     updates: Int[Array, ""]
     skipped: Int[Array, ""]
@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
 Metrics = dict[str, Float[Array, ""]]
 # (params, micro-batch, scale) -> (scaled loss, sums of metrics over tokens)
-LossFn = Callable[[model.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]
+LossFn = Callable[[parameters.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]
 
 
 def make_optimizer(cfg: config_lib.Optimizer, total_updates: int, decay_mask: Any) -> optax.GradientTransformation:
@@ -60,7 +60,7 @@ def describe_state(params: Any, optimizer: optax.GradientTransformation) -> Trai
     return TrainState(params, opt_state, count, count)
 
 
-def init_state(params: model.Params, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(params: parameters.Params, optimizer: optax.GradientTransformation) -> TrainState:
     """A state at update 0."""
     shardings = jax.tree.map(lambda x: x.sharding, describe_state(params, optimizer))
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)

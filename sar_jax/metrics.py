@@ -12,7 +12,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from sar_jax.checkpoint import write_atomically
+from sar_jax.checkpoint import read_metrics, write_atomically
 
 # Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is known.
 PEAK_FLOPS = {
@@ -68,14 +68,8 @@ class Metrics:
         return path
 
     def read(self) -> list[dict[str, float]]:
-        """All lines written so far; a last one that was cut off in the middle is left out."""
-        found = []
-        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+        """All lines written so far."""
+        return read_metrics(self.path.parent)
 
     def close(self) -> None:
         self.board.close()

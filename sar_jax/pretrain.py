@@ -21,8 +21,24 @@ import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
-from sar_jax import cli, data, evaluate, export, hf, learner, model, packing, prompts, sample, sharding, tasks
+from sar_jax import (
+    cli,
+    data,
+    evaluate,
+    export,
+    families,
+    hf,
+    learner,
+    model,
+    packing,
+    parameters,
+    prompts,
+    sample,
+    sharding,
+    tasks,
+)
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tokenizer import train_tokenizer
@@ -40,11 +56,13 @@ def make_tokenizer(source: tasks.Source, config: config_lib.PretrainConfig):
     return train_tokenizer(texts, config.architecture.vocab_size, config.architecture.max_positions)
 
 
-def make_model_config(arch: config_lib.Architecture, vocab_size: int) -> model.ModelConfig:
-    return model.ModelConfig(
-        num_layers=arch.num_layers, embed_dim=arch.embed_dim, num_heads=arch.num_heads, num_kv_heads=arch.num_kv_heads,
-        head_dim=arch.head_dim, ffw_dim=arch.ffw_dim, vocab_size=vocab_size, rope_theta=arch.rope_theta, norm_eps=1e-6,
-        tied=True, max_positions=arch.max_positions)
+def make_config_json(arch: config_lib.Architecture, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """config.json of a Qwen3 model from scratch."""
+    return families.qwen3_json(
+        num_hidden_layers=arch.num_layers, hidden_size=arch.embed_dim, num_attention_heads=arch.num_heads,
+        num_key_value_heads=arch.num_kv_heads, head_dim=arch.head_dim, intermediate_size=arch.ffw_dim,
+        vocab_size=len(tokenizer), rope_theta=arch.rope_theta, max_position_embeddings=arch.max_positions,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +82,14 @@ class WorkedAnswers:
         return (self.standalone if alone else self.rows[index].prompt), self.answers[index]
 
 
-def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, stop: int,
-                   config: config_lib.PretrainConfig) -> tuple[WorkedAnswers, int]:
+def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, config: config_lib.PretrainConfig,
+                   ) -> tuple[WorkedAnswers, int]:
     """The rows with their solutions tokenised, and how many solutions were too long. Raises `UserError`."""
     kept, answers = [], []
     for row in rows:
         if not row.example.solution:
             raise UserError(f"{config.data.train}: row {row.example.id} has no \"solution\" to learn from")
-        ids = prompter.answer(row.example.solution, stop)
+        ids = prompter.answer(row.example.solution)
         if len(ids) <= config.max_answer_tokens:
             kept.append(row)
             answers.append(ids)
@@ -87,44 +105,46 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch, eval_batch=config.eval_batch)
     source = tasks.load(config.data.train, "train")
-    if config.model.path:
-        cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
-        stops = prompts.stop_ids(tokenizer, hf.read_stop_ids(config.model.path))
+    folder = hf.locate(config.model.path) if config.model.path else None
+    longest = config.data.max_prompt_tokens + config.max_answer_tokens
+    if folder:
+        raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)
+        cfg, named = hf.load_config(folder, longest), hf.read_stop_ids(folder)
     else:
         tokenizer = make_tokenizer(source, config)
-        cfg, stops = make_model_config(config.architecture, len(tokenizer)), (tokenizer.eos_token_id,)
-    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
-    if config.model.path:
-        params = hf.load_params(config.model.path, cfg, shardings)
+        raw, named = make_config_json(config.architecture, tokenizer), []
+        cfg = families.parse(raw, longest)
+    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
+    if folder:
+        params = hf.load_params(folder, cfg, shardings)
     else:
-        params = jax.jit(lambda key: model.init_params(cfg, key), out_shardings=shardings)(jax.random.key(config.seed))
-    prompter = prompts.Prompter(tokenizer, config.prompt)
+        params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(jax.random.key(config.seed))
+    prompter = prompts.Prompter(tokenizer, config.prompt, named)
     rows, long_prompts = data.prepare(source, prompter, config.data.max_prompt_tokens, config.data.train)
-    worked, long_answers = worked_answers(rows, prompter, tokenizer.eos_token_id, config)
+    worked, long_answers = worked_answers(rows, prompter, config)
     print(f"{len(worked)} worked answers; left out: {long_prompts} with a long prompt, {long_answers} with a long answer")
     eval_rows = []
     if config.data.eval:   # read now: a mistake there must not cost the training
         eval_rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
                                     config.data.eval, config.data.eval_questions)
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat)
+    graphdef = model.build(cfg, config.model.dtype, config.model.remat,
+                           model.pick_kernel(config.model.attention, mesh))
     with jax.set_mesh(mesh):
         params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
-        export.write_folder(
-            hf.to_tensors(jax.device_get(params), cfg), output, tokenizer=tokenizer, source=config.model.path or None,
-            config_json=None if config.model.path else hf.config_json(cfg))
+        export.write_folder(params, cfg, output, tokenizer, raw, source=folder)
         print(f"wrote {output}", flush=True)
         if not eval_rows:
             return {"loss": loss}
-        greedy = sample.make_sample(graphdef, stops, 1, config.max_answer_tokens, greedy=True)
+        greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True)
         result, _ = evaluate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch, config.data.max_prompt_tokens,
                                                tokenizer, mesh)
         return {"loss": loss, **dataclasses.asdict(result)}
 
 
-def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[model.Params, float]:
+def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[parameters.Params, float]:
     """The training loop: the parameters after `config.steps` updates, and the last reported loss."""
     packing_cfg = config.packing
-    optimizer = learner.make_optimizer(config.optimizer, config.steps, model.decayed(cfg))
+    optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decayed(cfg))
     state = learner.init_state(params, optimizer)
     update = learner.make_update(state, optimizer, learner.make_supervised_loss(graphdef, packing_cfg.logprob_chunk))
     batches, losses, start = data.batches(worked, config.batch_examples, config.seed), [], time.perf_counter()

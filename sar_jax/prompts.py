@@ -7,9 +7,13 @@
 The empty-question context is the same template with nothing in the user's turn (as in the trainer that the paper's
 authors published; the formula alone reads like "bos"). Both end right before a_1,
 so the answer's token ids are reused as they are.
-A tokenizer without a chat template gets plain "System: / User: / Assistant:" text.
+A tokenizer without a chat template gets plain "System: / User: / Assistant:" text. Where a template has no system role, the
+system prompt leads the user's turn (Gemma's own template does the same).
 """
 
+from collections.abc import Sequence
+
+import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
@@ -24,23 +28,32 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: no tokenizer can be loaded from here ({str(error).splitlines()[0]})") from None
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, named: list[int]) -> tuple[int, ...]:
-    """Every id that ends an answer: those that the model's files name, and the tokenizer's EOS, which must exist."""
-    if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no EOS token: nothing would end an answer")
-    return tuple(sorted({*named, tokenizer.eos_token_id}))
-
-
 class Prompter:
-    """Renders questions for one tokenizer. `standalone` is the context that replaces the question in ppl(a)."""
+    """Renders questions for one tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Prompt):
+    standalone: token ids of the context that replaces the question in ppl(a); end: the id that ends an answer, the one that
+    the template puts after the assistant's turn, or EOS; stops: every id that ends one: `end`, EOS, and `named`, those in
+    the model's own files. Raises `UserError` where the tokenizer cannot do what `config` asks.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Prompt, named: Sequence[int] = ()):
         self.tokenizer, self.config = tokenizer, config
+        template = tokenizer.chat_template or ""
+        if config.format == "chat" and not template:
+            raise UserError("config.prompt.format is 'chat', but the tokenizer has no chat template: use 'plain', or "
+                            "put the template into the model's folder (chat_template.jinja)")
+        self.chat = bool(template) and config.format != "plain"
+        if config.thinking != "default" and not (self.chat and "enable_thinking" in template):
+            raise UserError(f"config.prompt.thinking is {config.thinking!r}, but this tokenizer's template does not know "
+                            "it: leave it at 'default'")
+        self.system_role = bool(config.system) and self.chat and self._has_system_role()
+        if tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no EOS token: nothing would end an answer")
+        self.end = self._turn_end() if self.chat else tokenizer.eos_token_id
+        self.stops = tuple(sorted({*named, tokenizer.eos_token_id, self.end}))
         if config.standalone_context == "bos":
-            first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-            if first is None:
-                raise UserError("config.prompt.standalone_context is 'bos', but the tokenizer has no BOS or EOS token")
-            self.standalone: list[int] = [first]
+            self.standalone: list[int] = [tokenizer.eos_token_id if tokenizer.bos_token_id is None
+                                          else tokenizer.bos_token_id]
         else:
             self.standalone = self._render("")
 
@@ -49,14 +62,41 @@ class Prompter:
         return self._render(f"{question} {self.config.instruction}".rstrip())
 
     def _render(self, user: str) -> list[int]:
-        if self.tokenizer.chat_template is None:
-            system = f"System: {self.config.system}\n" if self.config.system else ""
-            return self.tokenizer.encode(f"{system}User: {user}\nAssistant:")
-        messages = [{"role": "system", "content": self.config.system}] if self.config.system else []
-        text = self.tokenizer.apply_chat_template([*messages, {"role": "user", "content": user}], tokenize=False,
-                                                  add_generation_prompt=True)
+        system = self.config.system
+        if not self.chat:
+            before = f"System: {system}\n" if system else ""
+            return self.tokenizer.encode(f"{before}User: {user}\nAssistant:")
+        if system and not self.system_role:
+            user = f"{system}\n\n{user}"
+        text = self._template([{"role": "system", "content": system}] * self.system_role
+                              + [{"role": "user", "content": user}])
         return self.tokenizer.encode(text, add_special_tokens=False)   # the template writes its own special tokens
 
-    def answer(self, text: str, stop: int) -> list[int]:
-        """Token ids of a worked answer for supervised training, ended by the stop token."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), stop]
+    def _template(self, messages: list[dict[str, str]]) -> str:
+        options = {} if self.config.thinking == "default" else {"enable_thinking": self.config.thinking == "on"}
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
+
+    def _has_system_role(self) -> bool:
+        """False where the template refuses a system message, or drops it."""
+        try:
+            text = self._template([{"role": "system", "content": self.config.system}, {"role": "user", "content": "?"}])
+        except jinja2.TemplateError:
+            return False
+        return self.config.system.strip() in text
+
+    def _turn_end(self) -> int:
+        """The special token that the template puts after an assistant's message (<|im_end|>, <|end|>, <end_of_turn>, ...):
+        what a chat model ends with, whichever token its files call EOS. EOS where there is none."""
+        message = "The answer is 1."
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": "?"}, {"role": "assistant", "content": message}], tokenize=False)
+        except jinja2.TemplateError:
+            return self.tokenizer.eos_token_id
+        after = self.tokenizer.encode(text.rpartition(message)[2], add_special_tokens=False)[:1]
+        added = self.tokenizer.added_tokens_decoder.get(after[0]) if after else None
+        return after[0] if added is not None and added.special else self.tokenizer.eos_token_id
+
+    def answer(self, text: str) -> list[int]:
+        """Token ids of a given answer, ended as the model would."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end]

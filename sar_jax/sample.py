@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sar_jax import model
+from sar_jax import model, parameters
 from sar_jax.structs import Rollouts
 
 
@@ -41,7 +41,7 @@ def pick(logits: Float[Array, "Q M V"], keys: Array, t: Array, greedy: bool) -> 
     return token.astype(jnp.int32), chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
-def _sample(graphdef: model.GraphDef, params: model.Params, tokens: Int[Array, "Q P"], lengths: Int[Array, " Q"],
+def _sample(graphdef: model.GraphDef, params: parameters.Params, tokens: Int[Array, "Q P"], lengths: Int[Array, " Q"],
             rows: Int[Array, " Q"], key: Array, *, stop_ids: tuple[int, ...], samples: int, max_answer_tokens: int,
             greedy: bool) -> Rollouts:
     Q, A = tokens.shape[0], max_answer_tokens
@@ -49,7 +49,7 @@ def _sample(graphdef: model.GraphDef, params: model.Params, tokens: Int[Array, "
         rows[:, None] * samples + jnp.arange(samples))
     stops = jnp.array(stop_ids)
     hidden, cache = model.prefill(graphdef, params, tokens, jnp.maximum(lengths, 1), samples, A)
-    logits = jnp.broadcast_to(model.unembed(params, hidden)[:, None], (Q, samples, params["embedding"].shape[0]))
+    logits = jnp.broadcast_to(model.unembed(graphdef, params, hidden)[:, None], (Q, samples, params["embedding"].shape[0]))
 
     def write(buffers, t, logits, done):
         """Draws token t where the answer goes on."""
@@ -67,7 +67,7 @@ def _sample(graphdef: model.GraphDef, params: model.Params, tokens: Int[Array, "
     def step(carry):
         t, buffers, token, done, cache = carry
         hidden, cache = model.decode(graphdef, params, token, t - 1, cache)
-        buffers, token, done = write(buffers, t, model.unembed(params, hidden), done)
+        buffers, token, done = write(buffers, t, model.unembed(graphdef, params, hidden), done)
         return t + 1, buffers, token, done, cache
 
     empty = jnp.broadcast_to((lengths == 0)[:, None], (Q, samples))

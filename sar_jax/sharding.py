@@ -3,7 +3,7 @@
     logical axis of a parameter  --RULES-->  mesh axis       ("data", "fsdp", "tensor")
     rows of a batch              -------->  ("data", "fsdp")
 
-Every parameter names its logical axes in `model.param_specs`; a dimension that the mesh axis does not divide is
+Every parameter names its logical axes in `parameters.param_specs`; a dimension that the mesh axis does not divide is
 replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins the activations.
 """
 

@@ -39,6 +39,7 @@ from sar_jax import (
     hf,
     learner,
     model,
+    parameters,
     prompts,
     sample,
     score,
@@ -92,49 +93,50 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch,
                         rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
-    cfg, tokenizer = hf.load_config(config.model.path), prompts.load_tokenizer(config.model.path)
+    folder = hf.locate(config.model.path)
+    cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
-    stops = prompts.stop_ids(tokenizer, hf.read_stop_ids(config.model.path))
-    prompter = prompts.Prompter(tokenizer, config.prompt)
+    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
     train_rows = _load_rows(config, prompter, config.data.train, "train", None)
     limit = config.data.eval_questions
     eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
 
-    shardings = sharding.param_shardings(model.param_specs(cfg), mesh)
+    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     compute = jnp.dtype(config.model.dtype)
-    reference = hf.load_params(config.model.path, cfg, shardings, config.model.dtype) if config.loss.kl else None
+    reference = hf.load_params(folder, cfg, shardings, config.model.dtype) if config.loss.kl else None
     updates = config.rollout.questions // config.loss.minibatch_questions
-    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, model.decayed(cfg))
-    described = learner.describe_state(model.describe_params(cfg, shardings), optimizer)
+    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, parameters.decayed(cfg))
+    described = learner.describe_state(parameters.describe_params(cfg, shardings), optimizer)
     iterator, questions = data.batches(train_rows, config.rollout.questions, config.seed), data.fingerprint(train_rows)
     checkpoint.claim(workdir, config)
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
-        state = learner.init_state(hf.load_params(config.model.path, cfg, shardings), optimizer)
+        state = learner.init_state(hf.load_params(folder, cfg, shardings), optimizer)
     else:
         state = checkpoints.restore(step, described, iterator, questions)
         print(f"resumed at step {step} from {checkpoints.folder}")
 
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat)
+    graphdef = model.build(cfg, config.model.dtype, config.model.remat,
+                           model.pick_kernel(config.model.attention, mesh))
     rollout, chunk = config.rollout, config.packing.logprob_chunk
     tools = experience.Tools(
-        sample.make_sample(graphdef, stops, rollout.samples, rollout.max_answer_tokens),
+        sample.make_sample(graphdef, prompter.stops, rollout.samples, rollout.max_answer_tokens),
         score.make_score(graphdef, chunk), prompter, mesh, config)
     run = Run(
         config, workdir, tools,
         cast=jax.jit(lambda p: jax.tree.map(lambda x: x.astype(compute), p), out_shardings=shardings)
         if compute != jnp.float32 else lambda p: p,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
-        greedy=sample.make_sample(graphdef, stops, 1, rollout.max_answer_tokens, greedy=True),
+        greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step),
         num_params=sum(x.size for x in jax.tree.leaves(described.params)), questions=questions)
     return run, state, iterator, step or 0
 
 
-def _check_length(config: config_lib.TrainConfig, cfg: model.ModelConfig) -> None:
-    longest = config.data.max_prompt_tokens + config.rollout.max_answer_tokens
+def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> None:
+    longest = config_lib.max_length(config)
     if longest > cfg.max_positions:
         raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
                         f"for {cfg.max_positions} positions (max_position_embeddings)")

@@ -72,6 +72,33 @@ def test_the_published_settings_pass_the_checks_without_a_warning():
     assert config_lib.warnings(good()) == []
 
 
+SHIPPED = sorted((PACKAGE.parent / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configs_are_sound_and_open_with_their_command(path):
+    scope: dict = {}
+    exec(path.read_text(), scope)
+    config = scope["get_config"]()
+    config.data.train = config.data.train or "rows.jsonl"
+    if isinstance(config, PretrainConfig):
+        config_lib.check_pretrain(config)
+    else:
+        config_lib.check(config)
+        assert config_lib.warnings(config) == []
+    assert f"--config=configs/{path.name}" in scope["__doc__"].split("\n\n")[1]
+
+
+@pytest.mark.parametrize("name", ["qwen3_1p7b", "qwen3_4b", "phi35_mini", "gemma3_1b"])
+def test_the_four_models_have_the_published_settings(name):
+    """But for the model and for how rows are packed, which changes no value."""
+    scope: dict = {}
+    exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
+    config = scope["get_config"]()
+    published = TrainConfig(model=config.model, packing=config.packing)
+    assert config == published and config.model.dtype == "bfloat16"
+
+
 def test_two_configs_share_nothing():
     one, other = TrainConfig(), TrainConfig()
     one.optimizer.lr = 1.0

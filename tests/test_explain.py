@@ -47,7 +47,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, tmp_path
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
     samples = experience.collect(tools, rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.
-    kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"], 0)) == s["length"]]
+    kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]]
     assert len(kept) > 8
     (tmp_path / "in.jsonl").write_text("".join(
         json.dumps({"id": f"a{i}", "question": s["question"], "answer": s["answer"]}) + "\n" for i, s in enumerate(kept)))

@@ -6,43 +6,80 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import Loaded, make_hf_folder
+from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from safetensors.numpy import load_file, save_file
 
-from sar_jax import export, hf, model, sharding
+from sar_jax import export, hf, sharding
 from sar_jax.errors import UserError
 
 
+def read_all(folder) -> dict[str, np.ndarray]:
+    """Every tensor of a folder, by the library's own reader."""
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("shard_bytes", [5 * 10**9, 30_000])
-def test_folder_to_params_to_folder_is_bit_equal(tmp_path, mesh, tied, shard_bytes):
-    source = make_hf_folder(tmp_path / "source", tie_word_embeddings=tied)
+@pytest.mark.parametrize("shard_size", ["5GB", "30KB"])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_folder_to_params_to_folder_is_bit_equal(tmp_path, mesh, family, tied, shard_size):
+    source = make_hf_folder(tmp_path / "source", family=family, tie_word_embeddings=tied)
     loaded = Loaded(source, mesh)
-    tensors = hf.to_tensors(loaded.params, loaded.cfg)
     again = tmp_path / "again"
     again.mkdir()
-    hf.save_weights(tensors, again, shard_bytes)
-    assert (again / "model.safetensors.index.json").exists() == (shard_bytes == 30_000)
-    shutil.copy(source / "config.json", again)
-    original = load_file(source / "model.safetensors")
-    reread = {n: h.get_tensor(n) for n, h in hf.Weights(again).where.items()}
-    assert original.keys() == reread.keys() == tensors.keys()
+    hf.save_weights(loaded.params, loaded.cfg, again, shard_size)
+    assert (again / "model.safetensors.index.json").exists() == (shard_size == "30KB")
+    original, reread = read_all(source), read_all(again)
+    assert original.keys() == reread.keys()
+    assert ("lm_head.weight" in reread) == (not tied)
     for name, tensor in original.items():
+        assert tensor.dtype == reread[name].dtype
         np.testing.assert_array_equal(tensor, reread[name])
-    params = hf.load_params(again, loaded.cfg, sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = hf.load_params(again, loaded.cfg, loaded.shardings(mesh))
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (np.asarray(a) == np.asarray(b)).all(), params, loaded.params)))
+
+
+def test_folders_that_transformers_shards_load(tmp_path, each_family, mesh):
+    each_family.torch.save_pretrained(tmp_path / "m", max_shard_size="40KB")
+    assert len(list((tmp_path / "m").glob("*.safetensors"))) > 1
+    params = hf.load_params(tmp_path / "m", each_family.cfg, each_family.shardings(mesh))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, each_family.params)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2), (2, 2, 2), (1, 1, 8), (1, 8, 1)])
+def test_every_slice_of_every_family_is_the_right_one(each_family, shape):
+    """Rows and columns of folded and fused matrices, cut over devices."""
+    mesh = sharding.make_mesh(*shape)
+    params = hf.load_params(each_family.folder, each_family.cfg, each_family.shardings(mesh))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, each_family.params)
+
+
+def test_a_device_reads_only_its_part(loaded, monkeypatch):
+    """Bytes taken from the files for one device of eight: its share, but for what is replicated."""
+    mesh, read = sharding.make_mesh(1, 4, 2), []
+    original = hf.Weights.read
+
+    def counted(self, tensor, shape, index, layer, first_row):
+        part = original(self, tensor, shape, index, layer, first_row)
+        whole = part if part.base is None else part.base   # what came from the file, before head_dim is cut
+        read.append(whole.nbytes)
+        return part
+
+    monkeypatch.setattr(hf.Weights, "read", counted)
+    params = hf.load_params(loaded.folder, loaded.cfg, loaded.shardings(mesh))
+    held = sum(shard.data.nbytes for leaf in jax.tree.leaves(params) for shard in leaf.addressable_shards)
+    assert sum(read) <= held
 
 
 def test_every_device_gets_its_own_slice(loaded):
     mesh = sharding.make_mesh(1, 4, 2)
-    params = hf.load_params(loaded.folder, loaded.cfg, sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = hf.load_params(loaded.folder, loaded.cfg, loaded.shardings(mesh))
     assert params["layers"]["o_proj"].addressable_shards[0].data.shape == (3, 3, 10, 12)
     for ours, one in zip(jax.tree.leaves(params), jax.tree.leaves(loaded.params)):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(one))
 
 
 def test_bfloat16_is_the_rounded_float32(loaded, mesh):
-    shardings = sharding.param_shardings(model.param_specs(loaded.cfg), mesh)
+    shardings = loaded.shardings(mesh)
     half = hf.load_params(loaded.folder, loaded.cfg, shardings, "bfloat16")
     for h, f in zip(jax.tree.leaves(half), jax.tree.leaves(loaded.params)):
         assert h.dtype == "bfloat16"
@@ -61,51 +98,110 @@ def test_bfloat16_folders_load(tmp_path, mesh, loaded):
                                   tensors["model.embed_tokens.weight"].astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
-def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, loaded, torch_model, rng):
+def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, each_family, rng):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    output = tmp_path / "out"
-    export.write_folder(hf.to_tensors(loaded.params, loaded.cfg), output, loaded.tokenizer, str(loaded.folder))
-    ids = torch.tensor(rng.integers(0, loaded.cfg.vocab_size, (1, 20)))
+    from transformers import AutoTokenizer
+    output, raw = tmp_path / "out", hf.read_json(each_family.folder, "config.json")
+    export.write_folder(each_family.params, each_family.cfg, output, each_family.tokenizer, raw, source=each_family.folder)
+    assert json.loads((output / "config.json").read_text()) == raw
+    ids = torch.tensor(rng.integers(0, each_family.cfg.vocab_size, (1, 20)))
     with torch.no_grad():
-        assert torch.equal(AutoModelForCausalLM.from_pretrained(output).eval()(ids).logits, torch_model(ids).logits)
+        assert torch.equal(load_torch(output, long=True)(ids).logits, each_family.torch(ids).logits)
     tokenizer = AutoTokenizer.from_pretrained(output)
-    assert tokenizer.encode("12 apples €") == loaded.tokenizer.encode("12 apples €")
-    assert tokenizer.chat_template == loaded.tokenizer.chat_template
+    assert tokenizer.encode("12 apples €") == each_family.tokenizer.encode("12 apples €")
+    assert tokenizer.chat_template == each_family.tokenizer.chat_template
     with pytest.raises(UserError, match="not an empty folder"):
-        export.write_folder({}, output, loaded.tokenizer, None)
+        export.write_folder({}, each_family.cfg, output, each_family.tokenizer, raw)
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, name):
+    raw = hf.read_json(loaded.folder, "config.json")
+    del raw["dtype"]
+    params = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
+    export.write_folder(params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw | {name: "float32"})
+    assert json.loads((tmp_path / "out/config.json").read_text()) == raw | {name: "bfloat16"}
+    tensors = read_all(tmp_path / "out")
+    assert {str(t.dtype) for t in tensors.values()} == {"bfloat16"}
+    assert str(load_torch(tmp_path / "out").dtype) == "torch.bfloat16"
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
-    with pytest.raises(AttributeError):
-        export.write_folder({"x": object()}, tmp_path / "out", loaded.tokenizer, str(loaded.folder))
+    with pytest.raises(TypeError):
+        export.write_folder(loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, {"x": object()})
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"model_type": "mamba"}, "model_type 'mamba'"),
-    ({"model_type": None}, "model_type None"),
-    ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-    ({"attention_bias": True}, "attention_bias = True"),
-    ({"use_sliding_window": True}, "use_sliding_window = True"),
-    ({"num_experts": 8}, r"num_experts \(unknown\)"),
-    ({"quantization_config": {"bits": 4}}, "quantization_config"),
-    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}}, "rope rope_type = 'yarn'"),
-    ({"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear"}}, "rope type = 'linear'"),
-    ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "sliding_attention"),
+@pytest.mark.parametrize("size", ["5 apples", "GB", ""])
+def test_a_shard_size_that_is_none_is_refused(loaded, size):
+    with pytest.raises(UserError, match="--max-shard-size"):
+        hf.plan_shards(loaded.cfg, "float32", size)
+
+
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
+
+
+@pytest.mark.parametrize("family, change, message", [
+    ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
+    ("qwen3", {"model_type": None}, "model_type None"),
+    ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*text part alone"),
+    ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
+    ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+    ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
+    ("qwen3", {"attention_bias": True}, "attention_bias = True"),
+    ("llama", {"mlp_bias": True}, "mlp_bias = True"),
+    ("qwen3", {"num_experts": 8}, r"num_experts \(unknown\)"),
+    ("qwen3", {"quantization_config": {"bits": 4}}, "quantization_config"),
+    ("qwen3", {"rope_parameters": _YARN}, "rope_type 'yarn'"),
+    ("qwen3", {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "dynamic", "factor": 2}}, "'dynamic'"),
+    ("qwen3", {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear"}}, "linear lacks factor"),
+    ("qwen3", {"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
+    ("qwen3", {"rope_parameters": {"rope_theta": 1e4, "beta_fast": 32}}, "unknown field beta_fast"),
+    ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "lacks low_freq_factor"),
+    ("qwen3", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor = 0.5"),
+    ("phi3", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "'llama3' is not supported for phi3"),
+    ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0], "long_factor": [1.0],
+                                  "original_max_position_embeddings": 20}}, "long_factor has 1 entries, the heads need 4"),
+    ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "unknown field rope_theta"),
+    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+    ("qwen2", {"layer_types": ["full_attention", "chunked_attention", "full_attention"]}, "'chunked_attention'"),
+    ("qwen2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers of 3"),
+    ("qwen2", {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": False}, "without a sliding_window"),
+    ("qwen3", {"hidden_size": None}, "hidden_size is missing"),
+    ("qwen3", {"head_dim": None}, "head_dim is missing"),
 ])
-def test_what_is_not_supported_is_refused_by_name(tmp_path, hf_folder, change, message):
-    raw = json.loads((hf_folder / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(raw | change))
+def test_what_is_not_supported_is_refused_by_name(tmp_path, tmp_path_factory, family, change, message):
+    folder = make_hf_folder(tmp_path / "m", family=family)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | change))
     with pytest.raises(UserError, match=message):
-        hf.load_config(tmp_path)
+        hf.load_config(folder, 512)
 
 
-def test_older_configs_with_rope_theta_at_the_top_load(tmp_path, hf_folder):
-    raw = json.loads((hf_folder / "config.json").read_text())
+# config.json as published, before `transformers` renamed the rotary fields: the same model either way.
+_OLDER = {
+    "qwen3": ({"rope_theta": 123.0, "rope_scaling": None},
+              {"rope_parameters": {"rope_type": "default", "rope_theta": 123.0}}),
+    "llama": ({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}},
+              {"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}}),
+    "phi3": ({"rope_theta": 900.0, "rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1.5],
+                                                    "long_factor": [1, 2, 5, 11]}},
+             {"rope_parameters": {"rope_type": "longrope", "rope_theta": 900.0, "short_factor": [1, 1, 1, 1.5],
+                                  "long_factor": [1, 2, 5, 11], "original_max_position_embeddings": 20}}),
+    "gemma3_text": ({"rope_theta": 5e4, "rope_local_base_freq": 300.0,
+                     "rope_scaling": {"rope_type": "linear", "factor": 3.0}}, {}),
+}
+
+
+@pytest.mark.parametrize("family", sorted(_OLDER))
+def test_older_spellings_of_the_rotary_fields_mean_the_same(tmp_path, family):
+    folder = make_hf_folder(tmp_path / "m", family=family)
+    raw = json.loads((folder / "config.json").read_text())
+    older, newer = _OLDER[family]
+    expected = hf.families.parse(raw | newer, 512)
     del raw["rope_parameters"]
-    (tmp_path / "config.json").write_text(json.dumps(raw | {"rope_theta": 123.0, "rope_scaling": None}))
-    assert hf.load_config(tmp_path).rope_theta == 123.0
+    assert hf.families.parse(raw | older, 512) == expected
 
 
 def _copy(tmp_path, hf_folder):
@@ -134,7 +230,40 @@ def test_defects_of_a_folder_are_named(tmp_path, hf_folder, mesh):
     with pytest.raises(UserError, match="not JSON"):
         Loaded(folder, mesh)
     with pytest.raises(UserError, match="no such folder"):
-        hf.load_config(tmp_path / "nowhere")
+        hf.load_config(tmp_path / "nowhere", 9)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no config.json"):
-        hf.load_config(tmp_path / "empty")
+        hf.load_config(tmp_path / "empty", 9)
+
+
+def test_defects_of_an_index_are_named(tmp_path, hf_folder, mesh):
+    """A shard that is gone, one that is cut off, a tensor that is not where the index says, no map at all."""
+    folder = tmp_path / "m"
+    load_torch(hf_folder).save_pretrained(folder, max_shard_size="40KB")
+    cfg = hf.load_config(folder, 512)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    names = sorted(set(index["weight_map"].values()))
+
+    def fails(message):
+        with pytest.raises(UserError, match=message):
+            hf.Weights(folder).check(cfg)
+
+    tensor = next(t for t, f in index["weight_map"].items() if f == names[0])
+    wrong = index | {"weight_map": index["weight_map"] | {tensor: names[1]}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(wrong))
+    fails(f"{tensor} is not in {names[1]}")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    fails("no weight_map")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    content = (folder / names[1]).read_bytes()
+    (folder / names[1]).write_bytes(content[:-8])
+    fails(f"{names[1]}: not a complete safetensors file")
+    (folder / names[1]).unlink()
+    fails(f"missing weight file.*{names[1]}")
+
+
+def test_a_hub_id_that_cannot_be_fetched_says_what_to_do():
+    with pytest.raises(UserError, match="hf download nobody/nothing --local-dir"):
+        hf.locate("nobody/nothing")
+    for folder in ("./a/b", "/a/b", "a", "a/b/c", "~/a"):
+        assert hf.locate(folder) == folder

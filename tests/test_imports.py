@@ -13,9 +13,11 @@ PACKAGE = ROOT / "sar_jax"
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
     {"errors", "config", "structs", "sharding"},
-    {"rewards", "losses", "packing", "attention"},
+    {"rewards", "losses", "packing", "attention", "splash", "rope"},
+    {"parameters"},
     {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"},
     {"model"},
+    {"families"},
     {"hf", "score", "sample"},
     {"learner"},
     {"experience", "checkpoint", "metrics", "data", "evaluate", "screen", "cli"},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, losses, model, packing, score, sharding
+from sar_jax import config, learner, losses, model, packing, parameters, score, sharding
 from sar_jax.structs import Batch
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
@@ -31,7 +31,8 @@ def batches(data, width, rows_per_microbatch, order=None):
 
 
 def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
-    optimizer = learner.make_optimizer(config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10, model.decayed(loaded.cfg))
+    optimizer = learner.make_optimizer(config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10,
+                                       parameters.decayed(loaded.cfg))
     params = jax.tree.map(jnp.copy, loaded.params) if params is None else params   # the update donates them
     state = learner.init_state(params, optimizer)
     loss_fn = learner.make_policy_loss(loaded.graphdef, loss or config.Loss(kl=0.1), 8)
@@ -70,16 +71,17 @@ def test_eight_devices_equal_one(loaded, rng, shape):
     micro = batches(sequences(loaded, rng), 32, 8)
     one = run(loaded, micro)
     mesh = sharding.make_mesh(*shape)
-    params = jax.device_put(jax.device_get(loaded.params), sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
     with jax.set_mesh(mesh):
         close(one, run(loaded, micro, params, mesh))
 
 
 def test_moments_are_sharded_like_their_parameters(loaded):
     mesh = sharding.make_mesh(1, 4, 2)
-    params = jax.device_put(jax.device_get(loaded.params), sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
     state, _ = make(loaded, params)
-    described = learner.describe_state(params, learner.make_optimizer(config.Optimizer(), 10, model.decayed(loaded.cfg)))
+    described = learner.describe_state(params, learner.make_optimizer(
+        config.Optimizer(), 10, parameters.decayed(loaded.cfg)))
     assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), described) == jax.tree.map(
         lambda x: (x.shape, x.dtype, x.sharding), state)
     moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == state.params["layers"]["q_proj"].shape]
@@ -178,7 +180,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rn
 def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
     """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where they are."""
     graphdef = model.build(loaded.cfg, "bfloat16")
-    optimizer = learner.make_optimizer(config.Optimizer(lr=1e-6), 10, model.decayed(loaded.cfg))
+    optimizer = learner.make_optimizer(config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8))
     state, _ = update(state, batches(sequences(loaded, rng), 32, 8), 1 / (8 * LIMIT))
@@ -194,7 +196,7 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     packed, layout = packing.pack(prompts, answers, 32, 8)
     cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
     old = packing.gather(jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout)
-    optimizer = learner.make_optimizer(config.Optimizer(), 10, model.decayed(loaded.cfg))
+    optimizer = learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8))
     _, metrics = update(state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT))

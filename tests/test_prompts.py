@@ -61,9 +61,79 @@ def test_bos_context(tokenizer):
 
 def test_stop_tokens_are_all_that_the_model_names(tokenizer):
     eos = tokenizer.eos_token_id
-    assert prompts.stop_ids(tokenizer, []) == (eos,)
-    assert prompts.stop_ids(tokenizer, [7, eos]) == tuple(sorted((7, eos)))
-    assert prompts.stop_ids(tokenizer, [0]) == tuple(sorted((0, eos)))
+    for named, expected in (([], (eos,)), ([7, eos], tuple(sorted((7, eos)))), ([0], tuple(sorted((0, eos))))):
+        assert prompts.Prompter(tokenizer, Prompt(), named).stops == expected
+
+
+_TURN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+_OPEN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+_TEMPLATES = {
+    "refuses": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + _TURN + _OPEN,
+    "drops": "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}" + _TURN + _OPEN,
+    "leads": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
+             "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}{% for m in messages %}"
+             "<|im_start|>{{ m['role'] }}\n{% if loop.first %}{{ first }}{% endif %}{{ m['content'] }}<|im_end|>\n"
+             "{% endfor %}" + _OPEN,
+    "thinks": _TURN + "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and "
+              "enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+}
+
+
+def with_template(name):
+    tokenizer = train_tokenizer(["How many apples does Mia have? 12 + 34 = 46."] * 20, 300, 64)
+    tokenizer.chat_template = _TEMPLATES[name]
+    tokenizer.bos_token = PAD
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", ["refuses", "drops", "leads"])
+def test_a_family_without_a_system_role_gets_it_in_the_users_turn(name):
+    """And so does the context without the question: the two differ in the question alone."""
+    tokenizer = with_template(name)
+    prompter = prompts.Prompter(tokenizer, Prompt(system="Be brief.", instruction="Explain."))
+    start = PAD if name == "leads" else ""
+    text = tokenizer.decode(prompter.prompt("Why?"))
+    assert text == f"{start}{START}user\nBe brief.\n\nWhy? Explain.{END}\n{START}assistant\n"
+    assert tokenizer.decode(prompter.standalone) == text.replace("Why? Explain.", "")
+
+
+def test_thinking_is_switched_where_the_template_can(tokenizer):
+    able = with_template("thinks")
+    render = lambda thinking: able.decode(prompts.Prompter(able, Prompt(thinking=thinking)).prompt("Why?"))
+    assert render("off") == render("on") + "<think>\n\n</think>\n\n"
+    assert render("default") == render("on")
+    off = prompts.Prompter(able, Prompt(thinking="off"))
+    assert able.decode(off.standalone).endswith("</think>\n\n")   # the answer begins after the same header
+    for thinking in ("on", "off"):
+        with pytest.raises(UserError, match=f"prompt.thinking is '{thinking}'"):
+            prompts.Prompter(tokenizer, Prompt(thinking=thinking))
+        with pytest.raises(UserError, match="prompt.thinking"):
+            prompts.Prompter(able, Prompt(thinking=thinking, format="plain"))
+
+
+def test_the_format_can_be_forced(tokenizer):
+    plain = prompts.Prompter(tokenizer, Prompt(system="Be brief.", instruction="Explain.", format="plain"))
+    assert tokenizer.decode(plain.prompt("Why?")) == "System: Be brief.\nUser: Why? Explain.\nAssistant:"
+    chat = prompts.Prompter(tokenizer, Prompt(format="chat"))
+    assert chat.prompt("Why?") == prompts.Prompter(tokenizer, Prompt()).prompt("Why?")
+    without = train_tokenizer(["some text"], 270, 64)
+    without.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        prompts.Prompter(without, Prompt(format="chat"))
+
+
+def test_a_chat_ends_with_the_templates_token_even_if_the_files_call_another_one_eos():
+    """As in base models that bring a chat template: EOS is <|endoftext|>, the template ends a turn with <|im_end|>."""
+    tokenizer = train_tokenizer(["How many apples?"] * 20, 300, 64)
+    end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
+    tokenizer.eos_token = PAD
+    prompter = prompts.Prompter(tokenizer, Prompt(), [pad])
+    assert prompter.end == end and prompter.stops == tuple(sorted((pad, end)))
+    assert prompter.answer("12")[-1] == end and len(prompter.answer("12")) == 3
+    plain = prompts.Prompter(tokenizer, Prompt(format="plain"), [pad])
+    assert plain.end == pad and plain.stops == (pad,)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"   # a template that marks no ends
+    assert prompts.Prompter(tokenizer, Prompt()).end == pad
 
 
 @pytest.mark.parametrize("generation, config, expected", [
@@ -80,7 +150,7 @@ def test_a_tokenizer_without_eos_is_refused():
     without = train_tokenizer(["some text"], 270, 64)
     without.eos_token = None
     with pytest.raises(UserError, match="no EOS token"):
-        prompts.stop_ids(without, [3])
+        prompts.Prompter(without, Prompt(), [3])
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):

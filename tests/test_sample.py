@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import evaluate, model, packing, sample, score, sharding
+from sar_jax import evaluate, packing, sample, score, sharding
 
 
 def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None):
@@ -80,9 +80,30 @@ def test_greedy_equals_transformers(loaded, torch_model):
 @pytest.mark.parametrize("shape", [(1, 8, 1), (1, 4, 2)])
 def test_eight_devices_draw_the_same_answers(loaded, shape):
     mesh = sharding.make_mesh(*shape)
-    params = jax.device_put(loaded.params, sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = jax.device_put(loaded.params, loaded.shardings(mesh))
     _, one = draw(loaded, range(8), limit=8)
     with jax.set_mesh(mesh):
         _, eight = draw(loaded, range(8), limit=8, params=params)
     np.testing.assert_array_equal(one.tokens, eight.tokens)
     np.testing.assert_allclose(one.logps, eight.logps, atol=1e-5)
+
+
+def test_greedy_answers_are_those_of_transformers(each_family):
+    """200 tokens, past every window; nothing but token 0 stops them."""
+    rows = [0, 1]
+    prompts, ours = draw(each_family, rows, samples=1, limit=200, greedy=True, stop=(0,))
+    for prompt, tokens, n in zip(prompts, ours.tokens, ours.lengths):
+        with torch.no_grad():
+            theirs = each_family.torch.generate(
+                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=200,
+                do_sample=False, eos_token_id=0, pad_token_id=0)[0, len(prompt):].tolist()
+        assert tokens[:n].tolist() == theirs
+
+
+def test_sampled_logps_of_every_family_are_the_scorers(each_family):
+    prompts, rollouts = draw(each_family, range(3), limit=40, stop=(0,))
+    ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
+    packed, layout = packing.pack([prompts[b // 3] for b in range(9)], ids, 96, 1)
+    scores = jax.device_get(score.make_score(each_family.graphdef, 32)(each_family.params, packed))
+    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.gather(scores.logps, layout)):
+        np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import packing, rewards, score, sharding
+from sar_jax import packing, parameters, rewards, score, sharding
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
 
@@ -119,7 +119,7 @@ def test_no_array_of_tokens_by_vocabulary_exists(loaded):
     from sar_jax import model
     cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": 50_000})
     graphdef = model.build(cfg, "float32")
-    params = model.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), model.param_specs(cfg))
+    params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
     logits_bytes = lambda width: width * cfg.vocab_size * 4
 
     def temporaries(width, chunk):
@@ -134,12 +134,11 @@ def test_no_array_of_tokens_by_vocabulary_exists(loaded):
 
 
 def test_eight_devices_equal_one(loaded, rng):
-    from sar_jax import model
     contexts, answers = draw(loaded, rng, 16)
     packed, _ = packing.pack(contexts, answers, 64, 8)
     one = jax.device_get(score.make_score(loaded.graphdef, 16)(loaded.params, packed))
     mesh = sharding.make_mesh(1, 4, 2)
-    params = jax.device_put(loaded.params, sharding.param_shardings(model.param_specs(loaded.cfg), mesh))
+    params = jax.device_put(loaded.params, loaded.shardings(mesh))
     with jax.set_mesh(mesh):
         eight = score.make_score(loaded.graphdef, 16)(params, sharding.place(packed, sharding.rows(mesh)))
     np.testing.assert_allclose(np.asarray(eight.logps), one.logps, atol=1e-5)

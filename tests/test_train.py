@@ -23,7 +23,9 @@ SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.quest
          "--config.rollout.max_answer_tokens=12", "--config.loss.minibatch_questions=2", "--config.data.eval_questions=5",
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
          "--config.packing.row_tokens=144", "--config.packing.logprob_chunk=144", "--config.packing.rows_per_microbatch=2",
-         "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10"]
+         "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10",
+         # a constant rate: then a restart may change the number of steps
+         "--config.optimizer.warmup_updates=0", "--config.optimizer.final_lr_fraction=1"]
 
 
 def arguments(hf_folder, workdir, *more):
@@ -288,6 +290,56 @@ def test_export_writes_the_step_that_was_asked_for(finished, hf_folder, tmp_path
     assert run_command("sar_jax.export", f"--workdir={workdir}", f"--output={output}").returncode == 2
     missing = run_command("sar_jax.export", f"--workdir={workdir}", "--step=9", f"--output={tmp_path / 'x'}")
     assert missing.returncode == 2 and "there are: 1, 2, 3, 4" in missing.stderr
+
+
+def test_export_in_another_dtype_and_in_shards_with_a_card(finished, hf_folder, tmp_path):
+    from safetensors.numpy import load_file
+    from transformers import AutoModelForCausalLM
+    workdir, _ = finished
+    outputs = {}
+    for dtype in ("float32", "bfloat16"):
+        outputs[dtype] = tmp_path / dtype
+        done = run_command("sar_jax.export", f"--workdir={workdir}", f"--output={outputs[dtype]}", f"--dtype={dtype}",
+                           "--max-shard-size=60KB")
+        assert done.returncode == 0, done.stderr
+        assert dtype in done.stdout
+        assert max(f.stat().st_size for f in outputs[dtype].glob("*.safetensors")) < 70_000
+        assert str(AutoModelForCausalLM.from_pretrained(outputs[dtype]).dtype) == f"torch.{dtype}"
+    read = lambda folder: {n: t for f in folder.glob("*.safetensors") for n, t in load_file(f).items()}
+    whole, half = read(outputs["float32"]), read(outputs["bfloat16"])
+    assert whole.keys() == half.keys() == load_file(hf_folder / "model.safetensors").keys()
+    for name, tensor in whole.items():   # rounded once, from the float32 masters
+        np.testing.assert_array_equal(tensor.astype(half[name].dtype), half[name])
+    card = (outputs["bfloat16"] / "README.md").read_text()
+    lines = read_metrics(workdir)
+    for accuracy in (lines[0]["eval/accuracy"], lines[4]["eval/accuracy"]):
+        assert f"| {100 * accuracy:.1f} |" in card
+    assert '"max_answer_tokens": 12' in card and "self_aligned (weight 0.2)" in card
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--dtype=int8"], "--dtype is 'int8'"), (["--max-shard-size=big"], "--max-shard-size is 'big'")])
+def test_export_refuses_options_that_cannot_be(finished, tmp_path, options, words):
+    done = run_command("sar_jax.export", f"--workdir={finished[0]}", f"--output={tmp_path / 'x'}", *options)
+    assert done.returncode == 2 and words in one_error(done)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("family", ["phi3", "gemma3_text"])
+def test_other_families_train_and_come_back(family, tmp_path):
+    """Two steps in bfloat16 with a reference, then export: finite metrics, a folder that `transformers` loads."""
+    from transformers import AutoModelForCausalLM
+    folder = make_hf_folder(tmp_path / "model", family=family)
+    workdir = tmp_path / "run"
+    done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
+                                  "--config.model.remat=true"))
+    assert done.returncode == 0, done.stderr
+    lines = read_metrics(workdir)
+    assert len(lines) == 3 and all(math.isfinite(v) for line in lines for v in line.values())
+    assert lines[2]["compilations"] == 0
+    output = tmp_path / "hf"
+    assert run_command("sar_jax.export", f"--workdir={workdir}", f"--output={output}").returncode == 0
+    assert AutoModelForCausalLM.from_pretrained(output).config.model_type == family
 
 
 @pytest.mark.parametrize("command, words", [

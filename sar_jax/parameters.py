@@ -1,0 +1,125 @@
+"""What a decoder consists of: its description, and every parameter's shape, logical axes and initial values.
+
+`param_specs` is the one place that says so: initialisation, sharding, loading, export and the weight-decay mask derive from
+it. Parameters are a plain nested dict of arrays; those of the layers are stacked on a leading axis. Letters: D embed, N
+heads, K kv heads, H head dim, F ffw, L layers, V vocabulary.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sar_jax.rope import Rope
+
+Params = dict[str, Any]
+
+
+class Kind(NamedTuple):
+    """What may differ from layer to layer. window: a token sees itself and the window - 1 before it; None = all."""
+    rope: Rope
+    window: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Everything that the function which a model computes depends on, but for the parameters."""
+    family: str             # model_type in config.json; names the stored tensors
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffw_dim: int
+    vocab_size: int
+    norm_eps: float
+    tied: bool              # the head is the embedding table
+    max_positions: int      # the longest sequence the model was made for
+    kinds: tuple[Kind, ...]
+    layer_kinds: tuple[int, ...]   # for each layer, which of `kinds` it is
+    query_scale: float      # factor on the attention scores
+    qk_norm: bool = False          # RMS norm of each query and key head
+    qkv_bias: bool = False
+    post_norms: bool = False       # RMS norm after attention and after feed-forward, before they are added
+    norm_offset: float = 0.0       # a norm's gain is this plus what is stored
+    activation: str = "silu"       # of the feed-forward's gate: or "gelu", its tanh approximation
+    embed_scale: float = 1.0       # factor on the embeddings
+    attn_softcap: float | None = None     # c: scores become c * tanh(scores / c)
+    final_softcap: float | None = None    # the same for logits
+
+
+@dataclasses.dataclass(frozen=True)
+class ParamSpec:
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]     # logical axes, see sharding.RULES
+    scale: float              # standard deviation at initialisation; 0 for gains and biases, which weight decay spares
+    mean: float = 0.0
+
+
+def param_specs(cfg: ModelConfig) -> dict[str, Any]:
+    """The nested dict that `params` is, with a `ParamSpec` for each array."""
+    L, D, N, K, H, F, V = (cfg.num_layers, cfg.embed_dim, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.ffw_dim,
+                           cfg.vocab_size)
+    one = 1.0 - cfg.norm_offset
+
+    def layer(shape: tuple[int, ...], *axes: str, scale: float = 0.02) -> ParamSpec:
+        return ParamSpec((L, *shape), ("layers", *axes), scale)
+
+    def gain(size: int, axis: str) -> ParamSpec:
+        return ParamSpec((L, size), ("layers", axis), 0.0, one)
+
+    residual = 0.02 / (2 * L) ** 0.5   # so that the residual stream's variance does not grow with depth (GPT-2)
+    layers = {
+        "attn_norm": gain(D, "embed"),
+        "q_proj": layer((D, N, H), "embed", "heads", "head_dim"),
+        "k_proj": layer((D, K, H), "embed", "kv_heads", "head_dim"),
+        "v_proj": layer((D, K, H), "embed", "kv_heads", "head_dim"),
+        "o_proj": layer((N, H, D), "heads", "head_dim", "embed", scale=residual),
+        "ffw_norm": gain(D, "embed"),
+        "gate_proj": layer((D, F), "embed", "ffw"),
+        "up_proj": layer((D, F), "embed", "ffw"),
+        "down_proj": layer((F, D), "ffw", "embed", scale=residual),
+    }
+    if cfg.qk_norm:
+        layers |= {"q_norm": gain(H, "head_dim"), "k_norm": gain(H, "head_dim")}
+    if cfg.qkv_bias:
+        layers |= {"q_bias": layer((N, H), "heads", "head_dim", scale=0.0),
+                   "k_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
+                   "v_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0)}
+    if cfg.post_norms:
+        layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
+    specs = {"embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02), "layers": layers,
+             "final_norm": ParamSpec((D,), ("embed",), 0.0, one)}
+    if not cfg.tied:
+        specs["head"] = ParamSpec((V, D), ("vocab", "embed"), 0.02)
+    return specs
+
+
+def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
+    """`jax.tree.map` over a tree whose leaves are `ParamSpec`s."""
+    return jax.tree.map(f, specs, *rest, is_leaf=lambda s: isinstance(s, ParamSpec))
+
+
+def describe_params(cfg: ModelConfig, shardings: Any, dtype: Any = jnp.float32) -> Params:
+    """The parameters' shapes, dtype and shardings without their memory."""
+    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, dtype, sharding=s), param_specs(cfg), shardings)
+
+
+def init_params(cfg: ModelConfig, key: jax.Array) -> Params:
+    """Random float32 parameters; every leaf draws from its own key."""
+    leaves, treedef = jax.tree.flatten(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec))
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten([jnp.full(s.shape, s.mean) if s.scale == 0 else s.scale * jax.random.normal(k, s.shape)
+                              for s, k in zip(leaves, keys)])
+
+
+def count_params(cfg: ModelConfig) -> int:
+    return sum(math.prod(s.shape) for s in jax.tree.leaves(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec)))
+
+
+def decayed(cfg: ModelConfig) -> dict[str, Any]:
+    """True for the parameters that weight decay shrinks: matrices, not gains or biases."""
+    return spec_map(lambda s: s.scale != 0, param_specs(cfg))
