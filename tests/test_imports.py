@@ -14,7 +14,9 @@ PACKAGE = ROOT / "sar_jax"
 LAYERS = (
     {"errors", "config", "structs", "sharding"},
     {"rewards", "losses", "packing", "attention"},
-    {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"},
+    {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub",
+     "tasks.published", "tasks.mix", "tasks.numeric", "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval",
+     "tasks.numina", "tasks.gsm_symbolic", "tasks.aime", "tasks.logicbench", "tasks.prontoqa"},
     {"model"},
     {"hf", "score", "sample"},
     {"learner"},
@@ -22,7 +24,7 @@ LAYERS = (
     {"train", "pretrain", "export", "explain"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HOST_TEXT = ["answers", "prompts", "tokenizer", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"]
+HOST_TEXT = sorted(LAYERS[2])
 ENTRY_POINTS = LAYERS[-1]
 
 FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f
