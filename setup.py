@@ -9,8 +9,8 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sar_jax/__init__.py").read_text()).group(1)
 
-# importlib_resources: tensorflow-datasets imports it without asking for it.
-TFDS = ["importlib_resources>=6.0", "tensorflow-datasets>=4.9.9"]
+# importlib_resources: tensorflow-datasets imports it without asking for it. Before 4.9.10 it fails with protobuf 7.
+TFDS = ["importlib_resources>=6.0", "tensorflow-datasets>=4.9.10"]
 
 setup(
     name="sar_jax",
@@ -24,7 +24,7 @@ setup(
     package_data={"sar_jax": ["assets/tiny/*"]},
     install_requires=[
         "absl-py>=2.1",
-        "datasets>=4.4",   # earlier ones do not know the huggingface_hub that transformers 5 needs
+        "datasets>=4.4",
         "flax>=0.12",
         "grain>=0.2.12",
         "jax>=0.10",
