@@ -242,6 +242,13 @@ def test_our_own_columns_are_filtered_too(tmp_path):
     assert {e.answer for e in tasks.load(f"math={path}", "test")} == {"5", "7"}
 
 
+@pytest.mark.parametrize("name, row, answer", [
+    ("gsm8k", gsm("q", "#### is a mark\nso 3", "4"), "4"), ("numina", olympiad("q", r"\boxed{3}"), "3"),
+    ("aime", exam(1, "q", "033"), "33"), ("aime", exam(1, "q", 80.0), "80"), ("aime", exam(1, "q", "$7$"), "$7$")])
+def test_an_answer_may_be_written_in_several_ways(tmp_path, name, row, answer):
+    assert [e.answer for e in tasks.load(f"{name}={write(tmp_path / 'a.parquet', [row])}", "test")] == [answer]
+
+
 # Order, ids, caps, splits
 
 def test_order_and_ids_are_fixed(expected):
@@ -265,7 +272,7 @@ def test_order_depends_on_no_file_order_and_no_hash_seed(tmp_path, expected):
 
 
 def test_a_question_that_comes_again_is_kept_and_numbered(tmp_path):
-    rows = [gsm("How many?", "a", 1), gsm("how  many?", "b", 2), gsm("How many?", "a", 1)]
+    rows = [gsm("How many?", "a", 1), gsm("how  many?", "b", 2), gsm("How many?", "c", 1)]
     found = tasks.load(f"gsm8k={write(tmp_path / 'a.jsonl', rows)}", "test")
     assert [e.id.removeprefix(found[0].id) for e in found] == ["", "-2", "-3"]
     assert tasks.load(f"gsm8k={write(tmp_path / 'b.jsonl', rows[::-1])}", "test") == found
