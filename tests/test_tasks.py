@@ -457,6 +457,11 @@ def test_a_faulty_row_is_named_in_every_format(tmp_path, suffix):
     assert fails(f"gsm8k={path}").startswith(f"{path}, row 2: ")
 
 
+def test_a_cell_that_is_not_a_number_is_empty(tmp_path):
+    path = write(tmp_path / "a.parquet", [exam(1, "q", 3.0), exam(2, "q", float("nan"))])
+    assert fails(f"aime={path}").startswith(f"{path}, row 2: the column 'Answer' is empty")
+
+
 @pytest.mark.parametrize("file, content, fault", [
     ("a.parquet", "question", "cannot be read as parquet"), ("a.jsonl", "question", "line 1: not JSON"),
     ("a.json", "question", "not JSON"), ("a.json", "3", "a list of JSON objects is expected"),
