@@ -1,4 +1,5 @@
-"""Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to look at runs)."""
+"""Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to look at runs), tfds
+(GSM8K from tensorflow_datasets)."""
 
 import pathlib
 import re
@@ -7,6 +8,9 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sar_jax/__init__.py").read_text()).group(1)
+
+# importlib_resources: tensorflow-datasets imports it without asking for it. Before 4.9.10 it fails with protobuf 7.
+TFDS = ["importlib_resources>=6.0", "tensorflow-datasets>=4.9.10"]
 
 setup(
     name="sar_jax",
@@ -20,6 +24,7 @@ setup(
     package_data={"sar_jax": ["assets/tiny/*"]},
     install_requires=[
         "absl-py>=2.1",
+        "datasets>=4.4",
         "flax>=0.12",
         "grain>=0.2.12",
         "jax>=0.10",
@@ -40,12 +45,14 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
         "gpu": ["jax[cuda13]>=0.10"],
+        "tfds": TFDS,
         "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
         "test": [
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "torch==2.13.0",   # the oracle of the model tests: one version, so that they do not move under us
+            *TFDS,
         ],
     },
 )

@@ -25,7 +25,7 @@ def _clean(text: str) -> str:
     return text.replace("\u2212", "-").replace("{,}", ",").replace("\\!", "").replace("\\,", " ").replace("\\$", "$")
 
 
-def _boxed(text: str) -> str | None:
+def boxed(text: str) -> str | None:
     """The content of the closed \\boxed{...} that begins last, nested braces included; one pass over the text."""
     open_braces: list[int] = []
     last, content = -1, None
@@ -53,8 +53,8 @@ def _numbers(text: str) -> list[str]:
 
 def _stated(text: str) -> list[str]:
     """What a text says its answer is: the last box alone, or the line after each marker, the last one first."""
-    if (boxed := _boxed(text)) is not None:
-        return [boxed.strip()]
+    if (content := boxed(text)) is not None:
+        return [content.strip()]
     rests = [text[m.end():].strip().split("\n")[0].strip(" :*") for m in reversed(list(_MARKER.finditer(text)))]
     return [rest for rest in rests if rest]
 

@@ -15,7 +15,9 @@ LAYERS = (
     {"errors", "config", "structs", "sharding"},
     {"rewards", "losses", "packing", "attention", "splash", "rope"},
     {"parameters"},
-    {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"},
+    {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub",
+     "tasks.published", "tasks.mix", "tasks.numeric", "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval",
+     "tasks.numina", "tasks.gsm_symbolic", "tasks.aime", "tasks.logicbench", "tasks.prontoqa"},
     {"model"},
     {"families"},
     {"hf", "score", "sample"},
@@ -24,7 +26,7 @@ LAYERS = (
     {"train", "pretrain", "export", "explain"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HOST_TEXT = ["answers", "prompts", "tokenizer", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"]
+HOST_TEXT = sorted(next(layer for layer in LAYERS if "answers" in layer))
 ENTRY_POINTS = LAYERS[-1]
 
 FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f

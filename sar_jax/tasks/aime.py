@@ -1,0 +1,27 @@
+"""AIME 1983-2024: 933 problems of the American Invitational Mathematics Examination (answers 0 to 999), to test
+generalisation."""
+
+import re
+
+from sar_jax.tasks.example import Example
+from sar_jax.tasks.published import Published, Row, solution, text
+
+_WHOLE = re.compile(r"(\d+)(?:\.0+)?")   # 080 and, where a table made it a float, 80.0
+
+
+def example(row: Row) -> Example:
+    return _made(text(row, "Question"), text(row, "Answer"), "")
+
+
+def plain(row: Row) -> Example:
+    return _made(text(row, "question"), text(row, "answer"), solution(row))
+
+
+def _made(question: str, answer: str, worked: str) -> Example:
+    whole = _WHOLE.fullmatch(answer.strip())
+    return Example("", question.strip(), str(int(whole.group(1))) if whole else answer.strip(), worked)
+
+
+TASK = Published(
+    "aime", "di-zhang-fdu/AIME_1983_2024", ("Question", "Answer"), example, plain, splits={"test": "train"},
+    files={"test": ("AIME*", "**/AIME*", "data/train*", "train*", "test*")})

@@ -1,0 +1,29 @@
+"""LogicBench(Eval), multiple choice: which conclusion follows? 500 questions on 25 rules of logic, out of domain.
+
+Published as one JSON object for each rule, with its questions under "samples"; choices are choice_1, choice_2, ...
+"""
+
+import re
+
+from sar_jax.tasks import options
+from sar_jax.tasks.example import Example, RowError
+from sar_jax.tasks.published import Published, Row, text
+
+
+def example(row: Row) -> Example:
+    choices = row["choices"]
+    if not isinstance(choices, dict) or not all(re.fullmatch(r"choice_\d+", key) for key in choices):
+        raise RowError("the column 'choices' must be an object of choice_1, choice_2, ...")
+    stem = f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}"
+    ordered = sorted(choices.items(), key=lambda item: int(item[0].removeprefix("choice_")))
+    return options.choice(stem, ordered, text(row, "answer").strip())
+
+
+def plain(row: Row) -> Example:
+    return options.of_kind(Example("", text(row, "question"), text(row, "answer")), "choice")
+
+
+TASK = Published(
+    "logicbench", "cogint/LogicBench-v1.0", ("context", "question", "choices", "answer"), example, plain,
+    splits={"test": "test"}, nested="*LogicBench(Eval)/MCQA/*",
+    files={"test": ("**/LogicBench(Eval)/MCQA/**/*", "**/MCQA/**/*", "**/mcqa*", "**/*")})

@@ -1,0 +1,23 @@
+"""ProntoQA: is a statement about invented creatures true? 500 questions of five deductions, out of domain."""
+
+from sar_jax.tasks import options
+from sar_jax.tasks.example import Example, RowError
+from sar_jax.tasks.published import Published, Row, text
+
+_LETTERS = {"A": "true", "B": "false"}
+
+
+def example(row: Row) -> Example:
+    answer = text(row, "answer").strip()
+    if answer not in _LETTERS:
+        raise RowError(f"the answer {answer!r} is neither A (true) nor B (false)")
+    return options.boolean(f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}", _LETTERS[answer])
+
+
+def plain(row: Row) -> Example:
+    return options.of_kind(Example("", text(row, "question"), text(row, "answer")), "boolean")
+
+
+TASK = Published(
+    "prontoqa", "renma/ProntoQA", ("context", "question", "answer"), example, plain, splits={"test": "validation"},
+    files={"test": ("validation*", "dev*", "*ProntoQA_dev*", "data/validation*", "**/dev*", "test*")})
