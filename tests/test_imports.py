@@ -14,7 +14,8 @@ PACKAGE = ROOT / "sar_jax"
 LAYERS = (
     {"errors", "config", "structs", "sharding"},
     {"rewards", "losses", "packing", "attention"},
-    {"answers", "tokenizer", "prompts", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"},
+    {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
+     "tasks.jsonl", "tasks.arithmetic"},
     {"model"},
     {"hf", "score", "sample"},
     {"learner"},
@@ -22,7 +23,8 @@ LAYERS = (
     {"train", "pretrain", "export", "explain"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HOST_TEXT = ["answers", "prompts", "tokenizer", "tasks", "tasks.example", "tasks.jsonl", "tasks.arithmetic"]
+HOST_TEXT = ["answers", "equivalence", "labels", "verifier", "worker", "prompts", "tokenizer", "tasks", "tasks.example",
+             "tasks.jsonl", "tasks.arithmetic"]
 ENTRY_POINTS = LAYERS[-1]
 
 FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f
@@ -101,8 +103,9 @@ def test_host_text_knows_no_jax(name):
     assert own(name) <= {"errors", "config", *HOST_TEXT}
 
 
-@pytest.mark.parametrize("modules", ["sar_jax.answers", "sar_jax.tasks", "sar_jax.prompts", "sar_jax.tokenizer",
-                                     "sar_jax.config", "sar_jax.rewards, sar_jax.packing"])
+@pytest.mark.parametrize("modules", ["sar_jax.answers", "sar_jax.verifier", "sar_jax.worker", "sar_jax.tasks",
+                                     "sar_jax.prompts", "sar_jax.tokenizer", "sar_jax.config",
+                                     "sar_jax.rewards, sar_jax.packing"])
 def test_importing_host_code_does_not_load_jax(modules):
     """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy only."""
     loaded = "{'jax', 'jaxlib', 'flax', 'optax', 'orbax'} & set(sys.modules)"
