@@ -54,6 +54,7 @@ _FUNCTION = r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choos
 _UNIT = re.compile(   # a word of three letters or a short unit, then whatever is neither a number nor an operator
     rf"(?:(?!{_FUNCTION}\b)[^\W\d_]{{3,}}|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|or|a)\b"
     r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*")
+_NAME = re.compile(r"[\s$]*([a-zA-Z])\s*=")
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
 # Around the number in a sentence: signs that make it a part of an expression or of a list.
 _OPEN = re.compile(r"[\\^_√(\[{|<>]|[a-zA-Z0-9)\]}]\s*[-+*/×·]\s*$")
@@ -127,10 +128,9 @@ def _shown(text: str, match: re.Match) -> str:
 
 def _last_shown(text: str) -> str | None:
     """The last number of a text that states nothing."""
-    text, last = _THOUSANDS_IN_PROSE.sub(_without_commas, text), None
-    for last in _NUMBER.finditer(text):
-        pass
-    return _shown(text, last) if last else None
+    text = _THOUSANDS_IN_PROSE.sub(_without_commas, text)
+    numbers = list(_NUMBER.finditer(text))
+    return _shown(text, numbers[-1]) if numbers else None
 
 
 def _quantity(text: str) -> Quantity | None:
@@ -234,9 +234,11 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
         return value is not None and _same(value, quantity)
     if given is None:   # a truth that is no number: the last formula, or a text that is nothing but its answer
         formulas = [next(g for g in m.groups() if g is not None) for m in _MATHS.finditer(text)]
-        given = (formulas[-1], None) if formulas else (text.strip(), None)
+        alone = text.strip() if len(text) <= _LONGEST_STATEMENT and "\n" not in text.strip() else ""
+        given = (formulas[-1] if formulas else alone, None)
     if quantity is not None and given[1] is not None:
-        return _same(given[1], quantity)
+        names = [m[1] for m in map(_NAME.match, (given[0], expected)) if m]
+        return _same(given[1], quantity) and len(set(names)) <= 1   # "x = 5" is not "y = 5", though both are 5
     ours, theirs = _normal(given[0]), _normal(expected)
     # "yes, because ..." states yes; "no one knows" does not state no.
     if theirs and (ours == theirs or theirs.isalpha() and re.match(re.escape(theirs) + r"[,.;:!)]", ours)):

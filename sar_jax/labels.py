@@ -17,7 +17,7 @@ _ANSWERED = re.compile(r"\banswer(?: is|:)?\s*[*(\"']*$", re.IGNORECASE)
 # What follows a label and not an article.
 _AFTER_LABEL = re.compile(
     r"\s+(?:is|was|are|and|or|but|because|since|as|which|that|follows|must|can|cannot|would|should|does|has|holds|seems|"
-    r"says|states|then|if|not|over|in|on|by|from|with|for|to|only|alone|here|therefore|so|instead|rather|than|matches)\b")
+    r"says|states|then|if|not|over|in|on|by|from|with|for|to|only|alone|here|therefore|so|instead|rather than|than)\b")
 _TRUTHS = re.compile(_WORD.format("true|false"), re.IGNORECASE)
 _YES_NO = re.compile(_WORD.format("yes|no"), re.IGNORECASE)
 _DETERMINED = re.compile(r"\s+[a-z]")

@@ -33,7 +33,7 @@ from sar_jax import answers
 from sar_jax.errors import UserError
 from sar_jax.worker import READY
 
-_MEMORY = 2 * 2**30     # bytes of address space of a worker, about 0.1 GB of which it needs
+_MEMORY = 2**30         # bytes of address space of a worker, about 0.1 GB of which it needs
 _START = 120.0          # seconds in which a worker must have imported its libraries, on a busy machine too
 _COMPARISONS = 10_000   # of one worker; then a fresh one takes over, since caches of computer algebra only grow
 
@@ -95,7 +95,7 @@ class _Process:
     def __init__(self, timeout: float, equal: str):
         self.timeout, self.compared = timeout, 0
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "sar_jax.worker", str(theirs.fileno()), str(2 * timeout + 10), str(_MEMORY), equal]
+        command = [sys.executable, "-m", "sar_jax.worker", str(theirs.fileno()), str(2 * timeout + 2), str(_MEMORY), equal]
         # It has to find this package, and `equal`, wherever the trainer found them.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
