@@ -27,8 +27,7 @@ _SIGNS = str.maketrans({
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"), **dict.fromkeys("\u00a0\u2009\u202f~", " "),
     "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "²": "^2", "³": "^3"})
 _SPELLINGS = [(re.compile(pattern, re.ASCII), new) for pattern, new in (
-    (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!)(?=\d{3}(?!\d))", ","), (r"(?<!\\)\\!", ""),
-    (r"(?<!\\)\\(?:[,;: ]|q?quad\b)", " "),
+    (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!)(?=\d{3}(?!\d))", ","), (r"(?<!\\)\\!", ""), (r"(?<!\\)\\(?:[,;: ]|q?quad\b)", " "),
     (r"\\([$%])", r"\1"), (r"\\[dtc]frac", r"\\frac"), (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
     (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"), (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""))]
 # A group of thousands stands alone: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in brackets it is a point, a set
@@ -52,8 +51,9 @@ _NUMBER = re.compile(
 _WORDS = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}")
 _FUNCTION = r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choose|max|min|gcd|lcm|det)"
 _UNIT = re.compile(   # a word of three letters or a short unit, then whatever is neither a number nor an operator
-    rf"(?:(?!{_FUNCTION}\b)[^\W\d_]{{3,}}|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|or|a)\b"
-    r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*")
+    rf"(?:(?!{_FUNCTION}\b)[^\W\d_]{{3,}}|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
+    r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
+    r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*")
 _NAME = re.compile(r"[\s$]*([a-zA-Z])\s*=")
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
 # Around the number in a sentence: signs that make it a part of an expression or of a list.
@@ -123,7 +123,7 @@ def _shown(text: str, match: re.Match) -> str:
     "10-3" holds 10 and 3, "x is -3" holds -3."""
     before = text[max(0, match.start() - 20):match.start()]
     operator = before[-1:].isalpha() or before.rstrip()[-1:].isdigit() or before.rstrip()[-1:] in (")", "}", "]")
-    return match.group().removeprefix("-") if operator and before else match.group()
+    return match.group().removeprefix("-") if operator else match.group()
 
 
 def _last_shown(text: str) -> str | None:
@@ -273,10 +273,15 @@ def judge(text: str, truth: str, kind: str = "math", choices: int = 0) -> bool |
 
 
 def verify(text: str, truth: str) -> bool:
-    """Does the text's final answer equal the truth? In this process, without a time limit: for one's own texts; a
-    model's answers go through `verifier.Verifier`."""
+    """Does the text's final answer equal the truth? In this process and without a time limit: for one's own texts; a
+    model's go through `verifier.Verifier`, which also tells a comparison that raises, here False, from a wrong answer."""
     judged = judge(text, truth)
-    return equivalence.equal(*judged) if isinstance(judged, Pair) else judged
+    if not isinstance(judged, Pair):
+        return judged
+    try:
+        return equivalence.equal(*judged)
+    except Exception:   # parsers and simplifiers raise anything
+        return False
 
 
 VERIFIERS = {"math": _maths, "last_number": _last_number, "choice": labels.choice, "boolean": labels.boolean}

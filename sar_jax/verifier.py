@@ -200,7 +200,7 @@ class Verifier:
         """One worker's thread. It replaces the process whenever that is used up or gone, at once: to start takes a while."""
         process = None
         while True:
-            with contextlib.suppress(OSError):   # the next item tries again, and tells
+            with contextlib.suppress(Exception):   # the next item tries again, and tells
                 process = self._usable(process)
             if (task := self._queue.get()) is None:
                 break

@@ -8,6 +8,7 @@ descriptor FD; True, False, or the name of an exception goes back. A comparison 
 nobody kills it, because the trainer is gone, is ended by the kernel's alarm, which C code cannot hold up.
 """
 
+import contextlib
 import importlib
 import logging
 import resource
@@ -27,7 +28,7 @@ def work(connection: Connection, seconds: float, equal) -> None:
             pair = connection.recv()
         except EOFError:
             return
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)   # each time: a library may have caught it
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             reply = bool(equal(*pair))
@@ -43,8 +44,9 @@ def work(connection: Connection, seconds: float, equal) -> None:
 def main(fd: str, seconds: str, memory: str, name: str) -> None:
     """See above. SECONDS: of one comparison. BYTES: of address space."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C is the trainer's; it closes the pipe
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, value in ((resource.RLIMIT_AS, int(memory)), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):   # a lower limit stands already; macOS has none for memory
+            resource.setrlimit(limit, (value, value))
     warnings.simplefilter("ignore")   # a model's answers are expected to be odd
     logging.disable(logging.CRITICAL)
     module, _, function = name.partition(":")

@@ -249,6 +249,11 @@ EXPRESSIONS = [
     (r"\boxed{0.5\overline{3}}", r"\frac{8}{15}", RIGHT),
     (r"\boxed{0.\overline{3}}", r"\frac{1}{3}", RIGHT),
     (r"\boxed{1010_2}", "1010_2", RIGHT),
+    (r"\boxed{1,234,5}", "5, 234, 1", RIGHT),
+    (r"\boxed{5\%}", "5 million", WRONG),
+    ("The answer is 5, as $x = 7$ shows.", "5", RIGHT),
+    (r"\boxed{3 choose x}", "3", WRONG),
+    (r"\boxed{5 or x}", "5", WRONG),
     (r"\boxed{e^{2}}", "e^2", RIGHT),
     (r"\boxed{\infty}", r"\infty", RIGHT),
     (r"\boxed{∞}", r"\infty", RIGHT),
@@ -442,6 +447,14 @@ def test_numbers_never_need_computer_algebra_and_expressions_do():
     assert judge(r"\boxed{\frac{2}{4}}", "0.5") is True and judge(r"\boxed{50\%}", "7") is False
     assert judge(r"\boxed{2\sqrt{3}}", r"\sqrt{12}") == Pair(r"2\sqrt{3}", r"\sqrt{12}")
     assert judge(r"\boxed{cat}", "act") is False and judge("The answer is nobody.", "x") is False
+
+
+def test_a_comparison_that_raises_is_not_right(monkeypatch):
+    def fail(given, truth):
+        raise TypeError
+
+    monkeypatch.setattr("sar_jax.equivalence.equal", fail)
+    assert verify(r"\boxed{2\sqrt{3}}", r"\sqrt{12}") is False
 
 
 def test_only_the_end_of_a_long_text_is_read():
