@@ -168,10 +168,11 @@ def number(text: str) -> Fraction | None:
 
 def _sentence(text: str) -> tuple[str, Quantity | None]:
     """The answer that a sentence states: its first formula, else the first number after its last "=", else all of it."""
-    formula = _MATHS.search(text)
-    if formula and not re.search(r"\d", text[:formula.start()]):
-        text = next(g for g in formula.groups() if g is not None)
-        return text, _quantity(text)
+    if formula := _MATHS.search(text):
+        if not re.search(r"\d", text[:formula.start()]):
+            text = next(g for g in formula.groups() if g is not None)
+            return text, _quantity(text)
+        text = text[:formula.start()].rstrip(" =") or text   # "5, as $x = 7$ shows"
     text = re.split(r"[.;!?](?:\s|$)", text)[0].strip(" :*")
     if (whole := _quantity(text)) is not None:
         return text, whole
