@@ -192,7 +192,7 @@ def _stated(text: str) -> tuple[str, Quantity | None] | None:
     for marker in list(_MARKER.finditer(text))[-10:][::-1]:
         rest = text[marker.end():marker.end() + _LONGEST_STATEMENT].strip(" \n\t\r:*").split("\n")[0].strip(" :*")
         stated = _sentence(rest) if rest else None
-        if stated and (stated[1] is not None or equivalence.is_expression(stated[0])):
+        if stated and (stated[1] is not None or len(stated[0]) > 2 and equivalence.is_expression(stated[0])):
             return stated
         words = words or stated
     return words
