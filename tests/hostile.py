@@ -44,3 +44,7 @@ DEEDS = {"h^1": hang, "m^1": exhaust, "s^1": segfault, "f^1": fail, "w^1": wait,
 
 def equal(given: str, truth: str) -> bool:
     return DEEDS[given]() if given in DEEDS else equivalence.equal(given, truth)
+
+
+def without_its_libraries(given: str, truth: str) -> bool:
+    raise ImportError("no_such_library")

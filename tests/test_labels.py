@@ -27,7 +27,8 @@ CHOICES = [   # text, truth, choices, right
     ("Answer: A True", "A", 4, RIGHT),
     ("(A) because it follows", "A", 4, RIGHT), ("A because it follows", "A", 4, RIGHT),
     ("It is A, B is wrong: A.", "A", 4, RIGHT),
-    ("option A states it", "A", 4, RIGHT), ("The answer is A\nThat was easy.", "A", 4, RIGHT),
+    ("option A states it", "A", 4, RIGHT), ("Option A mentions it", "A", 4, RIGHT),
+    ("The answer is A\nThat was easy.", "A", 4, RIGHT),
     ("A) the train", "A", 4, RIGHT),
     ("**A** the train", "A", 4, RIGHT),
     # whole words only

@@ -30,7 +30,7 @@ def deed(letter: str) -> Item:
 
 @pytest.fixture(scope="module")
 def verifier():
-    with Verifier(workers=2, timeout=3, equal="hostile:equal") as pool:
+    with Verifier(workers=2, timeout=5, equal="hostile:equal") as pool:
         yield pool
 
 
@@ -42,7 +42,7 @@ def test_outcomes_come_in_the_order_of_the_items(verifier):
 
 
 @pytest.mark.parametrize("letter, reason", [
-    ("h", "took over 3 seconds"), ("q", "its process died (exit status 3)"), ("m", "MemoryError"), ("f", "ArithmeticError"),
+    ("h", "took over 5 seconds"), ("q", "its process died (exit status 3)"), ("m", "MemoryError"), ("f", "ArithmeticError"),
     ("s", f"its process died (exit status {-signal.SIGSEGV})")])
 def test_a_hostile_answer_is_an_error_for_itself_alone(verifier, letter, reason):
     handle = verifier.submit([*GOOD, deed(letter), *GOOD])
@@ -64,7 +64,7 @@ def test_an_exception_while_judging_is_an_error_for_itself_alone(verifier):
 
 
 def test_computer_algebra_that_never_ends_is_killed():
-    with Verifier(workers=1, timeout=1.5) as pool:
+    with Verifier(workers=1, timeout=4) as pool:
         handle = pool.submit([Item(r"\boxed{9^{9^{9^{9}}}}", r"\sqrt{2}"), *GOOD])
         assert handle.result() == [ERROR, *EXPECTED]
 
@@ -141,14 +141,14 @@ def test_workers_end_with_the_trainer_even_while_they_hang():
         time.sleep(0.1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_workers_that_cannot_start_are_one_clear_error(capfd):
-    with Verifier(workers=1, timeout=1, equal="no_such_module:equal") as pool:
+@pytest.mark.parametrize("equal", ["no_such_module:equal", "hostile:without_its_libraries"])
+def test_workers_that_cannot_start_are_one_clear_error(equal, capfd):
+    with Verifier(workers=1, timeout=1, equal=equal) as pool:
         assert pool.check([GOOD[2]]) == [RIGHT]   # needs no worker
         for _ in range(2):
             with pytest.raises(UserError, match="worker did not start.*math_verify"):
                 pool.check(GOOD)
-    assert "no_such_module" in capfd.readouterr().err
+    assert "no_such_" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("workers, timeout", [(0, 1), (1, 0), (1, -1)])
@@ -175,8 +175,9 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
         lambda: r"\boxed{" + "".join(draw.choices(pieces[1:], k=10)) + "}",
         lambda: draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"]) * draw.randrange(1, 2000)]
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
-    weights = [40, 10, 10, 1, 1, 1, 5, 1]
-    items = [Item(draw.choice(makers)(), draw.choices(truths, weights)[0]) for _ in range(count - 24)]
+    weights = [90, 20, 20, 1, 1, 1, 10, 1]
+    # The fourth kind nearly always reaches computer algebra, which takes a hundred times as long as the others.
+    items = [Item(draw.choices(makers, [10, 10, 10, 1, 10])[0](), draw.choices(truths, weights)[0]) for _ in range(count - 24)]
     items += [Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
               for before, after in (("", ""), (r"\boxed{", "}"), ("#### 1/", ""), (r"\boxed{\frac{", "}{3}}"), ("", ".5e9"))
               for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")]
