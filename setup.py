@@ -30,6 +30,7 @@ setup(
         "jax>=0.10",
         "jaxtyping>=0.3",
         "jinja2>=3.1",   # chat templates; transformers does not bring it
+        "math-verify>=0.9",
         "ml_collections>=1.1",
         "numpy>=2.0",
         "optax>=0.2.5",

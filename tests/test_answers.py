@@ -1,4 +1,4 @@
-"""Final answers are found where they are stated, and compared by value: a table of cases, any text, real GSM8K rows."""
+"""Final answers are found where they are stated, and compared by value: tables of cases, any text, real GSM8K rows."""
 
 import itertools
 import json
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax.answers import extract, number, verify
+from sar_jax import answers
+from sar_jax.answers import Pair, extract, judge, number, verify
 
 RIGHT, WRONG = True, False
 CASES = [
@@ -139,8 +140,189 @@ NOTATIONS = [
     (r"\boxed{\text{yes}}", "yes", RIGHT),
 ]
 
+# Boxes, sentences and formulas of which some need computer algebra.
+EXPRESSIONS = [
+    (r"\boxed{2\sqrt{3}}", r"\sqrt{12}", RIGHT),
+    (r"\boxed{2\sqrt{3}}", "2", WRONG),
+    (r"\boxed{2\sqrt{3}}", "3", WRONG),
+    (r"\boxed{\sqrt{16}}", "4", RIGHT),
+    (r"\boxed{2^{10}}", "1024", RIGHT),
+    (r"\boxed{3+4}", "7", RIGHT),
+    (r"\boxed{2\pi}", "2", WRONG),
+    (r"\boxed{2\pi}", r"2\pi", RIGHT),
+    (r"\boxed{2*pi}", r"2\pi", RIGHT),
+    ("The answer is 2π.", r"2\pi", RIGHT),
+    (r"\boxed{\frac{\pi}{2}}", r"0.5\pi", RIGHT),
+    (r"\boxed{\{1,2,3\}}", r"\{3,2,1\}", RIGHT),
+    (r"\boxed{\{1,2\}}", r"\{1,2,3\}", WRONG),
+    (r"\boxed{1, 2}", "2, 1", RIGHT),
+    (r"\boxed{(1, 2)}", "(2, 1)", WRONG),
+    (r"\boxed{(1, 2)}", "(1,2)", RIGHT),
+    (r"\boxed{[0, 1)}", "[0,1)", RIGHT),
+    (r"\boxed{[0, 1]}", "[0,1)", WRONG),
+    (r"\boxed{(-\infty, 3]}", r"(-\infty,3]", RIGHT),
+    (r"\boxed{(-\infty, 3]}", r"(-\infty,3)", WRONG),
+    (r"\boxed{(-\infty,1)\cup(2,\infty)}", r"(2,\infty)\cup(-\infty,1)", RIGHT),
+    (r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
+    (r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", WRONG),
+    (r"\boxed{\begin{bmatrix} 1 \\ 2 \end{bmatrix}}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", RIGHT),
+    (r"\boxed{x^2+2x+1}", "(x+1)^2", RIGHT),
+    (r"\boxed{x^2+1}", "x^2-1", WRONG),
+    (r"\boxed{x^2+1}", "1", WRONG),
+    (r"\boxed{y = 2x + 3}", "y=3+2x", RIGHT),
+    (r"\boxed{2x+3}", "y=2x+3", RIGHT),
+    (r"\boxed{y = 2x + 3}", "2x+3", RIGHT),
+    (r"\boxed{x < 5}", "x<5", RIGHT),
+    (r"\boxed{x \le 5}", r"x\leq 5", RIGHT),
+    (r"\boxed{x<5}", "x<6", WRONG),
+    (r"\boxed{5}", "x<5", WRONG),
+    (r"\boxed{50\%}", "0.5", RIGHT),
+    (r"\boxed{50\%}", "50", RIGHT),
+    (r"\boxed{50}", r"50\%", RIGHT),
+    (r"\boxed{5\%}", r"50\%", WRONG),
+    (r"\boxed{5000\%}", r"50\%", WRONG),
+    (r"\boxed{1.5\times10^3}", "1500", RIGHT),
+    ("1.5e3", "1500", RIGHT),
+    (r"\boxed{3 \cdot 10^{-2}}", "0.03", RIGHT),
+    ("#### 2 million", "2,000,000", RIGHT),
+    ("The profit was 2 million.", "2000000", RIGHT),
+    ("10^3", "3", RIGHT),
+    (r"\boxed{90^\circ}", "90", RIGHT),
+    (r"\boxed{90^{\circ}}", "90", RIGHT),
+    ("90°", "90", RIGHT),
+    (r"\boxed{5\text{ cm}^2}", "5", RIGHT),
+    ("#### 5 m/s", "5", RIGHT),
+    (r"\boxed{5x}", "5", WRONG),
+    (r"\boxed{5 xy}", "5", WRONG),
+    (r"\boxed{5 \text{ A}}", "5", RIGHT),
+    (r"\boxed{3\sin x}", "3", WRONG),
+    (r"\boxed{3 sin x}", "3", WRONG),
+    (r"\boxed{\text{The answer is } 5}", "5", RIGHT),
+    (r"\boxed{\text{6 apples}}", "6", RIGHT),
+    (r"\boxed{5\text{ million}}", "5000000", RIGHT),
+    (r"\boxed{\frac12}", "0.5", RIGHT),
+    (r"\boxed{\frac1{2}}", "0.5", RIGHT),
+    (r"\boxed{\frac{1}2}", "0.5", RIGHT),
+    (r"\boxed{1\frac12}", "1.5", RIGHT),
+    ("2½", "2.5", RIGHT),
+    (r"\boxed{10\,000}", "10000", RIGHT),
+    (r"\boxed{-\,5}", "-5", RIGHT),
+    (r"\boxed{- 5}", "-5", RIGHT),
+    (r"\boxed{+5}", "5", RIGHT),
+    (r"\boxed{(5)}", "5", RIGHT),
+    (r"\boxed{\left(1, 2\right)}", "(1,2)", RIGHT),
+    (r"\boxed{x=1, y=2}", "2", WRONG),
+    (r"\boxed{x=1, y=2}", "x=1,y=2", RIGHT),
+    (r"\boxed{x=1 \text{ or } x=2}", r"x=2 \text{ or } x=1", RIGHT),
+    (r"\boxed{\pm 3}", r"\{3,-3\}", RIGHT),
+    (r"\boxed{\pm3}", "3", WRONG),
+    (r"\boxed{\text{(B)}}", "B", RIGHT),
+    (r"\boxed{\textbf{(B)}}", "(B)", RIGHT),
+    (r"\boxed{B}", "C", WRONG),
+    (r"\boxed{cat}", "act", WRONG),
+    (r"\boxed{cat}", "cat", RIGHT),
+    (r"The answer is $\frac{1}{2}$ of 12.", "1/2", RIGHT),
+    ("The answer is $18 and not $20", "18", RIGHT),
+    ("The answer is $5-$10", "5", WRONG),
+    (r"The answer is 3\sqrt{2}.", "3", WRONG),
+    ("The answer is 3√2.", r"3\sqrt{2}", RIGHT),
+    ("The answer is sqrt(2).", r"\sqrt2", RIGHT),
+    ("The answer is x^2.", "2", WRONG),
+    ("The answer is (3, 4).", "(3,4)", RIGHT),
+    ("The answer is (3, 4).", "3", WRONG),
+    ("The answer is 3, 4", "3", WRONG),
+    ("The answer is 5 (five).", "5", RIGHT),
+    ("The answer is approximately 5.", "5", RIGHT),
+    ("The answer is 10-3.", "7", RIGHT),
+    ("The answer is 10-3.", "3", WRONG),
+    ("The answer is 54 - I checked.", "54", RIGHT),
+    ("The answer is 5:30.", "5:30", RIGHT),
+    ("The answer is 5:30 pm.", "5", WRONG),
+    (r"so $x = \frac{3\sqrt{5}}{2}$.", r"\frac{3\sqrt5}{2}", RIGHT),
+    ("x^2+1", "1+x^2", RIGHT),
+    (r"\boxed{1{,}234{,}567}", "1234567", RIGHT),
+    (r"\boxed{\$1,234.50}", "1234.5", RIGHT),
+    (r"\boxed{1+2i}", "2i+1", RIGHT),
+    (r"\boxed{\log_2 8}", "3", RIGHT),
+    (r"\boxed{3!}", "6", RIGHT),
+    (r"\boxed{\binom{5}{2}}", "10", RIGHT),
+    (r"\boxed{0.5\overline{3}}", r"\frac{8}{15}", RIGHT),
+    (r"\boxed{0.\overline{3}}", r"\frac{1}{3}", RIGHT),
+    (r"\boxed{1010_2}", "1010_2", RIGHT),
+    (r"\boxed{1,234,5}", "5, 234, 1", RIGHT),
+    (r"\boxed{5\%}", "5 million", WRONG),
+    ("The answer is 5, as $x = 7$ shows.", "5", RIGHT),
+    ("The answer is 5x.", "5", WRONG),
+    ("The answer is 5x.", "5x", RIGHT),
+    ("The answer is no.\nThe answer is yes.", "yes", RIGHT),
+    ("The answer is no.\nThe answer is yes.", "no", WRONG),
+    ("#### 5 cm²", "5", RIGHT),
+    (r"\boxed{x²}", "x^2", RIGHT),
+    (r"\boxed{\frac{22}{7} \approx 3.14}", "22/7", RIGHT),
+    (r"\boxed{\frac{22}{7} \approx 3.14}", "3.14", WRONG),
+    ("It is n-3", "-3", WRONG),
+    ("It is n-3", "3", RIGHT),
+    (r"\boxed{\boxed{7} or 8}", "7", RIGHT),
+    ("The answer is 54 = $50 + 4$.", "54", RIGHT),
+    (r"\boxed{3 choose x}", "3", WRONG),
+    (r"\boxed{5 or x}", "5", WRONG),
+    (r"\boxed{e^{2}}", "e^2", RIGHT),
+    (r"\boxed{\infty}", r"\infty", RIGHT),
+    (r"\boxed{∞}", r"\infty", RIGHT),
+    (r"\boxed{\emptyset}", r"\emptyset", RIGHT),
+    (r"\boxed{\tan^{-1}(1)}", r"\frac{\pi}{4}", RIGHT),
+    (r"\boxed{1.414214}", r"\sqrt2", RIGHT),
+    (r"\boxed{1.41}", r"\sqrt2", WRONG),
+    ("**Answer:** 5", "5", RIGHT),
+    (r"The final answer is: $\boxed{5}$", "5", RIGHT),
+    (r"Answer: \(5\)", "5", RIGHT),
+    (r"Answer: \[5\]", "5", RIGHT),
+    (r"\boxed{5 \text{ and } 6}", "5", WRONG),
+    (r"\boxed{5 or 6}", "5", WRONG),
+    ("The answers are 3 and 4.", "3, 4", RIGHT),
+    (r"\boxed{xy}", "yx", RIGHT),
+    (r"\boxed{3 : 4}", "3:4", RIGHT),
+    (r"\boxed{\dfrac{-7}{2}}", "-3.5", RIGHT),
+    (r"\boxed{\frac{7}{-2}}", "-3.5", RIGHT),
+    (r"\boxed{2\frac{1}{2}\text{ hours}}", "2.5", RIGHT),
+    ("It takes 2 1/2 hours", "2.5", RIGHT),
+    (r"\boxed{5^{th}}", "5", RIGHT),
+    ("The answer is the 5th.", "5", RIGHT),
+    (r"\boxed{1010_2}", "1010_3", WRONG),
+    (r"\boxed{1010_2}", "1010_2", RIGHT),
+    (r"\boxed{x_1}", "x_2", WRONG),
+    (r"\boxed{1/2, 1/3}", "1/3,1/2", RIGHT),
+    (r"\boxed{[1,2]}", "(1,2)", WRONG),
+    (r"\boxed{0.333333}", r"\frac{1}{3}", WRONG),
+    (r"\boxed{3.14}", r"\pi", WRONG),
+    (r"\boxed{3.141593}", r"\pi", RIGHT),
+    (r"\boxed{\frac{22}{7}}", r"\pi", WRONG),
+    (r"\boxed{\text{no solution}}", "0", WRONG),
+    (r"\boxed{-\frac{\sqrt{2}}{2}}", r"-\frac{1}{\sqrt2}", RIGHT),
+    (r"\boxed{\sqrt[3]{8}}", "2", RIGHT),
+    (r"\boxed{1.0\overline{3}}", "31/30", RIGHT),
+    (r"\boxed{\frac{x}{2}}", r"\frac12x", RIGHT),
+    (r"\boxed{f(x)=x+1}", "x+1", RIGHT),
+    (r"\boxed{|-3|}", "3", RIGHT),
+    (r"\boxed{\frac{3}{4}\text{ cups}}", "0.75", RIGHT),
+    (r"\boxed{\begin{pmatrix}1&2\end{pmatrix}}", "(1,2)", WRONG),
+    (r"\boxed{1,2,3}", "6", WRONG),
+    (r"\boxed{x=5}", "x=6", WRONG),
+    (r"\boxed{x = 5}", "y=5", WRONG),
+    (r"\boxed{a}", "b", WRONG),
+    (r"\boxed{12 or 13}", "13", WRONG),
+    (r"\boxed{\mathbb{R}}", r"(-\infty,\infty)", RIGHT),
+    (r"\boxed{-\infty}", r"\infty", WRONG),
+    (r"\boxed{\sin(x)^2+\cos(x)^2}", "1", RIGHT),
+    (r"\boxed{[19,109)}", "[19,109)", RIGHT),
+    (r"\boxed{[19,90+19)}", "[19,109)", RIGHT),
+    (r"\boxed{\{100,200\}}", r"\{200,100\}", RIGHT),
+    (r"\boxed{(1,234)}", "1234", WRONG),
+    (r"\boxed{\frac{}{}}", "0", WRONG),
+]
 
-@pytest.mark.parametrize("text, truth, right", CASES)
+
+@pytest.mark.parametrize("text, truth, right", CASES + EXPRESSIONS)
 def test_verify(text, truth, right):
     assert verify(text, truth) is right
 
@@ -151,7 +333,7 @@ def test_verify_reads_common_notations(text, truth, right):
 
 
 @pytest.mark.parametrize("text, answer", [
-    (r"\boxed{\frac{1}{2}} or 3", r"\frac{1}{2}"), (r"\boxed{4} \boxed{", "4"), ("#### 1,250 clips", "1,250"),
+    (r"\boxed{\frac{1}{2}} or 3", r"\frac{1}{2}"), (r"\boxed{4} \boxed{", "4"), ("#### 1,250 clips", "1250"),
     ("The answer is 5.\nIt took 3 steps.", "5"), ("the answer is (D).", "(D)"), ("1 2 3", "3"), ("10-3", "3"),
     ("nothing", None), ("", None)])
 def test_extract(text, answer):
@@ -160,7 +342,8 @@ def test_extract(text, answer):
 
 @pytest.mark.parametrize("text, value", [
     ("1,234", 1234), ("-$1,234.5", Fraction(-2469, 2)), (r"\dfrac{2}{-4}", Fraction(-1, 2)), ("2/4", Fraction(1, 2)),
-    (r"10,\!000", 10_000), ("1/0", None), (r"\frac{1}{0}", None), ("12 apples", None), ("1e5", None), ("", None)])
+    (r"10,\!000", 10_000), ("1/0", None), (r"\frac{1}{0}", None), ("12 apples", None), ("1e5", 100_000), ("", None),
+    ("50%", 50), ("2 million", None), ("1.5e-3", Fraction(3, 2000)), (r"3\times 10^{2}", 300), ("1" * 201, None)])
 def test_number_is_exact(text, value):
     assert number(text) == value
 
@@ -173,9 +356,40 @@ TEXT = st.one_of(st.text(max_size=60), st.lists(st.one_of(PIECES, st.characters(
 
 
 @settings(deadline=None, max_examples=500)
-@given(TEXT, TEXT)
-def test_verify_never_raises(text, truth):
-    assert verify(text, truth) in (True, False)
+@given(TEXT, TEXT, st.sampled_from(["math", "last_number"]))
+def test_judge_never_raises(text, truth, kind):
+    judged = judge(text, truth, kind)
+    assert judged in (True, False) or isinstance(judged, Pair) and all(len(e) <= 500 for e in judged)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.fractions(-10**6, 10**6, max_denominator=10**4), st.fractions(-10**6, 10**6, max_denominator=10**4),
+       st.sampled_from([r"\boxed{{{}}}", "#### {}", "The answer is ${}$."]))
+def test_every_fraction_verifies_against_itself_alone(value, other, form):
+    """However it is written, and without computer algebra."""
+    sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
+    for shown in (str(value), rf"{sign}\frac{{{top}}}{{{bottom}}}", rf"\dfrac{{{sign}{3 * top}}}{{{3 * bottom}}}",
+                  rf"{sign}{top // bottom} {top % bottom}/{bottom}"):
+        assert judge(form.format(shown), str(value)) is True
+        assert judge(form.format(shown), str(other)) is (value == other)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(-10**6, 10**6), st.integers(0, 6), st.sampled_from(["{}%", r"{}\%", "{} percent"]))
+def test_a_percentage_is_its_number_or_a_hundredth_of_it(value, digits, form):
+    number = Fraction(value, 10**digits)
+    text = r"\boxed{" + form.format(f"{value}e-{digits}") + "}"
+    less = number - 1
+    for truth, right in ((number, True), (number / 100, True), (number * 100, not value), (less, 100 * less == number)):
+        assert judge(text, f"{truth.numerator}/{truth.denominator}") is right
+
+
+@settings(deadline=None)
+@given(TEXT, st.integers(-10**6, 10**6), st.integers(-10**6, 10**6))
+def test_the_last_box_decides_whatever_stands_before_it(text, value, other):
+    before = text.replace("{", "").replace("}", "")
+    assert judge(before + rf" \boxed{{{value}}}", str(value)) is True
+    assert judge(before + rf" \boxed{{{value}}} and {other}", str(other)) is (value == other)
 
 
 @settings(deadline=None)
@@ -219,3 +433,59 @@ def test_real_solutions_verify_against_their_own_answer_alone(split, count):
 ])
 def test_stated_expressions_units_and_words(text, truth, right):
     assert verify(text, truth) == right
+
+
+@pytest.mark.parametrize("text, truth, right", [
+    ("so it is 72", "72", RIGHT), ("72, in 3 hours", "72", WRONG), ("72, in 3 hours", "3", RIGHT),
+    (r"\frac{3}{4}", "0.75", RIGHT),
+    (r"-\frac{3}{4}", "-0.75", RIGHT), ("2.50", "2.5", RIGHT), ("", "0", WRONG), ("none", "0", WRONG),
+    (r"\frac{1}{0}", "0", WRONG),
+    # its faults, each of which `math` does not have
+    ("1,234", "1234", WRONG), ("1,234", "234", RIGHT), ("10-3", "-3", RIGHT), ("10-3", "3", WRONG), ("1/2", "0.5", WRONG),
+    (r"\dfrac{1}{2}", "0.5", WRONG), (r"\boxed{5} in 3 steps", "5", WRONG), ("1 1/2", "1.5", WRONG),
+    ("2 million", "2000000", WRONG)])
+def test_last_number_is_the_reference_faults_included(text, truth, right):
+    assert judge(text, truth, "last_number") is right
+
+
+@pytest.mark.parametrize("text, truth, right", [
+    ("1,234", "1234", RIGHT), ("1,234", "234", WRONG), (r"\dfrac{1}{2}", "0.5", RIGHT), ("1/2", "0.5", RIGHT),
+    (r"\boxed{5} in 3 steps", "5", RIGHT), ("1 1/2", "1.5", RIGHT), ("10-3", "-3", WRONG)])
+def test_math_has_none_of_the_faults_of_the_reference(text, truth, right):
+    assert judge(text, truth) is right
+
+
+def test_numbers_never_need_computer_algebra_and_expressions_do():
+    assert judge(r"\boxed{\frac{2}{4}}", "0.5") is True and judge(r"\boxed{50\%}", "7") is False
+    assert judge(r"\boxed{2\sqrt{3}}", r"\sqrt{12}") == Pair(r"2\sqrt{3}", r"\sqrt{12}")
+    assert judge(r"\boxed{cat}", "act") is False and judge("The answer is nobody.", "x") is False
+
+
+def test_a_comparison_that_raises_is_not_right(monkeypatch):
+    def fail(given, truth):
+        raise TypeError
+
+    monkeypatch.setattr("sar_jax.equivalence.equal", fail)
+    assert verify(r"\boxed{2\sqrt{3}}", r"\sqrt{12}") is False
+
+
+def test_only_the_end_of_a_long_text_is_read():
+    filler = "and so on " * (answers.LONGEST_TEXT // 10)
+    assert judge(r"\boxed{5} " + filler, "5") is False
+    assert judge(filler + r"\boxed{5}", "5") is True
+
+
+def test_an_unknown_kind_is_refused_by_name():
+    with pytest.raises(ValueError, match="'maths'.*math, last_number, choice, boolean"):
+        judge("5", "5", "maths")
+
+
+@pytest.mark.parametrize("text", [
+    "$" * 20_000, r"\(" * 10_000, r"\text{" * 3_000, r"\boxed{5cm" + " ^2" * 150 + "!=}", "1 " * 10_000,
+    "1,234" * 4_000,
+    "answer is " * 2_000, r"\frac{" * 3_000, "1" + " " * 19_000 + "x", "A" * 20_000, "(a" * 10_000, "#### " + "1/" * 9_000])
+@pytest.mark.parametrize("kind, truth", [("math", "5"), ("math", r"\sqrt{2}"), ("last_number", "5"), ("choice", "B"),
+                                         ("boolean", "true")])
+def test_judging_does_not_blow_up(text, kind, truth):
+    """Exponential or cubic backtracking in any pattern would never end here."""
+    assert judge(text, truth, kind) is False or isinstance(judge(text, truth, kind), Pair)

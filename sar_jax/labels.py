@@ -1,0 +1,83 @@
+"""Which of a question's labels does an answer end on? For lettered choices, and for true or false. No JAX.
+
+The last whole word that is a candidate label decides. A word that only looks like one is left out: the article "A" ("A
+train arrives"), the pronoun "I", the determiner "no" ("no train arrives"). Left out: labels that are paraphrased.
+"""
+
+import re
+from collections.abc import Iterator
+
+_DEFAULT_CHOICES = 4
+_WORD = r"(?<![\w'’\\-])(?:{})(?![\w'’]|-\w)"
+_LETTER = re.compile(_WORD.format("[A-Z]"))
+_SMALL = re.compile(r"(?:[(\[{]|\*\*)\s*([a-z])\s*(?:[)\]}]|\*\*)")            # (b), {b}, **b**
+_NAMED = re.compile(r"\b(?:choice|option|answer)[ _]?(\d{1,2})\b", re.IGNORECASE)   # choice_3
+_ENTITLED = re.compile(r"\b(?:option|choice|label|statement)s?\s*[*(\"']*$", re.IGNORECASE)   # stands before a label
+_ANSWERED = re.compile(r"\banswer(?: is|:)?\s*[*(\"']*$", re.IGNORECASE)
+# What follows a label and not an article.
+_AFTER_LABEL = re.compile(
+    r"\s+(?:is|was|are|and|or|but|because|since|as|which|that|follows|must|can|cannot|would|should|does|has|holds|seems|"
+    r"says|states|then|if|not|over|in|on|by|from|with|for|to|only|alone|here|therefore|so|instead|rather than|than)\b")
+_TRUTHS = re.compile(_WORD.format("true|false"), re.IGNORECASE)
+_YES_NO = re.compile(_WORD.format("yes|no"), re.IGNORECASE)
+_DETERMINED = re.compile(r"\s+[a-z]")
+_NEGATION = re.compile(r"(?:\bnot|n['’]t|\bnever)\s+$", re.IGNORECASE)
+
+
+def _is_label(text: str, match: re.Match) -> bool:
+    """Is this single capital letter a label? Only "A" and "I" are words, too, when another word follows them."""
+    letter, before, rest = match.group(), text[max(0, match.start() - 30):match.start()], text[match.end():match.end() + 30]
+    if letter not in "AI" or not re.match(r"\s+[^\W\d_]", rest) or _ENTITLED.search(before):
+        return True
+    if letter == "A":
+        return _AFTER_LABEL.match(rest) is not None or (_ANSWERED.search(before) is not None and
+                                                        re.match(r"\s+[A-Z]|\s*\n", rest) is not None)
+    return re.match(r"\s+is\b", rest) is not None
+
+
+def _mentions(text: str, count: int) -> Iterator[tuple[int, int]]:
+    """(where, which) of each mention of one of the first `count` letters or of a numbered choice."""
+    for match in _LETTER.finditer(text):
+        if ord(match.group()) - ord("A") < count and _is_label(text, match):
+            yield match.start(), ord(match.group()) - ord("A")
+    for match in _SMALL.finditer(text):
+        if ord(match[1]) - ord("a") < count:
+            yield match.start(), ord(match[1]) - ord("a")
+    for match in _NAMED.finditer(text):
+        if 1 <= int(match[1]) <= count:
+            yield match.start(), int(match[1]) - 1
+
+
+def _index(truth: str) -> int:
+    """ "C", "(C)", "C) False" and "choice_3" are 2."""
+    if match := re.match(r"\s*\(?([A-Za-z])(?![\w'])", truth):
+        return ord(match[1].upper()) - ord("A")
+    if (match := _NAMED.match(truth.strip())) and int(match[1]) > 0:
+        return int(match[1]) - 1
+    raise ValueError(f"the truth {truth[:50]!r} names no choice")
+
+
+def choice(text: str, truth: str, choices: int = 0) -> bool:
+    """Is the last choice that the text names the true one? Raises ValueError if the truth is none of the choices."""
+    expected, count = _index(truth), choices or _DEFAULT_CHOICES
+    if expected >= count:
+        raise ValueError(f"the truth {truth[:50]!r} is none of {count} choices")
+    last = max(_mentions(text, count), default=None)
+    return last is not None and last[1] == expected
+
+
+def boolean(text: str, truth: str, choices: int = 0) -> bool:
+    """Is the last true or false in the text the true one? "A" is true and "B" false, as the options are labelled; "not
+    true" is false. A truth of "yes" or "no" is looked for as such. Raises ValueError for any other truth."""
+    word = truth.strip().lower()
+    if word in ("yes", "no"):
+        found = [m for m in _YES_NO.finditer(text) if m.group() != "no" or not _DETERMINED.match(text, m.end())]
+        return bool(found) and found[-1].group().lower() == word
+    if word not in ("true", "false") and _index(truth) > 1:
+        raise ValueError(f"the truth {truth[:50]!r} is neither true nor false")
+    expected = word == "true" if word in ("true", "false") else _index(truth) == 0
+    found = [(where, which == 0) for where, which in _mentions(text, 2)]
+    for match in _TRUTHS.finditer(text):
+        negated = _NEGATION.search(text, max(0, match.start() - 8), match.start())
+        found.append((match.start(), (match.group().lower() == "true") != bool(negated)))
+    return bool(found) and max(found)[1] == expected
