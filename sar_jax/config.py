@@ -121,6 +121,14 @@ class Evaluation:
 
 
 @dataclasses.dataclass
+class Verification:
+    """Of final answers; expressions that are not plain numbers go to worker processes."""
+    workers: int = 2
+    timeout: float = 5.0           # seconds that one comparison may take; then it counts as an error
+    max_error_share: float = 0.1   # errors are counted as wrong; a larger share of them among a step's answers stops the run
+
+
+@dataclasses.dataclass
 class Logging:
     samples_every_steps: int = 10  # write the step's answers to samples/
     samples_shown: int = 2         # and show so many of them on the screen
@@ -146,6 +154,7 @@ class TrainConfig:
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    verification: Verification = dataclasses.field(default_factory=Verification)
     logging: Logging = dataclasses.field(default_factory=Logging)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
 
@@ -238,7 +247,10 @@ def check(config: TrainConfig) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
     _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
-                    "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep")
+                    "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep",
+                    "verification.workers", "verification.timeout")
+    _require(0 <= config.verification.max_error_share <= 1,
+             f"config.verification.max_error_share is {config.verification.max_error_share}: it must lie in [0, 1]")
     _check_shared(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
     _require(config.model.path != "", "config.model.path is empty: give the folder of a Hugging Face model, or its hub id")
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,

@@ -9,9 +9,10 @@ import numpy as np
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import answers, sharding
+from sar_jax import sharding
 from sar_jax.data import Row
 from sar_jax.structs import Rollouts
+from sar_jax.verifier import Item, Outcome, Verifier
 
 AES_GAMMA = 5.0
 
@@ -26,6 +27,7 @@ class Result:
     length_unclipped: float | None   # None: every answer was cut off
     clipped: float
     questions: int
+    errors: float                    # share of answers that the verifier could not judge; they count as wrong
 
 
 def aes(result: Result, reference: Result) -> float:
@@ -49,23 +51,33 @@ def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts) -> list
                                   skip_special_tokens=True)
 
 
+def item(row: Row, text: str) -> Item:
+    """An answer to a row's question, as the verifier takes it."""
+    return Item(text, row.example.answer, row.example.kind, row.example.choices)
+
+
 def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequence[Row], batch: int, width: int,
-                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh) -> tuple[Result, list[dict[str, Any]]]:
+                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh, verifier: Verifier,
+                      ) -> tuple[Result, list[dict[str, Any]]]:
     """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
-    found: list[dict[str, Any]] = []
+    found, verdicts = [], []
     for start in range(0, len(rows), batch):
         part = rows[start:start + batch]
         tokens, lengths = pad_prompts([r.prompt for r in part], width, batch)
         inputs = sharding.place((tokens, lengths, np.arange(batch, dtype=np.int32)), sharding.rows(mesh))
         rollouts = jax.device_get(sample(params, *inputs, jax.random.key(0)))
-        texts = decode_texts(tokenizer, rollouts)
+        texts = decode_texts(tokenizer, rollouts)[:len(part)]
+        verdicts.append(verifier.submit([item(row, text) for row, text in zip(part, texts)]))
         for i, row in enumerate(part):
             found.append({"id": row.example.id, "question": row.example.question, "truth": row.example.answer,
-                          "answer": texts[i], "correct": answers.verify(texts[i], row.example.answer),
-                          "length": int(rollouts.lengths[i]), "clipped": not bool(rollouts.stopped[i])})
+                          "answer": texts[i], "length": int(rollouts.lengths[i]),
+                          "clipped": not bool(rollouts.stopped[i])})
+    for answer, outcome in zip(found, (o for handle in verdicts for o in handle.result())):
+        answer |= {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
     mean = lambda lengths: float(np.mean(lengths)) if lengths else None
     return Result(
         accuracy=float(np.mean([f["correct"] for f in found])), length=float(np.mean([f["length"] for f in found])),
         length_correct=mean([f["length"] for f in found if f["correct"]]),
         length_unclipped=mean([f["length"] for f in found if not f["clipped"]]),
-        clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found)), found
+        clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found),
+        errors=float(np.mean([f["verdict"] == Outcome.ERROR.value for f in found]))), found

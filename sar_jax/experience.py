@@ -1,9 +1,9 @@
 """One step's data: questions -> sampled answers -> scores -> rewards -> advantages on packed rows.
 
     rows [Q] --sample--> rollouts [B = Q * M]
+             --verify--> right or wrong, by worker processes while the device goes on
              --pack----> rows with the question, mini-batch by mini-batch, then rows in the standalone context
-             --score---> policy on all of them, reference on those with the question      (device works while ...)
-             --verify--> right or wrong                                                   (... the host does this)
+             --score---> policy on all of them, reference on those with the question
              --rewards-> signals [Q, M] -> advantages [Q, M] -> back on the packed grid -> micro-batches of `Batch`
 
 The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
@@ -18,11 +18,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from sar_jax import answers, evaluate, losses, packing, rewards, sharding
 from sar_jax import config as config_lib
+from sar_jax import evaluate, losses, packing, rewards, sharding
 from sar_jax.data import Row
 from sar_jax.prompts import Prompter
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
+from sar_jax.verifier import ErrorShare, Outcome, Verifier
 
 
 class Minibatch(NamedTuple):
@@ -40,25 +41,31 @@ class Experience(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted."""
+    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted; `errors` stops the run when too
+    many answers cannot be verified."""
     sample: Callable[..., Rollouts]
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
     mesh: Mesh
     config: config_lib.TrainConfig
+    verifier: Verifier
+    errors: ErrorShare
 
 
 def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | None, key: jax.Array) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `reference` is None without a KL term."""
     config, clock = tools.config, _Clock()
     rollouts = _sample(tools, rows, params, key)
+    texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts)
+    Q, M = config.rollout.questions, config.rollout.samples
+    verdicts = tools.verifier.submit([evaluate.item(rows[b // M], text) for b, text in enumerate(texts)])
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference = _score(tools, grids, params, reference)
     clock.lap("time/score")
-    texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts)
-    Q, M = config.rollout.questions, config.rollout.samples
-    correct = np.array([answers.verify(text, rows[b // M].example.answer) for b, text in enumerate(texts)])
+    outcomes = verdicts.result()
+    tools.errors.add(verdicts)
+    correct = np.array([outcome is Outcome.RIGHT for outcome in outcomes])
     clock.lap("time/verify")
     scores = [_join(pending[grid]) for grid in range(len(grids))]
     ref_logps = [_join(p).logps for p in pending_reference]
@@ -79,9 +86,11 @@ def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | Non
         **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
+        "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
         "packing/filled": float(np.mean([(g.packed.segment_ids > 0).mean() for g in grids])), **clock.laps}
     samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],
-                "correct": bool(correct[b]), "length": int(rollouts.lengths[b]), "clipped": not bool(rollouts.stopped[b]),
+                "correct": bool(correct[b]), "verdict": outcomes[b].value, "length": int(rollouts.lengths[b]),
+                "clipped": not bool(rollouts.stopped[b]),
                 "reward": float(total.flat[b]), "advantage": float(advantages.flat[b]),
                 "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
                 **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]

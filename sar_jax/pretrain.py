@@ -42,6 +42,7 @@ from sar_jax import (
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tokenizer import train_tokenizer
+from sar_jax.verifier import Verifier
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to; it must not hold anything yet.")
 _TOKENIZER_ROWS = 10_000
@@ -136,8 +137,10 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         if not eval_rows:
             return {"loss": loss}
         greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True)
-        result, _ = evaluate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch, config.data.max_prompt_tokens,
-                                               tokenizer, mesh)
+        limits = config_lib.Verification()
+        with Verifier(limits.workers, limits.timeout) as verifier:
+            result, _ = evaluate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
+                                                   config.data.max_prompt_tokens, tokenizer, mesh, verifier)
         return {"loss": loss, **dataclasses.asdict(result)}
 
 

@@ -50,6 +50,7 @@ from sar_jax import (
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
 from sar_jax.errors import UserError
+from sar_jax.verifier import ErrorShare, Verifier
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an interrupted run there is resumed. "
                                "Default: a new folder under runs/.")
@@ -122,7 +123,9 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     rollout, chunk = config.rollout, config.packing.logprob_chunk
     tools = experience.Tools(
         sample.make_sample(graphdef, prompter.stops, rollout.samples, rollout.max_answer_tokens),
-        score.make_score(graphdef, chunk), prompter, mesh, config)
+        score.make_score(graphdef, chunk), prompter, mesh, config,
+        Verifier(config.verification.workers, config.verification.timeout),
+        ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples))
     run = Run(
         config, workdir, tools,
         cast=jax.jit(lambda p: jax.tree.map(lambda x: x.astype(compute), p), out_shardings=shardings)
@@ -200,7 +203,7 @@ def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, floa
         return {}
     result, found = evaluate.greedy_evaluation(
         run.greedy, run.cast(state.params), run.eval_rows, run.config.evaluation.batch,
-        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh)
+        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh, run.tools.verifier)
     run.metrics.write_samples(step, found, "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
     return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items() if value is not None}
@@ -252,6 +255,7 @@ def main(get_config) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(run.checkpoints.close)
         stack.callback(run.metrics.close)
+        stack.callback(run.tools.verifier.close)
         return loop(run, state, iterator, step)
 
 

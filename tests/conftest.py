@@ -123,6 +123,13 @@ def each_family(request, tmp_path_factory, mesh) -> Loaded:
     return loaded
 
 
+@pytest.fixture(scope="session")
+def verifier():
+    from sar_jax.verifier import Verifier
+    with Verifier(workers=1, timeout=20) as made:
+        yield made
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

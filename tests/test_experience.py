@@ -7,10 +7,11 @@ import pytest
 from sar_jax import config as config_lib
 from sar_jax import data, experience, packing, sample, score
 from sar_jax.tasks import arithmetic
+from sar_jax.verifier import ErrorShare
 
 
 @pytest.fixture(scope="module")
-def made(loaded):
+def made(loaded, verifier):
     config = config_lib.TrainConfig()
     config.rollout = config_lib.Rollout(questions=4, samples=3, batch=2, max_answer_tokens=10)
     config.loss.minibatch_questions = 2
@@ -19,7 +20,8 @@ def made(loaded):
     config.rewards.length = 0.5          # so that rewards differ within a group of a random model
     prompter = experience.Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
     tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
-                             score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config)
+                             score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
+                             ErrorShare(1, 1))
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return tools, rows, reference, experience.collect(tools, rows, loaded.params, reference, jax.random.key(0))

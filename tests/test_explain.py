@@ -12,6 +12,7 @@ from conftest import ROOT, Loaded, run_command
 from sar_jax import config as config_lib
 from sar_jax import data, evaluate, experience, sample, score
 from sar_jax.tasks import arithmetic
+from sar_jax.verifier import ErrorShare
 
 TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
 
@@ -27,23 +28,24 @@ def tiny(mesh) -> Loaded:
     return Loaded(TINY, mesh)
 
 
-def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny):
+def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     assert sum(f.stat().st_size for f in TINY.iterdir()) <= 3_000_000
     config = tiny_config()
     prompter = experience.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = evaluate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh)
+    result, _ = evaluate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh,
+                                           verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
 
 
-def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, tmp_path):
+def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier, tmp_path):
     config = tiny_config()
     config.rollout = config_lib.Rollout(questions=4, samples=4, batch=4, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = experience.Prompter(tiny.tokenizer, config.prompt)
     tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
-                             prompter, tiny.mesh, config)
+                             prompter, tiny.mesh, config, verifier, ErrorShare(1, 1))
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
     samples = experience.collect(tools, rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.

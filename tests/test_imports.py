@@ -27,12 +27,7 @@ LAYERS = (
     {"train", "pretrain", "export", "explain"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-<<<<<<< HEAD
 HOST_TEXT = sorted(next(layer for layer in LAYERS if "answers" in layer))
-=======
-HOST_TEXT = ["answers", "equivalence", "labels", "verifier", "worker", "prompts", "tokenizer", "tasks", "tasks.example",
-             "tasks.jsonl", "tasks.arithmetic"]
->>>>>>> wt-answers
 ENTRY_POINTS = LAYERS[-1]
 
 FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f

@@ -177,7 +177,8 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
     # The fourth kind nearly always reaches computer algebra, which takes a hundred times as long as the others.
-    items = [Item(draw.choices(makers, [10, 10, 10, 1, 10])[0](), draw.choices(truths, weights)[0]) for _ in range(count - 24)]
+    items = [Item(draw.choices(makers, [10, 10, 10, 1, 10])[0](), draw.choices(truths, weights)[0])
+             for _ in range(count - 24)]
     items += [Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
               for before, after in (("", ""), (r"\boxed{", "}"), ("#### 1/", ""), (r"\boxed{\frac{", "}{3}}"), ("", ".5e9"))
               for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")]
