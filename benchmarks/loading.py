@@ -39,23 +39,26 @@ def write(folder: pathlib.Path) -> None:
     (folder / "config.json").write_text(json.dumps(raw))
 
 
+def peak_memory() -> int:
+    """Bytes; of this program alone, where getrusage would count what the process was before it started this one."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
 def load(folder: pathlib.Path, dtype: str) -> None:
     """What a run does before its first step; prints its figures as JSON."""
-    import resource
-
     import jax
 
     from sar_jax import hf, parameters, sharding
     jax.block_until_ready(jax.numpy.zeros(1))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = peak_memory()
     start = time.perf_counter()
     cfg = hf.load_config(folder, 5120)
     mesh = sharding.make_mesh(1, -1, 1)
     params = hf.load_params(folder, cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh), dtype)
     jax.block_until_ready(params)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak": peak, "before": before,
+    print(json.dumps({"seconds": seconds, "peak": peak_memory(), "before": before,
                       "params": sum(x.nbytes for x in jax.tree.leaves(params))}))
 
 
