@@ -197,11 +197,13 @@ class Verifier:
         self.close()
 
     def _serve(self) -> None:
-        """One worker's thread. It replaces the process whenever that is used up or gone, at once: to start takes a while."""
+        """One worker's thread. The first expression starts its process: where answers are numbers none is needed. One that
+        is used up or gone is replaced at once, since to start takes a while."""
         process = None
         while True:
-            with contextlib.suppress(Exception):   # the next item tries again, and tells
-                process = self._usable(process)
+            if process:
+                with contextlib.suppress(Exception):   # the next item tries again, and tells
+                    process = self._usable(process)
             if (task := self._queue.get()) is None:
                 break
             handle, i, pair = task

@@ -111,6 +111,14 @@ def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
         assert len(children(os.getpid()) - before) == 1
 
 
+def test_a_worker_that_ran_out_of_memory_is_replaced():
+    with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
+        assert pool.check([GOOD[0]]) == [RIGHT]
+        before = children(os.getpid())
+        assert pool.check([deed("m"), GOOD[0]]) == [ERROR, RIGHT]
+        assert len(children(os.getpid()) - before) == 1
+
+
 def test_a_closed_verifier_has_no_processes_and_says_so():
     before = children(os.getpid())
     pool = Verifier(workers=2, timeout=1, equal="hostile:equal")
@@ -176,9 +184,9 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
         lambda: draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"]) * draw.randrange(1, 2000)]
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
-    # The fourth kind nearly always reaches computer algebra, which takes a hundred times as long as the others.
-    items = [Item(draw.choices(makers, [10, 10, 10, 1, 10])[0](), draw.choices(truths, weights)[0])
-             for _ in range(count - 24)]
+    # The third and fourth kind often reach computer algebra, which takes a hundred times as long.
+    kinds = draw.choices(makers, [20, 20, 6, 1, 20], k=count - 24)
+    items = [Item(make(), draw.choices(truths, weights)[0]) for make in kinds]
     items += [Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
               for before, after in (("", ""), (r"\boxed{", "}"), ("#### 1/", ""), (r"\boxed{\frac{", "}{3}}"), ("", ".5e9"))
               for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")]
