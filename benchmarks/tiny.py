@@ -2,7 +2,7 @@
 
     python benchmarks/tiny.py --output=runs/tiny_benchmark [--seeds=3] [--variants=sa_grpo,grpo,r_sa_alone]
 
-Each run is the README's command in a process of its own, one after the other: 9 runs of about five minutes each on two
+Each run is the README's command in a process of its own, one after the other: 9 runs of about six minutes each on two
 cores. Seconds and peak memory are the whole process's, as the operating system accounts them. Finished runs are kept, so an
 interrupted benchmark goes on where it stopped. Prints a Markdown table, and writes it to OUTPUT/table.md.
 """

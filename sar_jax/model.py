@@ -43,11 +43,12 @@ class Cache(NamedTuple):
     answer_v: Float[Array, "L Q M A K H"]
 
 
-def rms_norm(x: Array, gain: Array, eps: float) -> Array:
-    """Root-mean-square norm over the last axis, in float32."""
+def rms_norm(x: Array, gain: Array, cfg: ModelConfig) -> Array:
+    """Root-mean-square norm over the last axis, in float32. The gain comes in the compute dtype like every weight, so that
+    the update, which holds float32 masters, computes what the scorer does."""
     x32 = x.astype(jnp.float32)
-    x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-    return (x32 * gain.astype(jnp.float32)).astype(x.dtype)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + cfg.norm_eps)
+    return (x32 * (cfg.norm_offset + gain.astype(jnp.float32))).astype(x.dtype)
 
 
 def choose(kind: Array, branches: Sequence[Callable], *args: Any) -> Any:
@@ -67,7 +68,7 @@ class Layer(nnx.Module):
         return getattr(self, name)[...].astype(self.dtype)
 
     def _norm(self, name: str, x: Array) -> Array:
-        return rms_norm(x, self.cfg.norm_offset + getattr(self, name)[...], self.cfg.norm_eps)
+        return rms_norm(x, self._weight(name), self.cfg)
 
     def project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values of the tokens x [..., T, D], rotated by the tables [..., T, half]."""
@@ -135,7 +136,7 @@ class Decoder(nnx.Module):
                                   window=kind.window) for kind in self.cfg.kinds]
 
     def finish(self, x: Array) -> Array:
-        return rms_norm(x, self.cfg.norm_offset + self.final_norm[...], self.cfg.norm_eps)
+        return rms_norm(x, self.final_norm[...].astype(self.dtype), self.cfg)
 
     def unembed(self, hidden: Array) -> Array:
         head = (self.embedding if self.cfg.tied else self.head)[...].astype(hidden.dtype)
