@@ -134,7 +134,7 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
         greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step),
-        num_params=sum(x.size for x in jax.tree.leaves(described.params)), questions=questions)
+        num_params=parameters.count_params(cfg), questions=questions)
     return run, state, iterator, step or 0
 
 
