@@ -17,5 +17,5 @@ from sar_jax.config import Model, Packing, TrainConfig
 def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings
     config.model = Model(path="microsoft/Phi-3.5-mini-instruct")
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, logprob_chunk=256)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

@@ -16,5 +16,5 @@ from sar_jax.config import Model, Packing, TrainConfig
 def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings
     config.model = Model(path="Qwen/Qwen3-4B-Base")
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, logprob_chunk=256)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

@@ -33,7 +33,7 @@ def get_config() -> TrainConfig:
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         loss=Loss(minibatch_questions=16),
         optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),
-        packing=Packing(row_tokens=288, rows_per_microbatch=8, logprob_chunk=288),
+        packing=Packing(row_tokens=288, rows_per_microbatch=8),
         evaluation=Evaluation(every_steps=25, batch=256),
         logging=Logging(samples_every_steps=10, samples_shown=1),
         checkpoint=Checkpoint(every_steps=25, keep=2),

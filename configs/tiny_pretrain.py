@@ -20,5 +20,5 @@ def get_config() -> PretrainConfig:
         prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
         # The rate does not fall to the end, so that reinforcement learning finds something left to improve.
         optimizer=Optimizer(lr=3e-3, b2=0.95, weight_decay=0.1, warmup_updates=100, final_lr_fraction=0.3),
-        packing=Packing(row_tokens=288, rows_per_microbatch=8, logprob_chunk=288),
+        packing=Packing(row_tokens=288, rows_per_microbatch=8),
     )

@@ -24,6 +24,7 @@ class Model:
     path: str = ""                 # Hugging Face folder (config.json, safetensors, tokenizer), or the hub's id of one
     dtype: str = "bfloat16"        # dtype of activations and matrix products; master weights are float32
     remat: bool = True             # recompute each layer in the backward pass
+    offload_reference: bool = False   # the reference waits in host memory, and visits the devices to score
     attention: str = "auto"        # "xla", or "splash", the fused kernel for TPUs; "auto": what the devices have
 
 
@@ -64,6 +65,7 @@ class Rollout:
     samples: int = 6               # answers a question
     batch: int = 16                # questions decoded at once: batch * samples answers have a cache
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
+    tensor: int = -1               # devices that share a copy of the weights for decoding; -1: as the kv heads allow
 
 
 @dataclasses.dataclass
@@ -93,6 +95,7 @@ class Optimizer:
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    mu_dtype: str = "float32"      # of the first moment; "bfloat16" saves 2 bytes a parameter
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     warmup_updates: int = 0
@@ -103,7 +106,7 @@ class Optimizer:
 class Packing:
     row_tokens: int = 5120         # width of a packed row; at least prompt + answer limits
     rows_per_microbatch: int = 8   # rows scored or differentiated at once, over all devices
-    logprob_chunk: int = 256       # tokens of a row whose logits exist at once
+    logprob_chunk: int = 8192      # vocabulary entries whose logits exist at once
 
 
 @dataclasses.dataclass
@@ -222,6 +225,8 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
     _require(config.data.train != "", "config.data.train is empty: give 'arithmetic' or the path of a JSONL file")
     _require(config.model.dtype in ("float32", "bfloat16"),
              f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
+    _require(config.optimizer.mu_dtype in ("float32", "bfloat16"),
+             f"config.optimizer.mu_dtype is {config.optimizer.mu_dtype!r}: it must be 'float32' or 'bfloat16'")
     _require(config.model.attention in ("auto", "xla", "splash"),
              f"config.model.attention is {config.model.attention!r}: it must be 'auto', 'xla' or 'splash'")
     check_prompt(config.prompt)
@@ -238,9 +243,6 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
     _require(config.packing.row_tokens >= longest,
              f"config.packing.row_tokens is {config.packing.row_tokens}: a row must hold the longest sequence, "
              f"data.max_prompt_tokens + {limit_name} = {longest}")
-    _require(config.packing.row_tokens % config.packing.logprob_chunk == 0,
-             f"config.packing.row_tokens is {config.packing.row_tokens}: it must be a multiple of "
-             f"packing.logprob_chunk ({config.packing.logprob_chunk})")
 
 
 def check(config: TrainConfig) -> None:
@@ -261,6 +263,8 @@ def check(config: TrainConfig) -> None:
              f"({config.rollout.questions})")
     _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
+    _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
+             f"config.rollout.tensor is {config.rollout.tensor}: it must be greater than 0, or -1")
     _check_not_negative(config, "loss.kl", "loss.clip_low", "loss.clip_high", "logging.samples_shown")
 
 

@@ -45,10 +45,10 @@ def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tup
     return tokens, lengths
 
 
-def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts) -> list[str]:
-    """The answers as text, special tokens left out."""
-    return tokenizer.batch_decode([ids[:n] for ids, n in zip(rollouts.tokens, rollouts.lengths)],
-                                  skip_special_tokens=True)
+def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts, which: Sequence[int] | None = None) -> list[str]:
+    """The answers (those of `which`, or all) as text, special tokens left out."""
+    which = range(len(rollouts.lengths)) if which is None else which
+    return tokenizer.batch_decode([rollouts.tokens[b, :rollouts.lengths[b]] for b in which], skip_special_tokens=True)
 
 
 def item(row: Row, text: str) -> Item:

@@ -7,7 +7,10 @@
              --rewards-> signals [Q, M] -> advantages [Q, M] -> back on the packed grid -> micro-batches of `Batch`
 
 The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
-reuses the very ids that were sampled. Host arrays are equal on every process.
+reuses the very ids that were sampled.
+
+Several processes: each brings its share of the questions, and turns their answers into text and verifies them; what it found is
+gathered, so that host arrays are equal on every process.
 """
 
 import time
@@ -19,11 +22,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate, losses, packing, rewards, sharding
+from sar_jax import evaluate, losses, multihost, packing, rewards, sharding
 from sar_jax.data import Row
+from sar_jax.errors import UserError
 from sar_jax.prompts import Prompter
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
-from sar_jax.verifier import ErrorShare, Outcome, Verifier
+from sar_jax.verifier import ErrorShare, Handle, Outcome, Verifier
 
 
 class Minibatch(NamedTuple):
@@ -41,8 +45,9 @@ class Experience(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted; `errors` stops the run when too
-    many answers cannot be verified."""
+    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted; `cast` and `hand_over` make their
+    weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `errors` stops the run when too many answers cannot be
+    verified."""
     sample: Callable[..., Rollouts]
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
@@ -50,21 +55,27 @@ class Tools(NamedTuple):
     config: config_lib.TrainConfig
     verifier: Verifier
     errors: ErrorShare
+    cast: Callable[[Any], Any]
+    hand_over: Callable[[Any], Any]
+    decoding: Mesh
 
 
-def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | None, key: jax.Array) -> Experience:
-    """Answers Q questions M times each, scores and rewards the answers. `reference` is None without a KL term."""
+def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | None, key: jax.Array) -> Experience:
+    """Answers Q questions M times each, scores and rewards the answers. `rows` are this process's questions; `masters` the
+    policy's float32 parameters; `reference` is None without a KL term."""
     config, clock = tools.config, _Clock()
-    rollouts = _sample(tools, rows, params, key)
-    texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts)
+    shares = multihost.gather(list(rows))
+    rows = [row for turn in zip(*shares) for row in turn]   # process i's j-th question is the step's j * processes + i-th
+    rollouts = _sample(tools, rows, tools.hand_over(masters), key)
     Q, M = config.rollout.questions, config.rollout.samples
-    verdicts = tools.verifier.submit([evaluate.item(rows[b // M], text) for b, text in enumerate(texts)])
+    own = [b for b in range(Q * M) if b // M % len(shares) == jax.process_index()]
+    own_texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts, own)
+    verdicts = tools.verifier.submit([evaluate.item(rows[b // M], text) for b, text in zip(own, own_texts)])
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
-    pending, pending_reference = _score(tools, grids, params, reference)
+    pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
     clock.lap("time/score")
-    outcomes = verdicts.result()
-    tools.errors.add(verdicts)
+    outcomes, texts = _share_verdicts(tools, verdicts, own, own_texts, Q * M)
     correct = np.array([outcome is Outcome.RIGHT for outcome in outcomes])
     clock.lap("time/verify")
     scores = [_join(pending[grid]) for grid in range(len(grids))]
@@ -97,6 +108,27 @@ def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | Non
     return Experience(minibatches, metrics, samples)
 
 
+def _share_verdicts(tools: Tools, verdicts: Handle, own: list[int], own_texts: list[str], count: int,
+                    ) -> tuple[list[Outcome], list[str]]:
+    """The outcomes and texts of all `count` answers, of which this process has judged its `own`. Raises `UserError`, on every
+    process, where too many could not be judged."""
+    outcomes, problem = verdicts.result(), None
+    try:
+        tools.errors.add(verdicts)
+    except UserError as error:
+        problem = str(error)
+    all_outcomes: list[Any] = [None] * count
+    texts = [""] * count
+    problems = []
+    for indices, found, their_texts, their_problem in multihost.gather((own, outcomes, own_texts, problem)):
+        for b, outcome, text in zip(indices, found, their_texts):
+            all_outcomes[b], texts[b] = outcome, text
+        problems += [their_problem] if their_problem else []
+    if problems:
+        raise UserError(problems[0])
+    return all_outcomes, texts
+
+
 class _Clock:
     """Seconds by name; laps of the same name add up."""
 
@@ -125,9 +157,10 @@ def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> R
         prompts = [r.prompt for r in rows[start:start + batch]]
         tokens, lengths = evaluate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
         numbers = np.arange(start, start + batch, dtype=np.int32)
-        inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.mesh))
-        parts.append(tools.sample(params, *inputs, key))
-    return Rollouts(*(np.concatenate(field) for field in zip(*jax.device_get(parts))))
+        inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.decoding))
+        with jax.set_mesh(tools.decoding):
+            parts.append(tools.sample(params, *inputs, key))
+    return Rollouts(*(np.concatenate(field) for field in zip(*multihost.fetch(parts))))
 
 
 def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
@@ -161,7 +194,7 @@ def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None)
 
 def _join(parts: list[Scores]) -> Scores:
     """Micro-batches' scores, fetched, as one grid."""
-    fetched = jax.device_get(parts)
+    fetched = multihost.fetch(parts)
     return Scores(*(np.concatenate(field) for field in zip(*fetched)))
 
 

@@ -31,6 +31,7 @@ _MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workd
 _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
 _BATCH_ROWS = 4
+_WIDTH = 128   # rows are as wide as the longest answer needs, rounded up to this
 
 
 def load(folder: str, config: config_lib.TrainConfig | None,
@@ -61,11 +62,10 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig
     answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
-    chunk = config.packing.logprob_chunk
-    width = max(-(-longest // chunk) * chunk, chunk)
+    width = -(-longest // _WIDTH) * _WIDTH
     mesh = jax.tree.leaves(params)[0].sharding.mesh
     graphdef = model.build(cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
-    scorer = score.make_score(graphdef, chunk)
+    scorer = score.make_score(graphdef, config.packing.logprob_chunk)
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
         packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())

@@ -42,7 +42,8 @@ def make_optimizer(cfg: config_lib.Optimizer, total_updates: int, decay_mask: An
     fall = optax.cosine_decay_schedule(cfg.lr, max(total_updates - cfg.warmup_updates, 1), cfg.final_lr_fraction)
     schedule = optax.join_schedules([rise, fall], [cfg.warmup_updates]) if cfg.warmup_updates else fall
     return optax.chain(optax.clip_by_global_norm(cfg.clip_norm),
-                       optax.adamw(schedule, cfg.b1, cfg.b2, cfg.eps, weight_decay=cfg.weight_decay, mask=decay_mask))
+                       optax.adamw(schedule, cfg.b1, cfg.b2, cfg.eps, mu_dtype=cfg.mu_dtype,
+                                   weight_decay=cfg.weight_decay, mask=decay_mask))
 
 
 def describe_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:

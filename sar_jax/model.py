@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sar_jax import attention, rope, splash
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig, Params, param_specs
-from sar_jax.sharding import BATCH, constrain
+from sar_jax.sharding import BATCH, constrain, dividing
 
 GraphDef = nnx.GraphDef
 _FOREVER = 2**30   # wider than any sequence
@@ -111,7 +111,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: Array) -> Array:
         # A table sharded over fsdp is gathered before the lookup; XLA would otherwise replicate the looked-up batch.
-        table = constrain(self.embedding[...].astype(self.dtype), "tensor" if _divides(self.cfg) else None, None)
+        table = constrain(self.embedding[...].astype(self.dtype), dividing("tensor", self.cfg.vocab_size), None)
         x = table[tokens]
         return x if self.cfg.embed_scale == 1 else x * jnp.asarray(self.cfg.embed_scale, self.dtype)
 
@@ -139,14 +139,11 @@ class Decoder(nnx.Module):
         return rms_norm(x, self.final_norm[...].astype(self.dtype), self.cfg)
 
     def unembed(self, hidden: Array) -> Array:
-        head = (self.embedding if self.cfg.tied else self.head)[...].astype(hidden.dtype)
-        logits = jnp.einsum("...D,VD->...V", hidden, head, preferred_element_type=jnp.float32)
+        return self.logits(hidden, (self.embedding if self.cfg.tied else self.head)[...])
+
+    def logits(self, hidden: Array, head: Array) -> Array:
+        logits = jnp.einsum("...D,VD->...V", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
         return attention.softcapped(logits, self.cfg.final_softcap)
-
-
-def _divides(cfg: ModelConfig) -> bool:
-    mesh = jax.sharding.get_abstract_mesh()
-    return not mesh.empty and cfg.vocab_size % mesh.shape["tensor"] == 0
 
 
 @functools.lru_cache
@@ -192,6 +189,35 @@ def unembed(graphdef: GraphDef, params: Params, hidden: Float[Array, "*B D"]) ->
     return nnx.merge(graphdef, params).unembed(hidden)
 
 
+def head_chunks(graphdef: GraphDef, params: Params, chunk: int,
+                ) -> tuple[Float[Array, "C v D"], Int[Array, "C v"], Callable[[Array, Array], Array]]:
+    """The head's weights in C pieces of about `chunk` vocabulary entries; the ids of the entries, V where there is padding; and
+    `logits(hidden [..., D], piece [v, D]) -> [..., v]` in float32.
+
+    Where the vocabulary is spread over "tensor", each piece takes its part of every device's entries and stays spread.
+    """
+    decoder = nnx.merge(graphdef, params)
+    cfg = decoder.cfg
+    V, D = cfg.vocab_size, cfg.embed_dim
+    devices = jax.sharding.get_abstract_mesh().shape["tensor"] if dividing("tensor", V) else 1
+    own = V // devices
+    least = -(-V // chunk)
+    count = next((n for n in range(least, min(2 * least, own) + 1) if own % n == 0), least)   # without padding, if it can
+    size = -(-own // count)
+
+    def cut(x: Array, fill: int) -> Array:
+        x = x.reshape(devices, own, *x.shape[1:])
+        x = jnp.pad(x, ((0, 0), (0, count * size - own)) + ((0, 0),) * (x.ndim - 2), constant_values=fill)
+        return x.reshape(devices, count, size, *x.shape[2:]).swapaxes(0, 1).reshape(count, devices * size, *x.shape[2:])
+
+    def logits(hidden: Array, piece: Array) -> Array:
+        piece = constrain(piece.astype(hidden.dtype), dividing("tensor", V), None)   # cast, then gathered over fsdp
+        return decoder.logits(hidden, piece)
+
+    head = cut(params["embedding" if cfg.tied else "head"], 0)
+    return constrain(head, None, dividing("tensor", V), dividing("fsdp", D)), cut(jnp.arange(V), V), logits
+
+
 def prefill(graphdef: GraphDef, params: Params, tokens: Int[Array, "Q P"], lengths: Int[Array, " Q"], samples: int,
             answer_width: int) -> tuple[Float[Array, "Q D"], Cache]:
     """Reads Q questions once. Returns the hidden state of each one's last token and a cache for `samples` answers."""
@@ -200,7 +226,10 @@ def prefill(graphdef: GraphDef, params: Params, tokens: Int[Array, "Q P"], lengt
     positions = jnp.broadcast_to(jnp.arange(P), (Q, P))
     x, (k, v) = _read(nnx.merge(graphdef, params), tokens, positions, visible.astype(jnp.int32), keep=True)
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    answers = constrain(jnp.zeros((k.shape[0], Q, samples, answer_width, *k.shape[3:]), k.dtype), None, BATCH)
+    heads = dividing("tensor", k.shape[3])   # a cache is cut by rows and kv heads
+    k, v = (constrain(x, None, BATCH, None, heads, None) for x in (k, v))
+    answers = constrain(jnp.zeros((k.shape[0], Q, samples, answer_width, *k.shape[3:]), k.dtype),
+                        None, BATCH, None, None, heads, None)
     return last, Cache(k, v, visible, lengths, answers, answers)
 
 

@@ -1,7 +1,7 @@
 """The one scoring function: logprobs and entropy of the answer tokens of packed rows.
 
 Policy and reference, with and without the question, pretraining, the update's gradient and `sar_jax.explain` all go
-through `score_rows`. Logits exist for one chunk of each row at a time, forward and backward: no array
+through `score_rows`. Logits exist for one chunk of the vocabulary at a time, forward and backward: no array
 [tokens, vocabulary] does.
 """
 
@@ -18,21 +18,31 @@ from sar_jax.structs import Packed, Scores
 
 def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Float[Array, "R T D"],
                  targets: Int[Array, "R T"], chunk: int) -> Scores:
-    """logps and entropy of `targets` under the logits of `hidden`, in chunks of `chunk` columns, in float32."""
-    R, T, D = hidden.shape
-    chunks = T // chunk
+    """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries at a time, in float32.
 
-    def body(_, xs):
-        h, target = xs
-        logits = model.unembed(graphdef, params, h)
-        lse = jax.nn.logsumexp(logits, axis=-1)
-        logps = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0] - lse
-        entropy = lse - jnp.sum(jnp.exp(logits - lse[..., None]) * logits, axis=-1)
-        return None, Scores(logps, jax.lax.stop_gradient(entropy))
+    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l. Then log sum exp = m + log s,
+    and the entropy is m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head is gathered
+    once, and its gradient summed over the devices once, however many tokens there are.
+    """
+    heads, ids, make_logits = model.head_chunks(graphdef, params, chunk)
+    vocab_size, dtype = params["embedding"].shape[0], hidden.dtype
+    hidden = hidden.astype(jnp.float32)   # so that the chunks' gradients are added in float32
 
-    split = lambda x: jnp.moveaxis(x.reshape(R, chunks, chunk, *x.shape[2:]), 1, 0)
-    _, scores = jax.lax.scan(jax.checkpoint(body), None, (split(hidden), split(targets)))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(R, T), scores)
+    def body(carry, xs):
+        m, s, u, target = carry
+        head, ids = xs
+        logits = make_logits(hidden.astype(dtype), head)
+        here = jnp.where(ids < vocab_size, logits, -jnp.inf)
+        largest = jnp.maximum(m, jax.lax.stop_gradient(here).max(axis=-1))
+        weights, shrink = jnp.exp(here - largest[..., None]), jnp.exp(m - largest)
+        u = u * shrink + jax.lax.stop_gradient(weights * logits).sum(axis=-1)
+        target = target + jnp.where(ids == targets[..., None], logits, 0).sum(axis=-1)
+        return (largest, s * shrink + weights.sum(axis=-1), u, target), None
+
+    zero = jnp.zeros(targets.shape, jnp.float32)
+    (m, s, u, target), _ = jax.lax.scan(jax.checkpoint(body), (zero - jnp.inf, zero, zero, zero), (heads, ids))
+    lse = m + jnp.log(s)
+    return Scores(target - lse, jax.lax.stop_gradient(lse - u / s))
 
 
 def score_rows(graphdef: model.GraphDef, params: parameters.Params, packed: Packed, chunk: int) -> Scores:

@@ -5,8 +5,12 @@
 
 Every parameter names its logical axes in `parameters.param_specs`; a dimension that the mesh axis does not divide is
 replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins the activations.
+
+Decoding reads every weight for each token, so it may not gather them: on `decoding_mesh` the same devices hold whole copies
+of the model, each spread over "tensor" alone (DECODING_RULES), and "data" and "fsdp" only cut the rows.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +27,7 @@ RULES: Mapping[str, str | None] = {
     "layers": None, "vocab": "tensor", "embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "head_dim": None,
     "ffw": "tensor",
 }
+DECODING_RULES = {**RULES, "embed": None}
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -38,9 +43,31 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
     return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
+    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as many as share the kv heads
+    evenly. Raises `UserError` where there are not as many devices (within a slice), or more of them than kv heads.
+
+    "fsdp" stands last, so that the devices which hold a block of an fsdp-sharded dimension together are neighbours:
+    to leave fsdp for tensor is then one gather among those, and one all-to-all (`handover`).
+    """
+    data, within = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
+    size = math.gcd(within, num_kv_heads) if tensor == -1 else tensor
+    if within % size or num_kv_heads % size:
+        raise UserError(f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) and "
+                        f"the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}")
+    return Mesh(mesh.devices.reshape(data, size, within // size), ("data", "tensor", "fsdp"), axis_types=(AxisType.Auto,) * 3)
+
+
 def batch_devices(mesh: Mesh) -> int:
     """Over how many devices the rows of a batch are spread."""
     return int(np.prod([mesh.shape[a] for a in BATCH]))
+
+
+def check_tensor(mesh: Mesh, num_kv_heads: int) -> None:
+    """Raises `UserError` where there are more devices along "tensor" than kv heads to spread over them."""
+    if mesh.shape["tensor"] > num_kv_heads:
+        raise UserError(f"config.mesh.tensor is {mesh.shape['tensor']}: the model has {num_kv_heads} kv heads, and tensor "
+                        "parallelism spreads these; use mesh.fsdp for the other devices")
 
 
 def check_rows(mesh: Mesh, **counts: int) -> None:
@@ -52,15 +79,15 @@ def check_rows(mesh: Mesh, **counts: int) -> None:
                             "that share the rows (mesh.data * mesh.fsdp)")
 
 
-def spec_for(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh) -> P:
-    """The partition of a parameter by `RULES`; what does not divide is replicated."""
-    names = [RULES[a] for a in axes]
+def spec_for(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> P:
+    """The partition of a parameter by the rules; what does not divide is replicated."""
+    names = [rules[a] for a in axes]
     return P(*(n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape)))
 
 
-def param_shardings(specs: Any, mesh: Mesh) -> Any:
+def param_shardings(specs: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Any:
     """A tree of `NamedSharding`s like the tree of parameter specs (leaves with `.shape` and `.axes`)."""
-    return jax.tree.map(lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh)), specs,
+    return jax.tree.map(lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh, rules)), specs,
                         is_leaf=lambda s: hasattr(s, "axes"))
 
 
@@ -76,6 +103,12 @@ def rows(mesh: Mesh) -> NamedSharding:
 def place(tree: Any, sharding: NamedSharding) -> Any:
     """Host arrays, equal on every process, as global device arrays: each process copies only its own devices' part."""
     return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree)
+
+
+def dividing(axis: str, size: int) -> str | None:
+    """`axis`, if there is a mesh and a dimension of `size` can be spread over it; else None. Inside jit."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return axis if not mesh.empty and size % mesh.shape[axis] == 0 else None
 
 
 def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:

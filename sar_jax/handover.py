@@ -1,0 +1,43 @@
+"""Weights for scoring and decoding, from the float32 masters: cast first, then spread anew, so that the half-sized copy travels.
+
+    masters, float32, RULES  --cast-->       weights, RULES             score
+                             --hand_over-->  weights, DECODING_RULES    sample
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from sar_jax import sharding
+from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs
+
+
+def make_cast(cfg: ModelConfig, mesh: Mesh, dtype: str) -> Callable[[Params], Params]:
+    """`cast(masters) -> weights` of `dtype` in the same places; the masters themselves where they have it already."""
+    shardings = sharding.param_shardings(param_specs(cfg), mesh)
+    if jnp.dtype(dtype) == jnp.float32:
+        return lambda masters: masters
+    return jax.jit(lambda masters: jax.tree.map(lambda x: x.astype(dtype), masters), out_shardings=shardings)
+
+
+def make_hand_over(cfg: ModelConfig, mesh: Mesh, decoding: Mesh, dtype: str) -> Callable[[Params], Params]:
+    """`hand_over(masters) -> weights` of `dtype` for decoding on `decoding` (see `sharding.decoding_mesh`)."""
+    specs = param_specs(cfg)
+    shardings = sharding.param_shardings(specs, decoding, sharding.DECODING_RULES)
+    if mesh.size == 1:
+        return make_cast(cfg, mesh, dtype)
+
+    def half_way(spec: ParamSpec) -> NamedSharding:
+        """What fsdp cut stays cut, in as many parts as "tensor" has devices."""
+        cut = sharding.spec_for(spec.shape, spec.axes, mesh)
+        return NamedSharding(decoding, P(*("tensor" if axis == "fsdp" and size % decoding.shape["tensor"] == 0 else None
+                                           for axis, size in zip(cut, spec.shape))))
+
+    def hand_over(masters: Params) -> Params:
+        halfway = jax.tree.map(half_way, specs, is_leaf=lambda s: isinstance(s, ParamSpec))
+        return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x.astype(dtype), masters), halfway)
+
+    return jax.jit(hand_over, out_shardings=shardings)

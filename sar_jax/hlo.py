@@ -1,0 +1,121 @@
+"""What a compiled program sends between chips: the collectives in its text, loops counted by their trips."""
+
+import collections
+import dataclasses
+import math
+import re
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8,
+          "s64": 8, "u64": 8}
+# What one of n devices sends for a result of a given size, in a ring.
+_SENT = {
+    "all-gather": lambda size, n: size * (n - 1) / n, "reduce-scatter": lambda size, n: size * (n - 1),
+    "all-reduce": lambda size, n: 2 * size * (n - 1) / n, "all-to-all": lambda size, n: size * (n - 1) / n,
+    "collective-permute": lambda size, n: size,
+}
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
+_COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_SENT)})(-start)?\(")
+_ARRAY = re.compile(r"\b(" + "|".join(_BYTES) + r")\[([\d,]*)\]")
+_WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CALLED = re.compile(r"(?:calls|to_apply|branch_computations|true_computation|false_computation)="
+                     r"\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_GROUPS = re.compile(r"replica_groups=(?:mesh\[([^\]]*)\] \{([^}]*)\}|\[\d+,(\d+)\]|\{\{([\d,]+)\})")
+# Of a loop's counter: a constant, an element of the loop's state, a comparison or a sum of two of these, the new state.
+_CONSTANT = re.compile(r"%?([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
+_ELEMENT = re.compile(r"%?([\w.\-]+) = [su]32\[\]\S* get-tuple-element\(.*\), index=(\d+)")
+_BINARY = re.compile(r"%?([\w.\-]+) = (?:pred|[su]32)\[\]\S* (compare|add)\(%?([\w.\-]+), %?([\w.\-]+)\)")
+_ROOT = re.compile(r"ROOT %?[\w.\-]+ = \(.* tuple\((.*?)\)")
+
+
+@dataclasses.dataclass
+class _Computation:
+    """What stands in one; `calls`: other computations, with the condition of a loop or how often it runs."""
+    sent: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    calls: list[tuple[str, str | int]] = dataclasses.field(default_factory=list)
+    constants: dict[str, int] = dataclasses.field(default_factory=dict)
+    elements: dict[str, int] = dataclasses.field(default_factory=dict)
+    compares: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    adds: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    state: list[str] = dataclasses.field(default_factory=list)
+
+
+def collective_bytes(text: str, devices: int) -> dict[str, float]:
+    """Bytes that one device sends in one run of the program, by kind of collective.
+
+    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's bound and step say, else once.
+    """
+    computations, entry = _parse(text, devices)
+    totals: dict[str, collections.Counter] = {}
+
+    def total(name: str) -> collections.Counter:
+        if name not in totals:
+            own = computations.get(name, _Computation())
+            totals[name] = found = collections.Counter(own.sent)
+            for called, times in own.calls:
+                if isinstance(times, str):
+                    times = _trips(computations[times], computations[called])
+                for kind, size in total(called).items():
+                    found[kind] += times * size
+        return totals[name]
+
+    return dict(total(entry))
+
+
+def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
+    """All computations of a module by name, and the name of the one where it begins."""
+    found: dict[str, _Computation] = {}
+    entry, now = "", _Computation()
+    for line in text.splitlines():
+        if match := _COMPUTATION.match(line):
+            found[match[1]] = now = _Computation()
+            entry = match[1] if line.startswith("ENTRY") else entry
+        elif match := _COLLECTIVE.search(line):
+            now.sent[match[2]] += _SENT[match[2]](_size(match[1], bool(match[3])), _group(line, devices))
+        elif match := _WHILE.search(line):
+            known = _TRIPS.search(line)
+            now.calls.append((match[2], int(known[1]) if known else match[1]))
+        elif match := _CONSTANT.search(line):
+            now.constants[match[1]] = int(match[2])
+        elif match := _ELEMENT.search(line):
+            now.elements[match[1]] = int(match[2])
+        elif match := _BINARY.search(line):
+            if match[2] == "compare":
+                now.compares.append((match[3], match[4]))
+            else:
+                now.adds[match[1]] = (match[3], match[4])
+        elif match := _ROOT.search(line):
+            now.state = [name.strip().rsplit("%", 1)[-1] for name in match[1].split(",")]
+        elif match := _CALLED.search(line):
+            now.calls += [(called.strip().lstrip("%"), 1) for called in match[1].split(",")]
+    return found, entry
+
+
+def _size(shapes: str, started: bool) -> int:
+    """Bytes of a result. One of a -start operation holds its operand too: the largest array is the result."""
+    sizes = [_BYTES[kind] * math.prod(int(d) for d in dims.split(",") if d) for kind, dims in _ARRAY.findall(shapes)]
+    return (max if started else sum)(sizes) if sizes else 0
+
+
+def _group(line: str, devices: int) -> int:
+    """How many devices take part: the axes of a mesh, [groups, size] or the first group in full."""
+    match = _GROUPS.search(line)
+    if not match:
+        return devices
+    mesh, axes, size, members = match.groups()
+    if mesh is not None:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", axes))
+    return int(size) if size else len(members.split(","))
+
+
+def _trips(condition: _Computation, body: _Computation) -> int:
+    """Of a loop whose counter, an element of its state, runs from 0 to a constant."""
+    for left, right in condition.compares:
+        bound, index = condition.constants.get(right), condition.elements.get(left)
+        if bound is None or index is None:
+            continue
+        terms = body.adds.get(body.state[index], ()) if index < len(body.state) else ()
+        step = next((body.constants[t] for t in terms if t in body.constants), 1)
+        return math.ceil(bound / max(step, 1))
+    return max(condition.constants.values(), default=1)

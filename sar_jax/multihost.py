@@ -1,0 +1,129 @@
+"""Several processes as one run: how they find each other, what they tell each other, and how they end when one is gone.
+
+    initialize()     before JAX is first used; on TPU VMs and GKE no option is needed
+    gather(value)    every process's value, on every process; through the coordinator's key-value store, so it involves no
+                     device and can say who is missing
+    first(function)  process 0 runs it, all get its result or its error
+    fetch(arrays)    global device arrays as host arrays, equal on every process
+
+Every process runs the same program in the same order; what is decided on a host is the same everywhere, or is gathered.
+"""
+
+import importlib.util
+import os
+import pathlib
+import pickle
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from absl import flags
+from jax.experimental import multihost_utils
+
+from sar_jax.errors import UserError
+
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, where processes cannot find each other (TPU VMs, GKE and Slurm can).")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "How many processes the run has. With --coordinator needed; without, checked against what came up.")
+_PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0; needed with --coordinator.")
+_TIMEOUT = flags.DEFINE_integer("process_timeout", 300, "Seconds after which a process that does not come is given up.",
+                                lower_bound=1)
+_HEARTBEAT = flags.DEFINE_integer("heartbeat_timeout", 100, "Seconds after which a process that is silent is given up.",
+                                  lower_bound=10)
+_PART = 2**20   # bytes of a value in the store
+_round = 0      # of `gather`; the same on every process
+
+
+def initialize() -> None:
+    """Joins the processes of a run, if there are several. Raises `UserError` that names who did not come."""
+    timeouts = {"initialization_timeout": _TIMEOUT.value, "heartbeat_timeout_seconds": _HEARTBEAT.value}
+    if _COORDINATOR.value:
+        count, own = _PROCESSES.value, _PROCESS.value
+        if count is None or own is None or not 0 <= own < count:
+            raise UserError("--coordinator needs --processes=N and --process=I, with I from 0 to N - 1")
+        host = _COORDINATOR.value.rpartition(":")[0]
+        if not host:
+            raise UserError(f"--coordinator is {_COORDINATOR.value!r}: it is written HOST:PORT")
+        bind = _COORDINATOR.value if host in ("127.0.0.1", "localhost") else None   # not for other machines to see
+        if os.environ.get("JAX_PLATFORMS") == "cpu":
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        _connect(coordinator_address=_COORDINATOR.value, num_processes=count, process_id=own, coordinator_bind_address=bind,
+                 local_device_ids=None, cluster_detection_method="deactivate", **timeouts)
+    elif _on_tpu():
+        _connect(**timeouts)
+    if _PROCESSES.value not in (None, jax.process_count()):
+        raise UserError(f"--processes is {_PROCESSES.value}, but {jax.process_count()} came up: start the command on every "
+                        "worker of the slice (launch/tpu_vm.sh run does)")
+
+
+def _connect(**options: Any) -> None:
+    try:
+        jax.distributed.initialize(**options)
+    except Exception as error:   # the runtime's own kinds
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"the processes of the run did not find each other within {_TIMEOUT.value} s "
+                        f"(--process_timeout): {lines[0][:300]}") from None
+
+
+def _on_tpu() -> bool:
+    devices = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev/vfio").glob("[0-9]*")]
+    wanted = os.environ.get("JAX_PLATFORMS", "tpu")
+    return bool(devices) and "tpu" in wanted.split(",") and importlib.util.find_spec("libtpu") is not None
+
+
+def is_first() -> bool:
+    return jax.process_index() == 0
+
+
+def gather(value: Any, timeout: float | None = None) -> list[Any]:
+    """The value (anything that can be pickled) of every process, in their order. Raises `UserError` that names the process
+    which did not send its own within `timeout` seconds (by default --heartbeat_timeout and --process_timeout together)."""
+    global _round
+    count, own = jax.process_count(), jax.process_index()
+    if count == 1:
+        return [value]
+    _round += 1
+    from jax._src import distributed   # JAX has no public name for the store; Orbax uses the same
+    store = distributed.global_state.client
+    data = pickle.dumps((socket.gethostname(), value))
+    parts = [data[i:i + _PART] for i in range(0, len(data), _PART)]
+    for i, part in enumerate(parts):
+        store.key_value_set_bytes(f"sar_jax/{_round}/{own}/{i}", part)
+    store.key_value_set(f"sar_jax/{_round}/{own}/parts", str(len(parts)))
+    wait = int(1000 * (timeout or _HEARTBEAT.value + _TIMEOUT.value))
+    found = []
+    for process in range(count):
+        try:
+            number = int(store.blocking_key_value_get(f"sar_jax/{_round}/{process}/parts", wait))
+            data = b"".join(store.blocking_key_value_get_bytes(f"sar_jax/{_round}/{process}/{i}", wait) for i in range(number))
+        except jax.errors.JaxRuntimeError as error:
+            raise UserError(f"process {process} of {count} is gone, or did not answer process {own} for {wait / 1000:.0f} s "
+                            f"({str(error).splitlines()[0][:200]}); the run cannot go on without it: start the same command "
+                            "again on all of them to resume") from None
+        found.append(pickle.loads(data)[1])
+    if _round > 2:   # everyone who is in this round has read what was sent two rounds ago
+        store.key_value_delete(f"sar_jax/{_round - 2}/{own}/")
+    return found
+
+
+def first(function: Callable[[], Any]) -> Any:
+    """Process 0's result of `function`, on every process; its `UserError` is everyone's."""
+    result = None
+    if is_first():
+        try:
+            result = (function(), None)
+        except UserError as error:
+            result = (None, str(error))
+    value, error = gather(result)[0]
+    if error is not None:
+        raise UserError(error)
+    return value
+
+
+def fetch(tree: Any) -> Any:
+    """Device arrays as numpy arrays; arrays that are spread over processes come whole to each of them."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)

@@ -1,0 +1,92 @@
+"""How long a training step takes at the limits of a chip: flops counted by hand, bytes, and what the compiler sends.
+
+    a call   = max(flops / peak, HBM bytes / bandwidth, bytes sent / interconnect)     seconds; perfect overlap
+    a step   = sum over programs of calls * seconds
+
+Estimates, and optimistic ones: no chip reaches its peak. Left out: the host's work, verification, checkpoints, activations'
+traffic to HBM. Letters as in `structs`; L layers, N heads, H head dim.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from sar_jax import config as config_lib
+from sar_jax.chips import Chip
+from sar_jax.parameters import ModelConfig, count_params
+
+_FILLED = 0.95        # of a packed row, as measured by the metric packing/filled on long rows
+_STANDALONE = 40      # tokens of the context without its question
+
+
+class Call(NamedTuple):
+    """One run of a program on one device: flops, bytes from and to HBM; and how often a step runs it."""
+    flops: float
+    hbm: float
+    calls: float
+
+
+def matmul_params(cfg: ModelConfig) -> tuple[int, int]:
+    """Parameters that multiply every token: of all layers, and of the head."""
+    head = cfg.vocab_size * cfg.embed_dim
+    return count_params(cfg) - head * (1 if cfg.tied else 2), head
+
+
+def attention_flops(cfg: ModelConfig, keys: float) -> float:
+    """Of one token's scores and weighted values over `keys` keys before it, in all layers; windows see fewer."""
+    seen = sum(min(keys, cfg.kinds[kind].window or keys) for kind in cfg.layer_kinds)
+    return 4 * cfg.num_heads * cfg.head_dim * seen
+
+
+def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
+    """Of `tokens` tokens with their logits, each attending over `keys` others on average: 2 flops a parameter and token."""
+    layers, head = matmul_params(cfg)
+    return tokens * (2 * (layers + head) + attention_flops(cfg, keys))
+
+
+def steps_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, resident: Any, decoding_copies: int,
+                prompt_tokens: float, answer_tokens: float) -> dict[str, Call]:
+    """What every program costs a device in one training step.
+
+    resident: `programs.Residents`; decoding_copies: devices / rollout.tensor; prompt_tokens, answer_tokens: means.
+    """
+    rollout, packing = config.rollout, config.packing
+    answers, T = rollout.questions * rollout.samples, packing.row_tokens
+    rows = lambda count, context: count * (context + answer_tokens) / (T * _FILLED)
+    micro = lambda count: math.ceil(count / packing.rows_per_microbatch)
+    updates = rollout.questions // config.loss.minibatch_questions
+    with_question = updates * micro(rows(answers / updates, prompt_tokens))
+    alone = micro(rows(answers, _STANDALONE)) if config.rewards.self_aligned else 0
+    batch_tokens = packing.rows_per_microbatch * T / devices
+    forward = forward_flops(cfg, batch_tokens, T / 2)   # the kernel skips what is above the diagonal of a row
+    whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
+    layers, head = matmul_params(cfg)
+    recomputed = 4 if config.model.remat else 3
+    # Decoding: every token reads the weights and the whole cache of its device; a batch lasts until its longest answer, which
+    # with tens of answers is the limit.
+    decoded = rollout.batch * rollout.samples
+    cache = cache_bytes(config, cfg)
+    batches = rollout.questions // rollout.batch
+    prompt = forward_flops(cfg, rollout.batch * config.data.max_prompt_tokens, config.data.max_prompt_tokens / 2)
+    token = forward_flops(cfg, decoded, config.data.max_prompt_tokens + rollout.max_answer_tokens)
+    return {
+        "hand_over": Call(0, resident.masters + 2 * resident.decoding_weights, 1),
+        "prefill": Call(prompt / devices, resident.decoding_weights, batches),
+        "decode": Call(token / devices, resident.decoding_weights + cache / devices, batches * rollout.max_answer_tokens),
+        "cast": Call(0, resident.masters + resident.weights, 1),
+        "score": Call(forward, whole, with_question * (2 if config.loss.kl else 1) + alone),
+        "gradient": Call(recomputed * forward, recomputed * whole + 2 * resident.gradients, with_question),
+        "apply": Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates),
+    }
+
+
+def cache_bytes(config: config_lib.TrainConfig, cfg: ModelConfig) -> int:
+    """Keys and values of a decoding batch, over all devices, where the kv heads and rows divide."""
+    rollout = config.rollout
+    slots = rollout.batch * (config.data.max_prompt_tokens + rollout.samples * rollout.max_answer_tokens)
+    size = 2 if config.model.dtype == "bfloat16" else 4
+    return 2 * cfg.num_layers * cfg.num_kv_heads * cfg.head_dim * size * slots
+
+
+def seconds(call: Call, sent: float, chip: Chip) -> dict[str, float]:
+    """The three limits of one call; the largest one is how long it takes at least. sent: bytes to other devices."""
+    return {"compute": call.flops / chip.flops, "memory": call.hbm / chip.bandwidth, "network": sent / chip.interconnect}
