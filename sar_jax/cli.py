@@ -33,17 +33,20 @@ def config_flag(cls: type) -> Callable[[], Any]:
     return get
 
 
-def run(main: Callable[[], int | None], usage: str) -> None:
-    """Parses the command line and runs `main`; exits 2 with one line on a `UserError` or a wrong flag."""
+def run(main: Callable[..., int | None], usage: str, words: bool = False) -> None:
+    """Parses the command line and runs `main`; exits 2 with one line on a `UserError` or a wrong flag.
+
+    words: `main` takes the list of what stands beside the options; otherwise nothing may.
+    """
     sys.modules["__main__"].__doc__ = usage
     app.define_help_flags()
     try:
         rest = flags.FLAGS(sys.argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)   # libraries log tracebacks of errors that they also raise
-        if len(rest) > 1:
-            raise UserError(f"unexpected argument {rest[1]!r}: options look like --name=value (see --help)")
-        status = main()
+        if not words:
+            refuse_words(rest[1:])
+        status = main(rest[1:]) if words else main()
     except (flags.Error, UserError) as error:
         _fail(str(error))
     except (KeyError, ValueError, TypeError, OSError) as error:
@@ -61,6 +64,12 @@ def run(main: Callable[[], int | None], usage: str) -> None:
         sys.exit(130)
     else:
         sys.exit(status or 0)
+
+
+def refuse_words(words: list[str]) -> None:
+    """Raises `UserError` for what stands beside the options."""
+    if words:
+        raise UserError(f"unexpected argument {words[0]!r}: options look like --name=value (see --help)")
 
 
 def _from_flags(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate, losses, packing, rewards, sharding
+from sar_jax import generate, losses, packing, rewards, sharding
 from sar_jax.data import Row
 from sar_jax.prompts import Prompter
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
@@ -56,9 +56,9 @@ def collect(tools: Tools, rows: Sequence[Row], params: Any, reference: Any | Non
     """Answers Q questions M times each, scores and rewards the answers. `reference` is None without a KL term."""
     config, clock = tools.config, _Clock()
     rollouts = _sample(tools, rows, params, key)
-    texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts)
+    texts = generate.decode_texts(tools.prompter.tokenizer, rollouts)
     Q, M = config.rollout.questions, config.rollout.samples
-    verdicts = tools.verifier.submit([evaluate.item(rows[b // M], text) for b, text in enumerate(texts)])
+    verdicts = tools.verifier.submit([generate.item(rows[b // M], text) for b, text in enumerate(texts)])
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference = _score(tools, grids, params, reference)
@@ -123,7 +123,7 @@ def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> R
     batch, parts = tools.config.rollout.batch, []
     for start in range(0, len(rows), batch):
         prompts = [r.prompt for r in rows[start:start + batch]]
-        tokens, lengths = evaluate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
+        tokens, lengths = generate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
         numbers = np.arange(start, start + batch, dtype=np.int32)
         inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.mesh))
         parts.append(tools.sample(params, *inputs, key))

@@ -34,8 +34,8 @@ from sar_jax import (
     checkpoint,
     cli,
     data,
-    evaluate,
     experience,
+    generate,
     hf,
     learner,
     model,
@@ -201,7 +201,7 @@ def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, floa
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
-    result, found = evaluate.greedy_evaluation(
+    result, found = generate.greedy_evaluation(
         run.greedy, run.cast(state.params), run.eval_rows, run.config.evaluation.batch,
         run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh, run.tools.verifier)
     run.metrics.write_samples(step, found, "eval")
