@@ -104,7 +104,7 @@ def to_markdown(found: Mapping[str, dict[str, Any]]) -> str:
     for name, entry in maths.items():   # the same measure as the paper's, so in the same table
         cells.append(["here", name, summary.percent(entry["accuracy"]), f"{entry['length']:.0f}",
                       *_against(entry, maths.get(reference)), "-"])
-    lines += ["", "## Published", "", source, "", summary.table(header, cells), "",
+    lines += ["", "## Published", "", source, "", summary.table(header, cells, texts=2), "",
               f"Rewards of {ablation[0].model}:", "",
               summary.table(["rewards", "accuracy, %", "tokens", *_GAINS],
                             [[row.method, summary.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model])]
@@ -125,7 +125,7 @@ def _ours(found: Mapping[str, dict[str, Any]]) -> str:
                              summary.span(entry), f"{entry['length']:.1f}", summary.percent(entry["clipped"]),
                              *_against(entry, before.get(benchmark))])
     header = ["benchmark", "result", "questions", "accuracy, %", "95 % interval", "tokens", "cut off, %", *_GAINS]
-    return summary.table(header, rows)
+    return summary.table(header, rows, texts=2)
 
 
 def _against(entry: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:

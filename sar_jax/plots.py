@@ -1,5 +1,7 @@
 """Accuracy against length, as PNG. Drawn on matplotlib's own canvas: no display and no window system is needed."""
 
+import collections
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 from sar_jax import results
 
 _COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3e", "#7d5ba6", "#b8860b", "#4a4a4a", "#d06a9c")
+_SHAPES = "os^vDPX"
 
 
 class Mark(NamedTuple):
@@ -41,17 +44,23 @@ def accuracy_length(found: dict[str, Any], base: dict[str, Any] | None, path: pa
 
 
 def pareto(panels: Sequence[tuple[str, Mapping[str, Sequence[Mark]]]], path: pathlib.Path) -> None:
-    """Panels side by side, each a title and groups of marks; a line joins those of a group that no other of it beats."""
+    """Panels side by side, each a title and groups of marks; a line joins those of a group that no other of it beats.
+
+    A group has a colour. A name that several groups have gets a shape of its own, other names stand at their points.
+    """
     figure = Figure(figsize=(7 * len(panels), 5.5), layout="constrained")
     for i, (title, groups) in enumerate(panels):
         axes = _axes(figure, (1, len(panels), i + 1), title)
-        for j, (group, marks) in enumerate(groups.items()):
-            colour = _COLOURS[j % len(_COLOURS)]
+        counts = collections.Counter(m.name for marks in groups.values() for m in marks)
+        shapes = dict(zip((name for name, count in counts.items() if count > 1), itertools.cycle(_SHAPES)))
+        for colour, (group, marks) in zip(itertools.cycle(_COLOURS), groups.items()):
             for m in marks:
-                _draw(axes, m, colour, "o")
+                _draw(axes, m, colour, shapes.get(m.name, "*"), named=m.name not in shapes)
             front = [marks[k] for k in results.pareto(marks)]
             axes.plot([m.length for m in front], [100 * m.accuracy for m in front], color=colour, alpha=0.6, label=group)
-        axes.legend(fontsize="small")
+        for name, shape in shapes.items():
+            axes.plot([], [], shape, color="gray", label=name)
+        axes.legend(fontsize="small", ncols=2)
     _save(figure, path)
 
 
@@ -73,8 +82,10 @@ def _axes(figure: Figure, place: Any, title: str) -> Any:
     return axes
 
 
-def _draw(axes: Any, m: Mark, colour: str, shape: str) -> None:
+def _draw(axes: Any, m: Mark, colour: str, shape: str, named: bool = True) -> None:
     ends = [[max(m.accuracy - m.interval[0], 0)], [max(m.interval[1] - m.accuracy, 0)]] if m.interval else None
     axes.errorbar(m.length, 100 * m.accuracy, yerr=ends and [[100 * x for x in end] for end in ends], fmt=shape,
                   color=colour, capsize=3)
-    axes.annotate(m.name, (m.length, 100 * m.accuracy), xytext=(6, 5), textcoords="offset points", fontsize="small")
+    if named:
+        axes.annotate(m.name, (m.length, 100 * m.accuracy), xytext=(6, 5), textcoords="offset points", fontsize="small",
+                      color=colour)

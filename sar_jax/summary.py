@@ -70,12 +70,12 @@ def _entry(result: results.Result, shares: list) -> dict[str, Any]:
     return {**dataclasses.asdict(result), "interval": list(results.interval(shares))}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, aligned so that it can be read as it is; the first column is text, the others are figures."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A Markdown table, aligned so that it can be read as it is; the first `texts` columns are text, the others figures."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     line = lambda row: "| " + " | ".join(
-        cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))) + " |"
-    rule = "|" + "|".join("-" * (width + 1) + ("-" if i == 0 else ":") for i, width in enumerate(widths)) + "|"
+        cell.ljust(width) if i < texts else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))) + " |"
+    rule = "|" + "|".join("-" * (width + 1) + ("-" if i < texts else ":") for i, width in enumerate(widths)) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])
 
 

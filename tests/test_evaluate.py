@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, make_hf_folder, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate, results_folder, summary
+from sar_jax import evaluate, results_folder
 from sar_jax.errors import UserError
 from sar_jax.tasks import arithmetic
 
@@ -242,50 +242,3 @@ def test_commands_name_what_is_missing():
     done = run_command("sar_jax.evaluate", f"--model={TINY}", "--output=x", "stray")
     assert done.returncode == 2
     assert done.stderr == "error: unexpected argument 'stray': options look like --name=value (see --help)\n"
-
-
-def made(folder, label_accuracies, lengths, fingerprint="q", **decoding):
-    """An evaluation folder with answers of our making: 100 questions, the first accuracy * 100 of them right."""
-    settings = {"model": {"path": folder.name, "step": None, "fingerprint": folder.name},
-                "decoding": {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
-                "tasks": {label: {"source": label, "fingerprint": fingerprint, "questions": 100, "left_out": 0}
-                          for label in label_accuracies}}
-    results_folder.claim(folder, settings, {})
-    for (label, accuracy), length in zip(label_accuracies.items(), lengths):
-        results_folder.write_batch(folder, label, [
-            {"number": i, "sample": 0, "id": str(i), "question": "?", "truth": "1", "answer": "1", "length": length,
-             "clipped": False, "final": "1", "correct": i < round(100 * accuracy),
-             "verdict": "right" if i < round(100 * accuracy) else "wrong"} for i in range(100)])
-        results_folder.finish(folder, label)
-    return folder
-
-
-MATHS = ("gsm8k", "math", "numina", "gsm_symbolic", "aime")
-
-
-def test_averages_and_their_aes(tmp_path):
-    base = made(tmp_path / "base", dict(zip((*MATHS, "logicbench"), (0.5, 0.4, 0.3, 0.4, 0.1, 0.7))), [500] * 6)
-    ours = made(tmp_path / "ours", dict(zip((*MATHS, "logicbench", "prontoqa"), (0.7, 0.5, 0.4, 0.5, 0.2, 0.6, 0.4))),
-                [100, 200, 300, 400, 500, 50, 70])
-    summary.write(base, [], None)
-    summary.write(ours, [], json.loads((base / "results.json").read_text()))
-    found = json.loads((ours / "results.json").read_text())
-    maths, logic = found["averages"]["mathematics"], found["averages"]["out of domain"]
-    assert (maths["accuracy"], maths["length"], logic["accuracy"], logic["length"]) == pytest.approx((0.46, 300, 0.5, 60))
-    assert maths["aes"] == pytest.approx(0.4 + 5 * (0.46 - 0.34) / 0.34) and "aes" not in logic
-    assert found["tasks"]["aime"]["aes"] == pytest.approx(5)
-    table = (ours / "results.md").read_text()
-    assert "average, mathematics" in table and "average, out of domain" in table
-    assert "No average of out of domain: prontoqa not evaluated." in (base / "results.md").read_text()
-
-
-def test_damaged_files_are_named(tmp_path):
-    folder = made(tmp_path / "a", {"gsm8k": 0.5}, [9])
-    (folder / "answers/gsm8k.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match="gsm8k.parquet is damaged .*: remove it"):
-        summary.write(folder, [], None)
-    (folder / "settings.json").write_text("[]")
-    with pytest.raises(UserError, match="settings.json: not written by sar_jax.evaluate"):
-        results_folder.read_settings(folder)
-    with pytest.raises(UserError, match="--reference: .* holds no results.json"):
-        results_folder.read_results(folder, "--reference")
