@@ -43,8 +43,8 @@ class Architecture:
 
 @dataclasses.dataclass
 class Data:
-    train: str = ""                # "arithmetic", or a JSONL file with "question" and "answer" on each line
-    eval: str = ""                 # the same; "" = no evaluation
+    train: str = ""                # a data set, a mix like "math+numina+gsm8k", or a JSONL file (docs/data.md)
+    eval: str = ""                 # the same; "" = no evaluation. Its questions are taken out of `train`
     eval_questions: int = 512      # at most so many of them
     max_prompt_tokens: int = 1024  # questions whose prompt is longer are left out, and counted
 

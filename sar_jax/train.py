@@ -45,7 +45,6 @@ from sar_jax import (
     score,
     screen,
     sharding,
-    tasks,
 )
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
@@ -98,9 +97,7 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
     prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
-    train_rows = _load_rows(config, prompter, config.data.train, "train", None)
-    limit = config.data.eval_questions
-    eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
+    train_rows, eval_rows = data.load(config.data, prompter)
 
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     compute = jnp.dtype(config.model.dtype)
@@ -143,14 +140,6 @@ def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -
     if longest > cfg.max_positions:
         raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
                         f"for {cfg.max_positions} positions (max_position_embeddings)")
-
-
-def _load_rows(config, prompter, name, split, limit) -> list[data.Row]:
-    rows, dropped = data.prepare(tasks.load(name, split), prompter, config.data.max_prompt_tokens, name, limit)
-    print(f"{split}: {len(rows)} questions from {name}"
-          + (f"; {dropped} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if dropped
-             else ""), flush=True)
-    return rows
 
 
 def train_step(run: Run, state: learner.TrainState, iterator: Any, step: int,

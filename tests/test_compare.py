@@ -82,8 +82,9 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
     markdown = (tmp_path / "out/comparison.md").read_text()
     assert markdown in capsys.readouterr().out
     assert cells(markdown, "mine.jsonl", "base")[-3:] == ["+0.00", "+0.0", "0.000"]
+    interval = cells(markdown, "aime", "long")[4]
     assert cells(markdown, "mine.jsonl", "long") == [
-        "mine.jsonl", "long", "100", "60.00", cells(markdown, "aime", "long")[4], "800.0", "0.00", "+20.00", "+60.0", "1.900"]
+        "mine.jsonl", "long", "100", "60.00", interval, "800.0", "0.00", "+20.00", "+60.0", "1.900"]
     assert cells(markdown, "average, mathematics", "short")[-3:] == ["+0.00", "-60.0", "0.600"]
     assert cells(markdown, "Qwen3-4B", "SA-GRPO")[2:] == ["71.41", "894", "+18.38", "+16.9", "1.564", "1.564"]
     assert cells(markdown, "Gemma3-1B", "base")[2:] == ["22.56", "1097", "+0.00", "+0.0", "0.000", "-"]
