@@ -21,7 +21,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["sar_jax", "sar_jax.*"]),
-    package_data={"sar_jax": ["assets/tiny/*"]},
+    package_data={"sar_jax": ["assets/tiny/*", "assets/*.json"]},
     install_requires=[
         "absl-py>=2.1",
         "datasets>=4.4",
@@ -31,6 +31,7 @@ setup(
         "jaxtyping>=0.3",
         "jinja2>=3.1",   # chat templates; transformers does not bring it
         "math-verify>=0.9",
+        "matplotlib>=3.9",
         "ml_collections>=1.1",
         "numpy>=2.0",
         "optax>=0.2.5",

@@ -208,6 +208,17 @@ def extract(text: str) -> str | None:
     return _last_shown(text)
 
 
+def final(text: str, kind: str = "math", choices: int = 0) -> str | None:
+    """The final answer so that equal answers are equal text, for majorities: the exact value of a number, a label, words as
+    they are compared; or None. Expressions are not simplified: \\sqrt{8} and 2\\sqrt{2} are two answers here."""
+    text = text[-LONGEST_TEXT:]
+    if kind in labels.LAST:
+        return labels.LAST[kind](text, choices)
+    stated = extract(text)
+    value = number(stated) if stated else None
+    return str(value) if value is not None else stated and _normal(stated)
+
+
 def _normal(text: str) -> str:
     """Words as they are compared."""
     text = " ".join(_WORDS.sub(r"\1", text).replace("$", "").split()).strip(".* ").lower()

@@ -8,6 +8,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sar_jax import multihost
 from sar_jax.errors import UserError
 
 
@@ -33,17 +34,20 @@ def config_flag(cls: type) -> Callable[[], Any]:
     return get
 
 
-def run(main: Callable[[], int | None], usage: str) -> None:
-    """Parses the command line and runs `main`; exits 2 with one line on a `UserError` or a wrong flag."""
+def run(main: Callable[..., int | None], usage: str, words: bool = False) -> None:
+    """Parses the command line and runs `main`; exits 2 with one line on a `UserError` or a wrong flag.
+
+    words: `main` takes the list of what stands beside the options; otherwise nothing may.
+    """
     sys.modules["__main__"].__doc__ = usage
     app.define_help_flags()
     try:
         rest = flags.FLAGS(sys.argv)
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.FATAL)   # libraries log tracebacks of errors that they also raise
-        if len(rest) > 1:
-            raise UserError(f"unexpected argument {rest[1]!r}: options look like --name=value (see --help)")
-        status = main()
+        if not words:
+            refuse_words(rest[1:])
+        status = main(rest[1:]) if words else main()
     except (flags.Error, UserError) as error:
         _fail(str(error))
     except (KeyError, ValueError, TypeError, OSError) as error:
@@ -63,6 +67,12 @@ def run(main: Callable[[], int | None], usage: str) -> None:
         sys.exit(status or 0)
 
 
+def refuse_words(words: list[str]) -> None:
+    """Raises `UserError` for what stands beside the options."""
+    if words:
+        raise UserError(f"unexpected argument {words[0]!r}: options look like --name=value (see --help)")
+
+
 def _from_flags(error: BaseException) -> bool:
     """Was it raised while config_flags read the configuration file or an override?"""
     frame = error.__traceback__
@@ -80,4 +90,5 @@ def _config_argument() -> str:
 
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
+    multihost.end(2)
     sys.exit(2)

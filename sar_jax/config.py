@@ -44,8 +44,8 @@ class Architecture:
 
 @dataclasses.dataclass
 class Data:
-    train: str = ""                # "arithmetic", or a JSONL file with "question" and "answer" on each line
-    eval: str = ""                 # the same; "" = no evaluation
+    train: str = ""                # a data set, a mix like "math+numina+gsm8k", or a JSONL file (docs/data.md)
+    eval: str = ""                 # the same; "" = no evaluation. Its questions are taken out of `train`
     eval_questions: int = 512      # at most so many of them
     max_prompt_tokens: int = 1024  # questions whose prompt is longer are left out, and counted
 
@@ -147,6 +147,7 @@ class Checkpoint:
 class TrainConfig:
     seed: int = 0
     steps: int = 500
+    profile_steps: int = 0         # so many steps, from the third on, are recorded with the XLA profiler
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
@@ -265,6 +266,7 @@ def check(config: TrainConfig) -> None:
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
              f"config.rollout.tensor is {config.rollout.tensor}: it must be greater than 0, or -1")
+    _require(config.profile_steps >= 0, f"config.profile_steps is {config.profile_steps}: it must not be negative")
     _check_not_negative(config, "loss.kl", "loss.clip_low", "loss.clip_high", "logging.samples_shown")
 
 

@@ -1,6 +1,7 @@
 """Questions as a stream of batches: tokenised, filtered, shuffled, sharded by process, resumable (grain). No JAX arrays.
 
-    source --tokenise, drop what is too long, count it--> rows --shuffle every epoch--> shard --batch--> iterator
+    source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows     each drop is counted
+    rows --shuffle every epoch--> shard --batch--> iterator
 
 The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees exactly the questions that it would
 have seen. Order depends on the seed alone; process i of n takes rows i, i + n, ... of the shuffled order.
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import grain
 
+from sar_jax import tasks
+from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.prompts import Prompter
 from sar_jax.tasks.example import Example, Source
@@ -44,6 +47,36 @@ def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: st
     return rows, dropped
 
 
+def load(config: Data, prompter: Prompter) -> tuple[list[Row], list[Row]]:
+    """A run's training and evaluation rows; prints how many, and what was left out. Raises `UserError`.
+
+    Training rows whose question stands in the evaluation set are taken out: in all of it, not only in the
+    `eval_questions` that the run asks, since the rest of it is asked later.
+    """
+    train = tasks.load(config.train, "train")
+    test = tasks.load(config.eval, "test") if config.eval else []
+    kept, shared = tasks.decontaminate([train[i] for i in range(len(train))], [test])
+    if not kept:
+        raise UserError(f"{config.train}: every question stands in the evaluation set {config.eval} too, and none is left "
+                        "to train on; give other questions as config.data.eval, or none (--config.data.eval=)")
+    rows, long = prepare(kept, prompter, config.max_prompt_tokens, config.train)
+    _tell("train", config.train, rows, [(shared, f"they stand in {config.eval}"), _too_long(long, config)])
+    if not test:
+        return rows, []
+    eval_rows, long = prepare(test, prompter, config.max_prompt_tokens, config.eval, config.eval_questions)
+    _tell("test", config.eval, eval_rows, [_too_long(long, config)])
+    return rows, eval_rows
+
+
+def _too_long(count: int, config: Data) -> tuple[int, str]:
+    return count, f"their prompts are longer than {config.max_prompt_tokens} tokens"
+
+
+def _tell(split: str, name: str, rows: Sequence[Row], left_out: Sequence[tuple[int, str]]) -> None:
+    print(f"{split}: {len(rows)} questions from {name}"
+          + "".join(f"; {count} left out, {why}" for count, why in left_out if count), flush=True)
+
+
 def fingerprint(rows: Sequence[Row]) -> str:
     """A hash of all questions and answers in order."""
     digest = hashlib.sha256()
@@ -56,7 +89,8 @@ def batches(rows: Sequence, batch: int, seed: int, shard: int = 0, shards: int =
     """An endless grain iterator over lists of `batch` rows, with get_state() and set_state()."""
     if len(rows) < shards:
         raise UserError(f"{len(rows)} rows cannot be spread over {shards} processes")
-    dataset = grain.MapDataset.source(rows).seed(seed).shuffle()[shard::shards].repeat()
+    # Repeated before it is cut, so that the shards' batches together are the batches of one process, in every epoch.
+    dataset = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()[shard::shards]
     # An endless data set has sys.maxsize rows, which .batch(1) would overflow.
     dataset = dataset.map(lambda row: [row]) if batch == 1 else dataset.batch(batch, batch_fn=list)
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))

@@ -1,83 +1,199 @@
-"""Greedy evaluation: accuracy, answer lengths and AES of a policy on a list of questions."""
+"""Benchmarks: a policy's answers, judged; accuracy with its interval, lengths, AES, tables and plots.
 
+    python -m sar_jax.evaluate --model=HF_DIR|WORKDIR --tasks=gsm8k,math --output=DIR [--config=FILE] [--reference=DIR]
+        [--samples=N --k=1,4]
+    python -m sar_jax.evaluate --compare DIR DIR ... [--reference=DIR] [--output=DIR]
+
+The first answers every question of the benchmarks with the decoder, the prompts and the verifier of training, and writes
+results.json, results.md, accuracy_length.png and every answer (answers/*.parquet) to --output. Run again, it goes on where
+it stopped; other benchmarks may join. --tasks takes the names of config.data.eval (docs/data.md): gsm8k, gsm8k=FOLDER,
+gsm8k:100, mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes it from
+--config, or the defaults. --reference is the --output of the untrained model: AES is measured against it.
+
+Greedy with one sample; with more, drawn at temperature 1 as in training (the decoder knows no other), and then also avg@n,
+maj@n and pass@k. The second puts results beside each other and beside the published ones; without --reference the first
+folder is what the others are measured against.
+"""
+
+import collections
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+import pathlib
+import re
+import zlib
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
-from transformers import PreTrainedTokenizerBase
+from absl import flags
+from tqdm import tqdm
 
-from sar_jax import sharding
-from sar_jax.data import Row
-from sar_jax.structs import Rollouts
-from sar_jax.verifier import Item, Outcome, Verifier
-
-AES_GAMMA = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """accuracy: share of right answers; length: mean tokens, EOS included, over all, over right and over not cut off
-    ones; clipped: share cut off by the limit."""
-    accuracy: float
-    length: float
-    length_correct: float | None     # None: no answer is right
-    length_unclipped: float | None   # None: every answer was cut off
-    clipped: float
-    questions: int
-    errors: float                    # share of answers that the verifier could not judge; they count as wrong
+from sar_jax import (
+    cli,
+    compare,
+    data,
+    generate,
+    model,
+    policy,
+    prompts,
+    results_folder,
+    sample,
+    sharding,
+    summary,
+    tasks,
+)
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+from sar_jax.verifier import Verifier
 
 
-def aes(result: Result, reference: Result) -> float:
-    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy over `reference`."""
-    shorter = (reference.length - result.length) / reference.length
-    gain = (result.accuracy - reference.accuracy) / reference.accuracy if reference.accuracy else float("nan")
-    return shorter + AES_GAMMA * gain
+class Task(NamedTuple):
+    """One benchmark: its name in results, what was given, its rows, and how many had too long a prompt."""
+    label: str
+    source: str
+    rows: list[data.Row]
+    left_out: int
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0."""
-    tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
-    for i, prompt in enumerate(prompts):
-        tokens[i, :len(prompt)], lengths[i] = prompt, len(prompt)
-    return tokens, lengths
+def label(name: str) -> str:
+    """What a data source is called in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl."""
+    one = lambda part: (pathlib.Path(re.sub(r":\d+$", "", part)).name if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0])
+                        else re.split("[=@:]", part)[0])
+    return re.sub(r"[^\w.+-]", "_", "+".join(one(part) for part in name.split("+")))
 
 
-def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts, which: Sequence[int] | None = None) -> list[str]:
-    """The answers (those of `which`, or all) as text, special tokens left out."""
-    which = range(len(rollouts.lengths)) if which is None else which
-    return tokenizer.batch_decode([rollouts.tokens[b, :rollouts.lengths[b]] for b in which], skip_special_tokens=True)
+def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
+    """The k of pass@k. Raises `UserError` for what cannot be."""
+    repeated = [name for name, count in collections.Counter(map(label, names)).items() if count > 1]
+    if repeated:
+        raise UserError(f"--tasks names {repeated[0]} more than once")
+    if samples < 1:
+        raise UserError(f"--samples is {samples}: it must be at least 1")
+    if not all(re.fullmatch(r"[1-9]\d*", k) for k in ks):
+        raise UserError(f"--k is {','.join(ks)!r}: numbers like 1,4,8 are expected")
+    found = sorted({int(k) for k in ks} or ({1, samples} if samples > 1 else set()))
+    if found and found[-1] > samples:
+        raise UserError(f"--k asks for pass@{found[-1]}, which needs at least as many samples a question: --samples is "
+                        f"{samples}")
+    return found
 
 
-def item(row: Row, text: str) -> Item:
-    """An answer to a row's question, as the verifier takes it."""
-    return Item(text, row.example.answer, row.example.kind, row.example.choices)
+def check_config(found: policy.Policy, mesh: jax.sharding.Mesh) -> None:
+    """Raises `UserError` that names the first field that the evaluation cannot work with."""
+    config = found.config
+    for section, name in (("data", "max_prompt_tokens"), ("rollout", "max_answer_tokens"), ("evaluation", "batch"),
+                          ("verification", "workers"), ("verification", "timeout")):
+        value = getattr(getattr(config, section), name)
+        if value <= 0:
+            raise UserError(f"config.{section}.{name} is {value}: it must be greater than 0")
+    if config.model.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
+    longest = config_lib.max_length(config)
+    if longest > found.cfg.max_positions:
+        raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
+                        f"for {found.cfg.max_positions} positions (max_position_embeddings)")
+    sharding.check_rows(mesh, evaluation__batch=config.evaluation.batch)
 
 
-def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequence[Row], batch: int, width: int,
-                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh, verifier: Verifier,
-                      ) -> tuple[Result, list[dict[str, Any]]]:
-    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
-    found, verdicts = [], []
-    for start in range(0, len(rows), batch):
-        part = rows[start:start + batch]
-        tokens, lengths = pad_prompts([r.prompt for r in part], width, batch)
-        inputs = sharding.place((tokens, lengths, np.arange(batch, dtype=np.int32)), sharding.rows(mesh))
-        rollouts = jax.device_get(sample(params, *inputs, jax.random.key(0)))
-        texts = decode_texts(tokenizer, rollouts)[:len(part)]
-        verdicts.append(verifier.submit([item(row, text) for row, text in zip(part, texts)]))
-        for i, row in enumerate(part):
-            found.append({"id": row.example.id, "question": row.example.question, "truth": row.example.answer,
-                          "answer": texts[i], "length": int(rollouts.lengths[i]),
-                          "clipped": not bool(rollouts.stopped[i])})
-    for answer, outcome in zip(found, (o for handle in verdicts for o in handle.result())):
-        answer |= {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
-    mean = lambda lengths: float(np.mean(lengths)) if lengths else None
-    return Result(
-        accuracy=float(np.mean([f["correct"] for f in found])), length=float(np.mean([f["length"] for f in found])),
-        length_correct=mean([f["length"] for f in found if f["correct"]]),
-        length_unclipped=mean([f["length"] for f in found if not f["clipped"]]),
-        clipped=float(np.mean([f["clipped"] for f in found])), questions=len(found),
-        errors=float(np.mean([f["verdict"] == Outcome.ERROR.value for f in found]))), found
+def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
+    """The settings that answers depend on. Batch, mesh and workers are not among them: they may change on the way."""
+    return {"samples": samples, "decoding": "greedy" if samples == 1 else "temperature 1",
+            "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
+            "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
+            **{f"prompt.{name}": value for name, value in dataclasses.asdict(config.prompt).items()
+               if name != "standalone_context"}}
+
+
+def load_tasks(names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter) -> list[Task]:
+    """Every benchmark's test rows, so that a mistake in the last one costs nothing. Raises `UserError`."""
+    found = []
+    for name in names:
+        rows, left_out = data.prepare(tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name)
+        found.append(Task(label(name), name, rows, left_out))
+        print(f"{label(name)}: {len(rows)} questions from {name}" + (
+            f"; {left_out} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if left_out
+            else ""), flush=True)
+    return found
+
+
+def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.Mesh, todo: dict[str, list[int]],
+           by_label: dict[str, Task], samples: int, output: pathlib.Path) -> None:
+    """Answers the questions of `todo`, label -> numbers, and writes each batch to the folder."""
+    config = found.config
+    # With several samples a question, as many answers at once as without; over the devices evenly.
+    devices = sharding.batch_devices(mesh)
+    batch = max(config.evaluation.batch // samples // devices, 1) * devices
+    params = policy.load_params(found, mesh, config.model.dtype)
+    graphdef = model.build(found.cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
+    decode = sample.make_sample(graphdef, prompter.stops, samples, config.rollout.max_answer_tokens, greedy=samples == 1)
+    limits = config.verification
+    with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
+        decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, mesh, verifier)
+        for name, numbers in todo.items():
+            key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+            rows = by_label[name].rows
+            with tqdm(total=len(rows), initial=len(rows) - len(numbers), desc=name, unit="question", disable=None) as bar:
+                for part in generate.answers(decoder, params, rows, numbers, key):
+                    results_folder.write_batch(output, name, part)
+                    bar.update(len(part) // samples)
+            results_folder.finish(output, name)
+            print(f"{name}: answered", flush=True)
+
+
+def missing(task: Task, output: pathlib.Path, samples: int) -> list[int]:
+    """The numbers of the questions that are not answered yet."""
+    answered = collections.Counter(a["number"] for a in results_folder.read_answers(output, task.label))
+    return [number for number in range(len(task.rows)) if answered[number] < samples]
+
+
+def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_lib.TrainConfig | None,
+             step: int | None, samples: int, ks: list[int], reference: pathlib.Path | None) -> None:
+    """The whole command: checks, answers what is missing, writes results. Raises `UserError`."""
+    if jax.process_count() > 1:
+        raise UserError(f"{jax.process_count()} processes: an evaluation runs on the devices of one host")
+    base = results_folder.read_results(reference, "--reference") if reference else None
+    found = policy.locate(name, config, config_lib.TrainConfig(), step)
+    mesh = sharding.make_mesh(**dataclasses.asdict(found.config.mesh))
+    check_config(found, mesh)
+    prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
+    settings = {"model": policy.shown(found, name), "decoding": decoding(found.config, samples)}
+    old = results_folder.read_settings(output)
+    results_folder.check(output, settings, old)
+    loaded = {task.label: task for task in load_tasks(names, found.config, prompter)}
+    settings["tasks"] = {t.label: {"source": t.source, "fingerprint": data.fingerprint(t.rows), "questions": len(t.rows),
+                                   "left_out": t.left_out} for t in loaded.values()}
+    results_folder.check(output, settings, old)
+    if base:
+        summary.check_reference(base, settings, reference)
+    results_folder.claim(output, settings, old)
+    todo = {t.label: numbers for t in loaded.values() if (numbers := missing(t, output, samples))}
+    if todo:
+        answer(found, prompter, mesh, todo, loaded, samples, output)
+    for task in loaded:
+        results_folder.finish(output, task)   # nothing was missing, but the last run ended before this
+    summary.write(output, ks, base)
+
+
+def main(get_config, words: list[str]) -> None:
+    values = flags.FLAGS
+    reference, output = (pathlib.Path(v) if v else None for v in (values.reference, values.output))
+    if values.compare:
+        return compare.compare([pathlib.Path(word) for word in words], reference, output)
+    cli.refuse_words(words)
+    for name in ("model", "tasks", "output"):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing (see --help)")
+    ks = check_options(values.tasks, values.samples, values.k)
+    config = get_config() if values["config"].present else None
+    evaluate(values.model, values.tasks, output, config, values.step, values.samples, ks, reference)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", None, "A Hugging Face folder, the hub's id of a model, or the workdir of a training run.")
+    flags.DEFINE_integer("step", None, "Of a workdir's checkpoint; the latest by default.")
+    flags.DEFINE_list("tasks", [], "Benchmarks, with commas between them.")
+    flags.DEFINE_string("output", None, "Folder for the results; one that holds a part of them is completed.")
+    flags.DEFINE_string("reference", None, "Results of the untrained model, for AES: the --output of its evaluation.")
+    flags.DEFINE_integer("samples", 1, "Answers a question: 1 is greedy, more are drawn at temperature 1.")
+    flags.DEFINE_list("k", [], "Of pass@k, each at most --samples. Default: 1 and --samples.")
+    flags.DEFINE_boolean("compare", False, "Compare the results in the folders that follow.")
+    cli.run(functools.partial(main, cli.config_flag(config_lib.TrainConfig)), __doc__, words=True)

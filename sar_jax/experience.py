@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate, losses, multihost, packing, rewards, sharding
+from sar_jax import generate, losses, multihost, packing, rewards, sharding
 from sar_jax.data import Row
 from sar_jax.errors import UserError
 from sar_jax.prompts import Prompter
@@ -46,7 +46,8 @@ class Experience(NamedTuple):
 
 class Tools(NamedTuple):
     """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted; `cast` and `hand_over` make their
-    weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `errors` stops the run when too many answers cannot be
+    weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the
+    devices; `errors` stops the run when too many answers cannot be
     verified."""
     sample: Callable[..., Rollouts]
     score: Callable[[Any, Packed], Scores]
@@ -57,6 +58,7 @@ class Tools(NamedTuple):
     errors: ErrorShare
     cast: Callable[[Any], Any]
     hand_over: Callable[[Any], Any]
+    fetch_reference: Callable[[Any], Any]
     decoding: Mesh
 
 
@@ -69,8 +71,8 @@ def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | No
     rollouts = _sample(tools, rows, tools.hand_over(masters), key)
     Q, M = config.rollout.questions, config.rollout.samples
     own = [b for b in range(Q * M) if b // M % len(shares) == jax.process_index()]
-    own_texts = evaluate.decode_texts(tools.prompter.tokenizer, rollouts, own)
-    verdicts = tools.verifier.submit([evaluate.item(rows[b // M], text) for b, text in zip(own, own_texts)])
+    own_texts = generate.decode_texts(tools.prompter.tokenizer, rollouts, own)
+    verdicts = tools.verifier.submit([generate.item(rows[b // M], text) for b, text in zip(own, own_texts)])
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
@@ -153,9 +155,10 @@ class _Grid(NamedTuple):
 def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
     """Decodes `rollout.batch` questions at a time. Answers do not depend on it: their keys follow the question's number."""
     batch, parts = tools.config.rollout.batch, []
+    key = sharding.place_key(key, tools.decoding)
     for start in range(0, len(rows), batch):
         prompts = [r.prompt for r in rows[start:start + batch]]
-        tokens, lengths = evaluate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
+        tokens, lengths = generate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
         numbers = np.arange(start, start + batch, dtype=np.int32)
         inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.decoding))
         with jax.set_mesh(tools.decoding):
@@ -182,13 +185,15 @@ def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
 
 def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None) -> tuple[list, list]:
     """Starts scoring every micro-batch, without waiting: the policy on all grids, the reference on the question's."""
-    policy, ref = [], []
+    policy, ref, asked = [], [], []
     for grid in grids:
         micro = [sharding.place(m, sharding.rows(tools.mesh))
                  for m in packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)]
         policy.append([tools.score(params, m) for m in micro])
-        if reference is not None and grid.context == "question":
-            ref.append([tools.score(reference, m) for m in micro])
+        asked += [micro] if grid.context == "question" else []
+    if reference is not None:
+        reference = tools.fetch_reference(reference)
+        ref = [[tools.score(reference, m) for m in micro] for micro in asked]
     return policy, ref
 
 

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import checkpoint, cli, hf, model, packing, parameters, prompts, rewards, score, sharding
+from sar_jax import checkpoint, cli, model, packing, parameters, policy, prompts, rewards, score, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tasks import jsonl
@@ -32,27 +32,6 @@ _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
 _BATCH_ROWS = 4
 _WIDTH = 128   # rows are as wide as the longest answer needs, rounded up to this
-
-
-def load(folder: str, config: config_lib.TrainConfig | None,
-         ) -> tuple[Any, parameters.ModelConfig, Any, config_lib.TrainConfig]:
-    """(parameters, model config, tokenizer, config) of a model folder, or of the latest checkpoint of a workdir."""
-    path, mesh = pathlib.Path(folder), sharding.make_mesh(1, -1, 1)
-    if (path / "checkpoints").is_dir():
-        if config is not None:
-            raise UserError(f"{folder} is a workdir and brings its own config: leave --config out")
-        config = checkpoint.read_config(path)
-        folder = config.model.path
-    config = config or _default_config()
-    config_lib.check_prompt(config.prompt)
-    folder = hf.locate(folder)
-    cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
-    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
-    if (path / "checkpoints").is_dir():
-        params = checkpoint.load_params(path, None, cfg, shardings)
-    else:
-        params = hf.load_params(folder, cfg, shardings)
-    return params, cfg, tokenizer, config
 
 
 def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig, tokenizer: Any,
@@ -93,8 +72,11 @@ def main(get_config) -> None:
         raise UserError(f"{output} exists: nothing is overwritten, choose another --output")
     rows = jsonl.read(_INPUT.value, ("question", "answer"))
     config = get_config() if flags.FLAGS["config"].present else None
-    params, cfg, tokenizer, config = load(_MODEL.value, config)
-    scored = explain(rows, params, cfg, tokenizer, config)
+    if config is not None and policy.is_workdir(_MODEL.value):
+        raise UserError(f"{_MODEL.value} is a workdir and brings its own config: leave --config out")
+    found = policy.locate(_MODEL.value, config, _default_config())
+    params = policy.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
+    scored = explain(rows, params, found.cfg, found.tokenizer, found.config)
     output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))
     mean = float(np.mean([row["self_aligned"] for row in scored]))

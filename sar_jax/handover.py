@@ -27,7 +27,7 @@ def make_hand_over(cfg: ModelConfig, mesh: Mesh, decoding: Mesh, dtype: str) -> 
     """`hand_over(masters) -> weights` of `dtype` for decoding on `decoding` (see `sharding.decoding_mesh`)."""
     specs = param_specs(cfg)
     shardings = sharding.param_shardings(specs, decoding, sharding.DECODING_RULES)
-    if mesh.size == 1:
+    if decoding == mesh:
         return make_cast(cfg, mesh, dtype)
 
     def half_way(spec: ParamSpec) -> NamedSharding:

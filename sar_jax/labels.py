@@ -57,13 +57,27 @@ def _index(truth: str) -> int:
     raise ValueError(f"the truth {truth[:50]!r} names no choice")
 
 
+def last_choice(text: str, choices: int = 0) -> str | None:
+    """The last choice that the text names, as a capital letter."""
+    last = max(_mentions(text, choices or _DEFAULT_CHOICES), default=None)
+    return None if last is None else chr(ord("A") + last[1])
+
+
+def last_truth(text: str, choices: int = 0) -> str | None:
+    """The last "true" or "false" of the text, by the word or by its label."""
+    found = [(where, which == 0) for where, which in _mentions(text, 2)]
+    for match in _TRUTHS.finditer(text):
+        negated = _NEGATION.search(text, max(0, match.start() - 8), match.start())
+        found.append((match.start(), (match.group().lower() == "true") != bool(negated)))
+    return str(max(found)[1]).lower() if found else None
+
+
 def choice(text: str, truth: str, choices: int = 0) -> bool:
     """Is the last choice that the text names the true one? Raises ValueError if the truth is none of the choices."""
     expected, count = _index(truth), choices or _DEFAULT_CHOICES
     if expected >= count:
         raise ValueError(f"the truth {truth[:50]!r} is none of {count} choices")
-    last = max(_mentions(text, count), default=None)
-    return last is not None and last[1] == expected
+    return last_choice(text, choices) == chr(ord("A") + expected)
 
 
 def boolean(text: str, truth: str, choices: int = 0) -> bool:
@@ -76,8 +90,7 @@ def boolean(text: str, truth: str, choices: int = 0) -> bool:
     if word not in ("true", "false") and _index(truth) > 1:
         raise ValueError(f"the truth {truth[:50]!r} is neither true nor false")
     expected = word == "true" if word in ("true", "false") else _index(truth) == 0
-    found = [(where, which == 0) for where, which in _mentions(text, 2)]
-    for match in _TRUTHS.finditer(text):
-        negated = _NEGATION.search(text, max(0, match.start() - 8), match.start())
-        found.append((match.start(), (match.group().lower() == "true") != bool(negated)))
-    return bool(found) and max(found)[1] == expected
+    return last_truth(text) == str(expected).lower()
+
+
+LAST = {"choice": last_choice, "boolean": last_truth}

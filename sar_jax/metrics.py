@@ -1,8 +1,10 @@
-"""What a run leaves for people: metrics.jsonl, TensorBoard events, sampled answers as parquet. Process 0 writes."""
+"""What a run leaves for people: metrics.jsonl, TensorBoard events, sampled answers as parquet, profiles. Process 0 writes."""
 
+import contextlib
 import json
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -37,12 +39,36 @@ class CompileCounter:
         return count
 
 
+class Profile:
+    """Records `steps` steps of a run with the XLA profiler, to profile/ of its workdir: the first two only compile."""
+
+    def __init__(self, workdir: pathlib.Path, steps: int):
+        self.folder, self.left, self.seen, self.running = workdir / "profile", steps, 0, False
+
+    @contextlib.contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        self.seen += 1
+        if self.left and self.seen > 2 and not self.running:
+            jax.profiler.start_trace(str(self.folder))
+            self.running = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=number):
+            yield
+        if self.running:
+            self.left -= 1
+            if not self.left:
+                jax.profiler.stop_trace()
+                self.running = False
+
+
 class Metrics:
     """Appends to a workdir's files. A resumed run first drops the lines that were written after its checkpoint's step;
     samples of those steps are written again."""
 
-    def __init__(self, workdir: pathlib.Path, resumed_step: int | None):
+    def __init__(self, workdir: pathlib.Path, resumed_step: int | None, writes: bool = True):
+        self.writes = writes
         self.path, self.samples = workdir / "metrics.jsonl", workdir / "samples"
+        if not writes:
+            return
         self.samples.mkdir(exist_ok=True)
         if resumed_step is None:
             self.path.unlink(missing_ok=True)
@@ -56,6 +82,8 @@ class Metrics:
         self.board.write_event(Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time()))
 
     def write(self, step: int, values: dict[str, float]) -> None:
+        if not self.writes:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
@@ -64,6 +92,8 @@ class Metrics:
 
     def write_samples(self, step: int, samples: list[dict[str, Any]], kind: str = "step") -> pathlib.Path:
         path = self.samples / f"{kind}_{step:06d}.parquet"
+        if not self.writes:
+            return path
         pq.write_table(pa.Table.from_pylist(samples), path)
         return path
 
@@ -72,4 +102,5 @@ class Metrics:
         return read_metrics(self.path.parent)
 
     def close(self) -> None:
-        self.board.close()
+        if self.writes:
+            self.board.close()

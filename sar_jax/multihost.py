@@ -14,6 +14,7 @@ import os
 import pathlib
 import pickle
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ import jax
 from absl import flags
 from jax.experimental import multihost_utils
 
+from sar_jax import rendezvous
 from sar_jax.errors import UserError
 
 _COORDINATOR = flags.DEFINE_string(
@@ -33,6 +35,7 @@ _TIMEOUT = flags.DEFINE_integer("process_timeout", 300, "Seconds after which a p
 _HEARTBEAT = flags.DEFINE_integer("heartbeat_timeout", 100, "Seconds after which a process that is silent is given up.",
                                   lower_bound=10)
 _PART = 2**20   # bytes of a value in the store
+_ANSWER = 8.0   # seconds in which a living process answers; heartbeats must not end this one before
 _round = 0      # of `gather`; the same on every process
 
 
@@ -43,9 +46,8 @@ def initialize() -> None:
         count, own = _PROCESSES.value, _PROCESS.value
         if count is None or own is None or not 0 <= own < count:
             raise UserError("--coordinator needs --processes=N and --process=I, with I from 0 to N - 1")
+        rendezvous.meet(_COORDINATOR.value, count, own, _TIMEOUT.value)
         host = _COORDINATOR.value.rpartition(":")[0]
-        if not host:
-            raise UserError(f"--coordinator is {_COORDINATOR.value!r}: it is written HOST:PORT")
         bind = _COORDINATOR.value if host in ("127.0.0.1", "localhost") else None   # not for other machines to see
         if os.environ.get("JAX_PLATFORMS") == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -120,6 +122,32 @@ def first(function: Callable[[], Any]) -> Any:
     if error is not None:
         raise UserError(error)
     return value
+
+
+def same(value: Any, what: str) -> None:
+    """Raises `UserError`, on every process, where one of them has another `value`; `what` it is."""
+    found = gather(value)
+    other = [i for i, v in enumerate(found) if v != found[0]]
+    if other:
+        raise UserError(f"{what} differ between process 0 and process {', '.join(map(str, other))}: every process of a run "
+                        "gets the same")
+
+
+def blame(error: Exception) -> None:
+    """After an error between devices: raises `UserError` that names the process which is gone, if one is."""
+    if jax.process_count() > 1:
+        try:
+            gather(None, _ANSWER)   # whoever lives has met the same error
+        except UserError as gone:
+            raise gone from error
+
+
+def end(status: int) -> None:
+    """Ends this process at once where others may wait for it; they notice, and need not wait for its farewell."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def fetch(tree: Any) -> Any:

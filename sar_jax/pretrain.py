@@ -26,9 +26,9 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import (
     cli,
     data,
-    evaluate,
     export,
     families,
+    generate,
     hf,
     learner,
     model,
@@ -139,7 +139,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True)
         limits = config_lib.Verification()
         with Verifier(limits.workers, limits.timeout) as verifier:
-            result, _ = evaluate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
+            result, _ = generate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
                                                    config.data.max_prompt_tokens, tokenizer, mesh, verifier)
         return {"loss": loss, **dataclasses.asdict(result)}
 

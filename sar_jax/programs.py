@@ -81,7 +81,7 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh, behind),
         "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh, residents.reference),
     }
-    if hasattr(hand_over, "lower"):
+    if decoding != mesh:
         programs = {"hand_over": Program(lambda: hand_over.lower(masters), mesh, behind)} | programs
     if hasattr(cast, "lower"):
         programs["cast"] = Program(lambda: cast.lower(masters), mesh, behind)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sar_jax.evaluate import Result, aes
+from sar_jax.results import Result, aes
 
 _PREFIX = "eval/"
 

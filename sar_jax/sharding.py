@@ -55,6 +55,8 @@ def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
     if within % size or num_kv_heads % size:
         raise UserError(f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) and "
                         f"the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}")
+    if within // size == 1 and mesh.shape["fsdp"] == 1:
+        return mesh   # it is one already
     return Mesh(mesh.devices.reshape(data, size, within // size), ("data", "tensor", "fsdp"), axis_types=(AxisType.Auto,) * 3)
 
 
@@ -103,6 +105,12 @@ def rows(mesh: Mesh) -> NamedSharding:
 def place(tree: Any, sharding: NamedSharding) -> Any:
     """Host arrays, equal on every process, as global device arrays: each process copies only its own devices' part."""
     return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree)
+
+
+def place_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+    """A random key, equal on every process, on all devices of a mesh."""
+    with jax.set_mesh(mesh):
+        return jax.random.wrap_key_data(place(np.asarray(jax.random.key_data(key)), replicated(mesh)))
 
 
 def dividing(axis: str, size: int) -> str | None:

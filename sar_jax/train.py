@@ -12,21 +12,23 @@
     table before -> after
 
 Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves and exits.
+On several hosts start the same command on each (docs/tpu.md); the first one writes and speaks.
 """
 
 import contextlib
 import dataclasses
 import os
-import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from etils import epath
+from jax.sharding import Mesh
 from rich.console import Console
 from tqdm import tqdm
 
@@ -34,18 +36,19 @@ from sar_jax import (
     checkpoint,
     cli,
     data,
-    evaluate,
     experience,
+    generate,
+    handover,
     hf,
     learner,
     model,
+    multihost,
     parameters,
     prompts,
     sample,
     score,
     screen,
     sharding,
-    tasks,
 )
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
@@ -57,11 +60,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an in
 
 
 class Run(NamedTuple):
-    """Everything that stays the same from step to step. `cast` makes the weights that decode and score."""
+    """Everything that stays the same from step to step."""
     config: config_lib.TrainConfig
-    workdir: pathlib.Path
+    workdir: epath.Path
     tools: experience.Tools
-    cast: Any
     update: Any
     greedy: Any
     eval_rows: list[data.Row]
@@ -73,43 +75,44 @@ class Run(NamedTuple):
 
 
 class _Stop:
-    """Set by the first Ctrl-C or SIGTERM; a second Ctrl-C ends at once."""
+    """Set by the first Ctrl-C or SIGTERM, of any process; a second Ctrl-C ends at once."""
 
     def __init__(self):
-        self.asked = False
+        self.heard = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number, frame):
-        self.asked = True
+        self.heard = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.write(2, b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n")
 
+    def asked(self) -> bool:
+        """The same answer on every process."""
+        return any(multihost.gather(self.heard))
 
-def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, learner.TrainState, Any, int]:
+
+def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, learner.TrainState, Any, int]:
     """Loads everything. Returns the run, its state and data iterator, and the step that was reached (0 for a new run)."""
-    checkpoint.check_workdir(workdir, config)
-    if jax.process_count() > 1:
-        raise UserError(f"{jax.process_count()} processes: training runs on the devices of one host so far")
-    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch,
-                        rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
+    multihost.first(lambda: checkpoint.check_workdir(workdir, config))
     folder = hf.locate(config.model.path)
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
+    mesh, decoding = _meshes(config, cfg)
     prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
-    train_rows = _load_rows(config, prompter, config.data.train, "train", None)
-    limit = config.data.eval_questions
-    eval_rows = _load_rows(config, prompter, config.data.eval, "test", limit) if config.data.eval else []
+    train_rows, eval_rows = data.load(config.data, prompter)
+    multihost.same(config_lib.to_json(config), "the command's options")
+    questions = data.fingerprint(train_rows)
+    multihost.same(questions, f"the questions of {config.data.train}")
 
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
-    compute = jnp.dtype(config.model.dtype)
-    reference = hf.load_params(folder, cfg, shardings, config.model.dtype) if config.loss.kl else None
+    reference, fetch_reference = _load_reference(config, folder, cfg, shardings)
     updates = config.rollout.questions // config.loss.minibatch_questions
     optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, parameters.decayed(cfg))
     described = learner.describe_state(parameters.describe_params(cfg, shardings), optimizer)
-    iterator, questions = data.batches(train_rows, config.rollout.questions, config.seed), data.fingerprint(train_rows)
-    checkpoint.claim(workdir, config)
+    processes = jax.process_count()
+    iterator = data.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
+    multihost.first(lambda: checkpoint.claim(workdir, config))
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
@@ -125,17 +128,42 @@ def setup(config: config_lib.TrainConfig, workdir: pathlib.Path) -> tuple[Run, l
         sample.make_sample(graphdef, prompter.stops, rollout.samples, rollout.max_answer_tokens),
         score.make_score(graphdef, chunk), prompter, mesh, config,
         Verifier(config.verification.workers, config.verification.timeout),
-        ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples))
+        ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
+        handover.make_cast(cfg, mesh, config.model.dtype),
+        handover.make_hand_over(cfg, mesh, decoding, config.model.dtype), fetch_reference, decoding)
     run = Run(
         config, workdir, tools,
-        cast=jax.jit(lambda p: jax.tree.map(lambda x: x.astype(compute), p), out_shardings=shardings)
-        if compute != jnp.float32 else lambda p: p,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
         greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
-        metrics=metrics_lib.Metrics(workdir, step),
+        metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
         num_params=parameters.count_params(cfg), questions=questions)
     return run, state, iterator, step or 0
+
+
+def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tuple[Mesh, Mesh]:
+    """The mesh of training and that of decoding. Raises `UserError` where the devices do not fit the model or the batches."""
+    if config.rollout.questions % jax.process_count():
+        raise UserError(f"config.rollout.questions is {config.rollout.questions}: it must be a multiple of the "
+                        f"{jax.process_count()} processes")
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    sharding.check_tensor(mesh, cfg.num_kv_heads)
+    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
+    decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
+    sharding.check_rows(decoding, rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
+    return mesh, decoding
+
+
+def _load_reference(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, shardings: Any,
+                    ) -> tuple[Any, Callable[[Any], Any]]:
+    """The frozen reference, None without a KL term; and what brings it to the devices where it waits in host memory."""
+    if not config.loss.kl:
+        return None, lambda reference: reference
+    if not config.model.offload_reference:
+        return hf.load_params(folder, cfg, shardings, config.model.dtype), lambda reference: reference
+    on_host = jax.tree.map(lambda s: s.with_memory_kind("pinned_host"), shardings)
+    return (hf.load_params(folder, cfg, on_host, config.model.dtype),
+            lambda reference: jax.device_put(reference, shardings))
 
 
 def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> None:
@@ -145,21 +173,13 @@ def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -
                         f"for {cfg.max_positions} positions (max_position_embeddings)")
 
 
-def _load_rows(config, prompter, name, split, limit) -> list[data.Row]:
-    rows, dropped = data.prepare(tasks.load(name, split), prompter, config.data.max_prompt_tokens, name, limit)
-    print(f"{split}: {len(rows)} questions from {name}"
-          + (f"; {dropped} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if dropped
-             else ""), flush=True)
-    return rows
-
-
 def train_step(run: Run, state: learner.TrainState, iterator: Any, step: int,
                ) -> tuple[learner.TrainState, dict[str, float], list[dict[str, Any]]]:
     """One step: new state, metrics, and the sampled answers."""
     start = time.perf_counter()
     rows = next(iterator)
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
-    exp = experience.collect(run.tools, rows, run.cast(state.params), run.reference, key)
+    exp = experience.collect(run.tools, rows, state.params, run.reference, key)
     update_start = time.perf_counter()
     collected = []
     for minibatch in exp.minibatches:
@@ -201,9 +221,9 @@ def evaluation(run: Run, state: learner.TrainState, step: int) -> dict[str, floa
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
-    result, found = evaluate.greedy_evaluation(
-        run.greedy, run.cast(state.params), run.eval_rows, run.config.evaluation.batch,
-        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.mesh, run.tools.verifier)
+    result, found = generate.greedy_evaluation(
+        run.greedy, run.tools.hand_over(state.params), run.eval_rows, run.config.evaluation.batch,
+        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.decoding, run.tools.verifier)
     run.metrics.write_samples(step, found, "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
     return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items() if value is not None}
@@ -216,18 +236,20 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
         if step == 0:
             run.metrics.write(0, evaluation(run, state, 0))
         bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
-        while step < config.steps and not stop.asked:
+        profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
+        while step < config.steps and not asked:
             step += 1
-            state, metrics, samples = train_step(run, state, iterator, step)
-            last = step == config.steps
-            if last or step % config.evaluation.every_steps == 0 and not stop.asked:   # asked to stop: save first
+            with profile.step(step):
+                state, metrics, samples = train_step(run, state, iterator, step)
+            last, asked = step == config.steps, stop.asked()
+            if last or step % config.evaluation.every_steps == 0 and not asked:   # asked to stop: save first
                 metrics |= evaluation(run, state, step)
             metrics["compilations"] = compilations.since_last()
             run.metrics.write(step, metrics)
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[:config.logging.samples_shown])
-            if step % config.checkpoint.every_steps == 0 or last or stop.asked:
+            if step % config.checkpoint.every_steps == 0 or last or asked:
                 run.checkpoints.save(step, state, iterator, run.questions)
             screen.progress(bar, step, metrics)
         bar.close()
@@ -247,8 +269,13 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
 def main(get_config) -> int:
     config = get_config()
     config_lib.check(config)
-    workdir = pathlib.Path(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
-    print(f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device(s), workdir {workdir}", flush=True)
+    multihost.initialize()
+    if not multihost.is_first():
+        sys.stdout = open(os.devnull, "w")   # the first process speaks for all; errors go to stderr
+    workdir = epath.Path(multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0])
+    several = f"s of {jax.process_count()} processes" if jax.process_count() > 1 else "(s)"
+    print(f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device{several}, workdir {workdir}",
+          flush=True)
     for warning in config_lib.warnings(config):
         print(f"warning: {warning}", flush=True)
     run, state, iterator, step = setup(config, workdir)
@@ -256,7 +283,11 @@ def main(get_config) -> int:
         stack.callback(run.checkpoints.close)
         stack.callback(run.metrics.close)
         stack.callback(run.tools.verifier.close)
-        return loop(run, state, iterator, step)
+        try:
+            return loop(run, state, iterator, step)
+        except jax.errors.JaxRuntimeError as error:
+            multihost.blame(error)
+            raise
 
 
 if __name__ == "__main__":

@@ -489,3 +489,22 @@ def test_an_unknown_kind_is_refused_by_name():
 def test_judging_does_not_blow_up(text, kind, truth):
     """Exponential or cubic backtracking in any pattern would never end here."""
     assert judge(text, truth, kind) is False or isinstance(judge(text, truth, kind), Pair)
+
+
+@pytest.mark.parametrize("same", [
+    ["The answer is 1,234.", "#### 1234", "so \\boxed{1234}", "we get $1{,}234$", "It is 1234.0"],
+    ["\\boxed{\\dfrac{1}{2}}", "The answer is 0.5", "= 1/2"],
+    ["\\boxed{x + 1}", "The answer is $x + 1$."],
+    ["The answer is Yes.", "\\boxed{\\text{yes}}"]])
+def test_equal_final_answers_are_equal_text(same):
+    finals = {answers.final(text) for text in same}
+    assert len(finals) == 1 and None not in finals
+    assert answers.final("The answer is 77.") not in finals
+
+
+@pytest.mark.parametrize("text, kind, choices, expected", [
+    ("B) fits, not A.\nThe answer is C", "choice", 4, "C"), ("It is E.", "choice", 4, None), ("It is E.", "choice", 5, "E"),
+    ("That is not true.", "boolean", 2, "false"), ("Answer: A", "boolean", 2, "true"), ("Hm.", "boolean", 2, None),
+    ("I do not know.", "math", 0, None), ("", "math", 0, None)])
+def test_final_answers_by_kind(text, kind, choices, expected):
+    assert answers.final(text, kind, choices) == expected

@@ -10,7 +10,7 @@ import re
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax.config import PretrainConfig, TrainConfig
+from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
@@ -80,7 +80,7 @@ def test_shipped_configs_are_sound_and_open_with_their_command(path):
     scope: dict = {}
     exec(path.read_text(), scope)
     config = scope["get_config"]()
-    config.data.train = config.data.train or "rows.jsonl"
+    assert config.data.train and config.data.eval
     if isinstance(config, PretrainConfig):
         config_lib.check_pretrain(config)
     else:
@@ -91,11 +91,12 @@ def test_shipped_configs_are_sound_and_open_with_their_command(path):
 
 @pytest.mark.parametrize("name", ["qwen3_1p7b", "qwen3_4b", "phi35_mini", "gemma3_1b"])
 def test_the_four_models_have_the_published_settings(name):
-    """But for the model and for how rows are packed, which changes no value."""
+    """But for the model and for how rows are packed, which changes no value. They are trained on the published mix."""
     scope: dict = {}
     exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
     config = scope["get_config"]()
-    published = TrainConfig(model=config.model, packing=config.packing)
+    published = TrainConfig(model=config.model, packing=config.packing,
+                            data=Data(train="math+numina+gsm8k", eval="math+numina+gsm8k"))
     assert config == published and config.model.dtype == "bfloat16"
 
 

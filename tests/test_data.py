@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sar_jax import answers, data, tasks
+from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.tasks.arithmetic import Arithmetic
 
@@ -267,3 +268,22 @@ def test_a_shard_resumes_exactly(shard):
 def test_fewer_rows_than_processes_raise():
     with pytest.raises(UserError, match="2 rows.*3 processes"):
         data.batches(range(2), 1, 0, 0, 3)
+
+
+def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(loaded, tmp_path, capsys):
+    """In all of the set, though only its first question is asked; white space and case do not tell questions apart."""
+    write = lambda name, questions: (tmp_path / name).write_text(
+        "".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in questions)) and str(tmp_path / name)
+    train = write("train.jsonl", ["one?", "two?", "three?", "four?", "word " * 200])
+    test = write("test.jsonl", ["five?", " FOUR?", "Two?"])
+    rows, eval_rows = data.load(Data(train, test, eval_questions=1, max_prompt_tokens=150), loaded.prompter)
+    assert [r.example.question for r in rows] == ["one?", "three?"]
+    assert [r.example.question for r in eval_rows] == ["five?"]
+    assert rows[0].prompt == loaded.prompter.prompt("one?")
+    assert capsys.readouterr().out.splitlines() == [
+        f"train: 2 questions from {train}; 2 left out, they stand in {test}; 1 left out, their prompts are longer than 150 "
+        "tokens", f"test: 1 questions from {test}"]
+    alone, nothing = data.load(Data(train, "", max_prompt_tokens=150), loaded.prompter)
+    assert len(alone) == 4 and nothing == []
+    with pytest.raises(UserError, match="every question stands in the evaluation set"):
+        data.load(Data(train, train), loaded.prompter)

@@ -43,7 +43,7 @@ def answers_on_grid(exp):
 
 def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded):
     tools, rows, reference, exp = made
-    tokens, lengths = experience.evaluate.pad_prompts([r.prompt for r in rows], 150, 4)
+    tokens, lengths = experience.generate.pad_prompts([r.prompt for r in rows], 150, 4)
     rollouts = jax.device_get(tools.sample(loaded.params, tokens, lengths, np.arange(4, dtype=np.int32), jax.random.key(0)))
     expected = {}
     for b in range(12):

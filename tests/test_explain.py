@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, evaluate, experience, sample, score
+from sar_jax import data, experience, generate, sample, score
 from sar_jax.tasks import arithmetic
 from sar_jax.verifier import ErrorShare
 
@@ -34,7 +34,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     prompter = experience.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = evaluate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh,
+    result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh,
                                            verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
 

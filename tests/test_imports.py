@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sar_jax"
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
     {"errors", "config", "structs", "sharding"},
-    {"rewards", "losses", "packing", "attention", "splash", "rope"},
+    {"rewards", "losses", "packing", "attention", "splash", "rope", "results"},
     {"parameters"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
      "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix", "tasks.numeric",
@@ -23,8 +23,9 @@ LAYERS = (
     {"families"},
     {"hf", "score", "sample"},
     {"learner"},
-    {"experience", "checkpoint", "metrics", "data", "evaluate", "screen", "cli"},
-    {"train", "pretrain", "export", "explain"},
+    {"experience", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder", "plots",
+     "summary", "compare"},
+    {"train", "pretrain", "export", "explain", "evaluate"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HOST_TEXT = sorted(next(layer for layer in LAYERS if "answers" in layer))
@@ -122,6 +123,7 @@ def test_importing_host_code_does_not_load_jax(modules):
 @pytest.mark.parametrize("name, allowed", [
     ("rewards", {"collections", "typing", "numpy", "jaxtyping"}),
     ("packing", {"collections", "typing", "numpy", "jaxtyping"}),
+    ("results", {"collections", "typing", "numpy", "dataclasses", "math"}),
     ("losses", {"collections", "typing", "numpy", "jaxtyping", "jax"})])
 def test_the_arithmetic_knows_no_model_no_data_and_no_files(name, allowed):
     assert own(name) <= {"structs"} and foreign(name) <= allowed

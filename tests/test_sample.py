@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import evaluate, packing, sample, score, sharding
+from sar_jax import generate, packing, sample, score, sharding
 
 
 def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None):
     """Samples for the questions numbered `rows`; question r is the same whatever stands beside it."""
     prompts = [np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist() for r in rows]
-    tokens, lengths = evaluate.pad_prompts(prompts, width, count or len(rows))
+    tokens, lengths = generate.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[:len(rows)] = rows
     function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy)

@@ -29,14 +29,15 @@ SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.quest
 
 
 def arguments(hf_folder, workdir, *more):
-    """Beside the model lie 40 questions in a file: a user's own data, and quick to read."""
-    rows = hf_folder.parent / "rows.jsonl"
-    if not rows.exists():
-        source = arithmetic.Arithmetic("train")
-        rows.write_text("".join(json.dumps({"question": source[i].question, "answer": source[i].answer}) + "\n"
-                                for i in range(40)))
-    return ["sar_jax.train", *SMALL, f"--config.model.path={hf_folder}", f"--config.data.train={rows}",
-            f"--config.data.eval={rows}", f"--workdir={workdir}", *more]
+    """Beside the model lie 40 questions in a file, and 8 others to test: a user's own data, and quick to read."""
+    files = {split: hf_folder.parent / name for split, name in (("train", "rows.jsonl"), ("test", "test.jsonl"))}
+    for split, file in files.items():
+        if not file.exists():
+            source = arithmetic.Arithmetic(split)
+            file.write_text("".join(json.dumps({"question": source[i].question, "answer": source[i].answer}) + "\n"
+                                    for i in range(40 if split == "train" else 8)))
+    return ["sar_jax.train", *SMALL, f"--config.model.path={hf_folder}", f"--config.data.train={files['train']}",
+            f"--config.data.eval={files['test']}", f"--workdir={workdir}", *more]
 
 
 def read_metrics(workdir) -> list[dict]:
@@ -278,6 +279,40 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
                ("verifiable", "self_aligned", "entropy_min", "o1_pruner", "efficient_reasoner", "length"))
 
 
+def test_the_evaluation_command_sees_in_a_workdir_what_training_saw(finished, tmp_path):
+    """Of the last step, and of an earlier one: the same questions, the same figures."""
+    workdir, _ = finished
+    config = json.loads((workdir / "config.json").read_text())
+    for step, more in ((4, []), (2, ["--step=2"])):
+        output = tmp_path / str(step)
+        done = run_command("sar_jax.evaluate", f"--model={workdir}", f"--tasks={config['data']['eval']}:5",
+                           f"--output={output}", *more)
+        assert done.returncode == 0, done.stderr
+        found = json.loads((output / "results.json").read_text())
+        line = read_metrics(workdir)[step]
+        assert found["model"]["step"] == step and found["decoding"]["max_answer_tokens"] == 12
+        entry = found["tasks"]["test.jsonl"]
+        for name in ("accuracy", "length", "length_correct", "length_unclipped", "clipped", "questions", "errors"):
+            assert entry[name] == line.get(f"eval/{name}"), name
+        seen = pq.read_table(workdir / "samples" / f"eval_{step:06d}.parquet").to_pylist()
+        answers = pq.read_table(output / "answers/test.jsonl.parquet").to_pylist()
+        assert [a["answer"] for a in answers] == [s["answer"] for s in seen]
+
+
+def test_questions_of_the_evaluation_set_are_not_trained_on(hf_folder, tmp_path):
+    train, test = hf_folder.parent / "rows.jsonl", tmp_path / "test.jsonl"
+    own = arguments(hf_folder, tmp_path / "run", f"--config.data.eval={test}")
+    lines = train.read_text().splitlines()
+    test.write_text("\n".join(lines[:3]).replace("How many", "how  MANY"))   # the same but for case and white space
+    done = run_command(*own, "--config.steps=1", "--config.evaluation.batch=2", "--config.data.eval_questions=1")
+    assert done.returncode == 0, done.stderr
+    assert f"train: 37 questions from {train}; 3 left out, they stand in {test}\n" in done.stdout
+    test.write_text(train.read_text())
+    refused = run_command(*arguments(hf_folder, tmp_path / "run2", f"--config.data.eval={test}"))
+    assert refused.returncode == 2 and "every question stands in the evaluation set" in one_error(refused)
+    assert not (tmp_path / "run2").exists()
+
+
 def test_export_writes_the_step_that_was_asked_for(finished, hf_folder, tmp_path):
     from transformers import AutoModelForCausalLM
     workdir, _ = finished
@@ -346,6 +381,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     (["sar_jax.export"], "--workdir and --output are both needed"),
     (["sar_jax.export", "--workdir=nowhere", "--output=x"], "not the workdir of a training run"),
     (["sar_jax.explain", "--model=nowhere"], "--input is missing"),
+    (["sar_jax.evaluate", "--model=nowhere", "--output=x"], "--tasks is missing"),
     (["sar_jax.explain", "--model=nowhere", "--input=nowhere.jsonl", "--output=x.jsonl"], "nowhere.jsonl: no such file"),
 ])
 def test_other_commands_name_what_is_missing(command, words):
@@ -353,7 +389,7 @@ def test_other_commands_name_what_is_missing(command, words):
     assert done.returncode == 2 and words in one_error(done)
 
 
-@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain"])
+@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate"])
 def test_help(command):
     done = run_command(f"sar_jax.{command}", "--help")
     assert f"python -m sar_jax.{command}" in done.stdout and "Traceback" not in done.stderr

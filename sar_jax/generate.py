@@ -1,0 +1,108 @@
+"""Questions -> judged answers of a policy, batch by batch: what training's evaluation and `evaluate` share.
+
+    rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> one dict an answer
+
+While a batch is decoded, the answers of the one before it are judged. Several processes: each turns its share of a batch into
+text and judges it; what they found is gathered.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerBase
+
+from sar_jax import answers as answers_lib
+from sar_jax import multihost, results, sharding
+from sar_jax.data import Row
+from sar_jax.structs import Rollouts
+from sar_jax.verifier import Item, Outcome, Verifier
+
+
+class Decoder(NamedTuple):
+    """sample: jitted, `samples` answers a question; batch: questions at once; width: of the padded prompts, in tokens."""
+    sample: Callable[..., Rollouts]
+    samples: int
+    batch: int
+    width: int
+    tokenizer: PreTrainedTokenizerBase
+    mesh: Mesh
+    verifier: Verifier
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0."""
+    tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
+    for i, prompt in enumerate(prompts):
+        tokens[i, :len(prompt)], lengths[i] = prompt, len(prompt)
+    return tokens, lengths
+
+
+def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts, which: Sequence[int]) -> list[str]:
+    """The answers of `which` as text, special tokens left out."""
+    return tokenizer.batch_decode([rollouts.tokens[b, :rollouts.lengths[b]] for b in which], skip_special_tokens=True)
+
+
+def item(row: Row, text: str) -> Item:
+    """An answer to a row's question, as the verifier takes it."""
+    return Item(text, row.example.answer, row.example.kind, row.example.choices)
+
+
+def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequence[int], key: jax.Array,
+            ) -> Iterator[list[dict[str, Any]]]:
+    """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with id, question, truth and
+    text beside. What a question draws depends on its number and `key` alone, not on the batch that it is in."""
+    waiting, key = None, sharding.place_key(key, decoder.mesh)
+    for start in range(0, len(numbers), decoder.batch):
+        part = numbers[start:start + decoder.batch]
+        tokens, lengths = pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)
+        padded = np.zeros(decoder.batch, np.int32)
+        padded[:len(part)] = part
+        inputs = sharding.place((tokens, lengths, padded), sharding.rows(decoder.mesh))
+        with jax.set_mesh(decoder.mesh):
+            pending = decoder.sample(params, *inputs, key)   # returns at once: the last batch is judged meanwhile
+        if waiting:
+            yield _judged(*waiting)
+        rollouts = multihost.fetch(pending)
+        own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
+        found = []
+        for b, text in zip(own, decode_texts(decoder.tokenizer, rollouts, own)):
+            i, m = part[b // decoder.samples], b % decoder.samples
+            found.append(_answer(rows[i], i, m, text, int(rollouts.lengths[b]), not bool(rollouts.stopped[b])))
+        handle = decoder.verifier.submit([item(rows[a["number"]], a["answer"]) for a in found])
+        waiting = found, handle
+    if waiting:
+        yield _judged(*waiting)
+
+
+def _answer(row: Row, number: int, sample: int, text: str, length: int, clipped: bool) -> dict[str, Any]:
+    example = row.example
+    return {"number": number, "sample": sample, "id": example.id, "question": example.question, "truth": example.answer,
+            "answer": text, "length": length, "clipped": clipped,
+            "final": _final(text, row)}
+
+
+def _final(text: str, row: Row) -> str | None:
+    try:
+        return answers_lib.final(text, row.example.kind, row.example.choices)
+    except Exception:   # of this answer alone, as the verifier has it
+        return None
+
+
+def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
+    """With their verdicts, those of the other processes among them; waits for all."""
+    own = [answer | {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
+           for answer, outcome in zip(found, handle.result())]
+    shares = multihost.gather(own)
+    return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
+
+
+def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequence[Row], batch: int, width: int,
+                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh, verifier: Verifier,
+                      ) -> tuple[results.Result, list[dict[str, Any]]]:
+    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
+    decoder = Decoder(sample, 1, batch, width, tokenizer, mesh, verifier)
+    found = [a for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0)) for a in part]
+    return results.summarise(found), found

@@ -1,0 +1,100 @@
+"""A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a workdir's checkpoint.
+
+    model --locate--> Policy: config, shapes, tokenizer    cheap; every mistake that can be seen without the weights is named
+          --load_params--> parameters on a mesh            slow
+
+A workdir brings the config of its run; shapes and tokenizer come from the model that the run began with.
+"""
+
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerBase
+
+from sar_jax import checkpoint, hf, parameters, prompts, sharding
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+
+_PIECES, _PIECE = 64, 2**16   # of each weight file, evenly spaced: 4 MiB tell two trained models apart
+
+
+class Policy(NamedTuple):
+    """folder: the Hugging Face files; workdir and step: of the checkpoint, None for a model folder; stops: the ids that the
+    folder's files name as ends of an answer."""
+    config: config_lib.TrainConfig
+    cfg: parameters.ModelConfig
+    tokenizer: PreTrainedTokenizerBase
+    stops: list[int]
+    folder: str
+    workdir: pathlib.Path | None
+    step: int | None
+
+
+def is_workdir(model: str) -> bool:
+    """Is it the workdir of a training run, rather than a model folder?"""
+    path = pathlib.Path(model)
+    return (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file()
+
+
+def locate(model: str, config: config_lib.TrainConfig | None, default: config_lib.TrainConfig, step: int | None = None,
+           ) -> Policy:
+    """The policy without its weights. `config`: takes the place of the workdir's; without both, `default` is taken.
+
+    step: of a workdir's checkpoint, by default the latest. Raises `UserError` where something is missing or damaged.
+    """
+    workdir, longest = None, 0
+    if is_workdir(model):
+        workdir = pathlib.Path(model)
+        trained = checkpoint.read_config(workdir)
+        step, folder, longest = checkpoint.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
+        config = config or trained
+    else:
+        if step is not None:
+            raise UserError(f"--step is {step}, but {model} is no workdir: a model folder has no steps")
+        config, folder = config or default, model
+    config_lib.check_prompt(config.prompt)
+    folder = hf.locate(folder)
+    # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained with.
+    cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))
+    if workdir is None:
+        hf.Weights(folder).check(cfg)   # the files' headers only
+    return Policy(config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step)
+
+
+def load_params(policy: Policy, mesh: Mesh, dtype: str) -> parameters.Params:
+    """The weights as `dtype`, sharded over the mesh. Raises `UserError` where a checkpoint cannot be read."""
+    shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh)
+    if policy.workdir is None:
+        return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
+    try:
+        return checkpoint.load_params(policy.workdir, policy.step, policy.cfg, shardings, dtype)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the checkpoint of step {policy.step} in {policy.workdir} cannot be read: it is damaged, or of "
+                        f"another model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
+
+
+def fingerprint(policy: Policy) -> str:
+    """A hash of the weight files' names, sizes and samples of their bytes, and of config.json: another one for other
+    weights, the same wherever the files lie."""
+    folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
+    digest.update((folder / "config.json").read_bytes())
+    if policy.workdir is None:
+        root, files = folder, sorted(folder.glob("*.safetensors"))
+    else:
+        root = policy.workdir / "checkpoints" / f"{policy.step:08d}" / "state"
+        files = sorted(f for f in root.rglob("*") if f.is_file())
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(root)} {size}\n".encode())
+        with file.open("rb") as stream:
+            for i in range(_PIECES):
+                stream.seek(max(size - _PIECE, 0) * i // (_PIECES - 1))
+                digest.update(stream.read(_PIECE))
+    return digest.hexdigest()
+
+
+def shown(policy: Policy, model: str) -> dict[str, Any]:
+    """What names the policy in results: path, step, fingerprint."""
+    return {"path": model, "step": policy.step, "fingerprint": fingerprint(policy)}
