@@ -99,8 +99,8 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     return {"samples": samples, "decoding": "greedy" if samples == 1 else "temperature 1",
             "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
             "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
-            **{f"prompt.{name}": value for name, value in dataclasses.asdict(config.prompt).items()
-               if name != "standalone_context"}}
+            **{f"prompt.{field.name}": getattr(config.prompt, field.name) for field in dataclasses.fields(config.prompt)
+               if field.name != "standalone_context"}}   # which no answer depends on
 
 
 def load_tasks(names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter) -> list[Task]:

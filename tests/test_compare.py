@@ -97,7 +97,8 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
 
 
 def test_the_reference_comes_first(three, tmp_path):
-    compare.compare(three[:2], three[2], tmp_path / "out")
+    """Wherever it stands among the folders."""
+    compare.compare(three, three[2], tmp_path / "out")
     markdown = (tmp_path / "out/comparison.md").read_text()
     assert cells(markdown, "mine.jsonl", "base")[-3:] == ["+0.00", "+150.0", "-1.500"]
 
