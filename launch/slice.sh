@@ -69,6 +69,8 @@ request() {
     queued create "${flags[@]}"
 }
 
+give_back() { queued delete --force; }   # with its machines
+
 # Waits until the slice is there, at most the given seconds (0: no limit). Status 1: it will not come. 3: it was deleted.
 await_active() {
     local now before='' begin=$SECONDS
@@ -122,7 +124,7 @@ start() { on_workers all "bash $FOLDER/worker.sh start$(printf ' %q' "$@" --work
 # bring_back STATE ARGUMENT...: what is missing between STATE and a run under way.
 bring_back() {
     case $1 in
-        FAILED* | SUSPENDED*) queued delete --force && request || return 1 ;;
+        FAILED* | SUSPENDED*) give_back && request || return 1 ;;
         ABSENT*) request || return 1 ;;
         ACTIVE*) on_workers all "bash $FOLDER/worker.sh stop KILL" || true ;;   # started on some of the workers only
     esac

@@ -144,7 +144,7 @@ do_delete() {
         read -r -p "Delete $NAME in $ZONE, its machines and their disks? [y/N] " answer
         [[ $answer == [yY] ]] || fail "nothing deleted"
     fi
-    queued delete --force
+    give_back
 }
 
 main() {

@@ -146,7 +146,9 @@ class Cloud:
     def clean(self) -> None:
         for pid in self.here.glob("worker-*/sar_jax_run/pid"):
             try:
-                os.killpg(os.getpgid(int(pid.read_text())), signal.SIGKILL)
+                group = os.getpgid(int(pid.read_text()))
+                if group != os.getpgrp():
+                    os.killpg(group, signal.SIGKILL)
             except (ProcessLookupError, ValueError):
                 pass
 
@@ -442,6 +444,7 @@ def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(cloud
     first, second = [command_of(c) for c in cloud.calls() if "worker.sh start" in (command_of(c) or "")]
     assert first == second and "--workdir=gs://bucket/run\\ 1" in first and "--config.steps=7" in first
     assert "--spot" in next(c for c in cloud.calls() if "create" in c)
+    assert "--force" in next(c for c in cloud.calls() if "delete" in c)   # without it, machines that are left refuse it
     shipped, = {c[5] for c in cloud.calls() if "scp" in c}
     assert pathlib.Path(shipped).parent.parent == cloud.here / "wheels/slice-1"
 
