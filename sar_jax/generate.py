@@ -2,8 +2,8 @@
 
     rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> one dict an answer
 
-While a batch is decoded, the answers of the one before it are judged. Several processes: each turns its share of a batch into
-text and judges it; what they found is gathered.
+While a batch is decoded, the answers of the one before it are judged. Several processes: each turns its share of a batch
+into text and judges it; what they found is gathered.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Weights for scoring and decoding, from the float32 masters: cast first, then spread anew, so that the half-sized copy travels.
+"""Weights for scoring and decoding, from the float32 masters: cast first, then spread anew: the half-sized copy travels.
 
     masters, float32, RULES  --cast-->       weights, RULES             score
                              --hand_over-->  weights, DECODING_RULES    sample

@@ -27,8 +27,6 @@ from sar_jax import families
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs
 
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")   # config, weights, tokenizers of all kinds
-
 
 class _Tensor(NamedTuple):
     """name: with {l} for the layer; ours: letters of our axes (of one layer); rows, columns: the same letters as they are
@@ -84,19 +82,6 @@ _BY_FAMILY: Mapping[str, dict[str, _Tensor]] = {
 
 def _tensors(cfg: ModelConfig) -> dict[str, _Tensor]:
     return {**_COMMON, **_BY_FAMILY.get(cfg.family, {})}
-
-
-def locate(path: str) -> str:
-    """The folder of a model: `path` itself, or where the hub's model of that id was downloaded to. Raises `UserError`."""
-    if pathlib.Path(path).exists() or path.count("/") != 1 or path.startswith((".", "/", "~")):
-        return path
-    try:
-        return huggingface_hub.snapshot_download(path, allow_patterns=_FILES)
-    except Exception as error:   # many kinds: no network, no such model, a gated one
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path!r} is no folder here, and the hub's model of that id cannot be fetched ({reason}). Where there is a "
-            f"network, `hf download {path} --local-dir FOLDER` fetches it; then give FOLDER.") from None
 
 
 def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any:

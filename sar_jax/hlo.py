@@ -20,6 +20,7 @@ _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(r"(?:calls|to_apply|branch_computations|true_computation|false_computation)="
                      r"\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _GROUPS = re.compile(r"replica_groups=(?:mesh\[([^\]]*)\] \{([^}]*)\}|\[\d+,(\d+)\]|\{\{([\d,]+)\})")
 # Of a loop's counter: a constant, an element of the loop's state, a comparison or a sum of two of these, the new state.
 _CONSTANT = re.compile(r"%?([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
@@ -30,8 +31,9 @@ _ROOT = re.compile(r"ROOT %?[\w.\-]+ = \(.* tuple\((.*?)\)")
 
 @dataclasses.dataclass
 class _Computation:
-    """What stands in one; `calls`: other computations, with the condition of a loop or how often it runs."""
-    sent: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    """What stands in one; `sent`: kind, bytes and channel of its collectives; `calls`: other computations, with a loop's
+    condition or how often they run."""
+    sent: list[tuple[str, float, str]] = dataclasses.field(default_factory=list)
     calls: list[tuple[str, str | int]] = dataclasses.field(default_factory=list)
     constants: dict[str, int] = dataclasses.field(default_factory=dict)
     elements: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -43,23 +45,30 @@ class _Computation:
 def collective_bytes(text: str, devices: int) -> dict[str, float]:
     """Bytes that one device sends in one run of the program, by kind of collective.
 
-    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's bound and step say, else once.
+    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's bound and step say, else
+    once. A collective that the TPU works on in several places, while it computes, stands in all of them under one channel:
+    it counts where it counts least.
     """
     computations, entry = _parse(text, devices)
-    totals: dict[str, collections.Counter] = {}
+    runs: collections.Counter = collections.Counter()
 
-    def total(name: str) -> collections.Counter:
-        if name not in totals:
-            own = computations.get(name, _Computation())
-            totals[name] = found = collections.Counter(own.sent)
-            for called, times in own.calls:
-                if isinstance(times, str):
-                    times = _trips(computations[times], computations[called])
-                for kind, size in total(called).items():
-                    found[kind] += times * size
-        return totals[name]
+    def walk(name: str, times: int) -> None:
+        if name not in computations:
+            return
+        runs[name] += times
+        for called, trips in computations[name].calls:
+            walk(called, times * (_trips(computations[trips], computations[called]) if isinstance(trips, str) else trips))
 
-    return dict(total(entry))
+    walk(entry, 1)
+    places: dict[tuple[str, str], list[float]] = {}
+    for name, computation in computations.items():
+        for i, (kind, size, channel) in enumerate(computation.sent):
+            if runs[name]:
+                places.setdefault((kind, channel or f"{name} {i}"), []).append(runs[name] * size)
+    found: collections.Counter = collections.Counter()
+    for (kind, _), sizes in places.items():
+        found[kind] += min(sizes)
+    return dict(found)
 
 
 def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
@@ -71,7 +80,9 @@ def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
             found[match[1]] = now = _Computation()
             entry = match[1] if line.startswith("ENTRY") else entry
         elif match := _COLLECTIVE.search(line):
-            now.sent[match[2]] += _SENT[match[2]](_size(match[1], bool(match[3])), _group(line, devices))
+            channel = _CHANNEL.search(line)
+            now.sent.append((match[2], _SENT[match[2]](_size(match[1], bool(match[3])), _group(line, devices)),
+                             channel[1] if channel else ""))
         elif match := _WHILE.search(line):
             known = _TRIPS.search(line)
             now.calls.append((match[2], int(known[1]) if known else match[1]))

@@ -1,8 +1,8 @@
-"""What a run leaves for people: metrics.jsonl, TensorBoard events, sampled answers as parquet, profiles. Process 0 writes."""
+"""What a run leaves for people: metrics.jsonl, TensorBoard events, answers as parquet, profiles. Process 0 writes."""
 
 import contextlib
 import json
-import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,17 +10,20 @@ from typing import Any
 import jax
 import pyarrow as pa
 import pyarrow.parquet as pq
+from etils import epath
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from sar_jax.checkpoint import read_metrics, write_atomically
+from sar_jax.checkpoint import is_remote, read_metrics, write_atomically
 
 # Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is known.
 PEAK_FLOPS = {
     "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12, "TPU v6 lite": 918e12,
     "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12,
 }
+
+_COPY_EVERY = 10
 
 
 class CompileCounter:
@@ -42,7 +45,7 @@ class CompileCounter:
 class Profile:
     """Records `steps` steps of a run with the XLA profiler, to profile/ of its workdir: the first two only compile."""
 
-    def __init__(self, workdir: pathlib.Path, steps: int):
+    def __init__(self, workdir: epath.Path, steps: int):
         self.folder, self.left, self.seen, self.running = workdir / "profile", steps, 0, False
 
     @contextlib.contextmanager
@@ -62,45 +65,65 @@ class Profile:
 
 class Metrics:
     """Appends to a workdir's files. A resumed run first drops the lines that were written after its checkpoint's step;
-    samples of those steps are written again."""
+    samples of those steps are written again. Of several processes one writes.
 
-    def __init__(self, workdir: pathlib.Path, resumed_step: int | None, writes: bool = True):
-        self.writes = writes
+    Nothing can be appended to a file in a bucket: there metrics.jsonl is written anew each time, and TensorBoard's events go
+    to a local file that is copied every `_COPY_EVERY` writes and at the end.
+    """
+
+    def __init__(self, workdir: epath.Path, resumed_step: int | None, writes: bool = True):
+        self.writes, self.remote, self.unsaved = writes, is_remote(workdir), 0
         self.path, self.samples = workdir / "metrics.jsonl", workdir / "samples"
         if not writes:
             return
         self.samples.mkdir(exist_ok=True)
-        if resumed_step is None:
-            self.path.unlink(missing_ok=True)
-        elif self.path.is_file():
-            kept = [line for line in self.read() if line["step"] <= resumed_step]
-            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        kept = [] if resumed_step is None else [line for line in self.read() if line["step"] <= resumed_step]
+        self.lines = [json.dumps(line) + "\n" for line in kept]
+        write_atomically(self.path, "".join(self.lines))
         # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and training would hang.
         (workdir / "tensorboard").mkdir(exist_ok=True)
-        self.board = EventsWriter(str(workdir / "tensorboard" / "events"))
+        self.board_folder = workdir / "tensorboard"
+        self.local = tempfile.mkdtemp() if self.remote else str(self.board_folder)
+        self.board = EventsWriter(f"{self.local}/events")
         start = SessionLog(status=SessionLog.START)   # tells TensorBoard to forget what it has from this step on
         self.board.write_event(Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time()))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if not self.writes:
             return
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        self.lines.append(json.dumps({"step": step, **values}) + "\n")
+        if self.remote:
+            self.path.write_text("".join(self.lines))
+        else:
+            with self.path.open("a") as file:
+                file.write(self.lines[-1])
         for name, value in values.items():
             self.board.write_event(Event(step=step, summary=scalar(name, value), wall_time=time.time()))
         self.board.flush()
+        self.unsaved += 1
+        if self.unsaved == _COPY_EVERY:
+            self._copy_events()
 
-    def write_samples(self, step: int, samples: list[dict[str, Any]], kind: str = "step") -> pathlib.Path:
+    def write_samples(self, step: int, samples: list[dict[str, Any]], kind: str = "step") -> epath.Path:
         path = self.samples / f"{kind}_{step:06d}.parquet"
-        if not self.writes:
-            return path
-        pq.write_table(pa.Table.from_pylist(samples), path)
+        if self.writes:
+            with path.open("wb") as file:
+                pq.write_table(pa.Table.from_pylist(samples), file)
         return path
 
     def read(self) -> list[dict[str, float]]:
         """All lines written so far."""
         return read_metrics(self.path.parent)
 
+    def _copy_events(self) -> None:
+        if self.remote:
+            for file in epath.Path(self.local).iterdir():
+                (self.board_folder / file.name).write_bytes(file.read_bytes())
+        self.unsaved = 0
+
     def close(self) -> None:
         if self.writes:
             self.board.close()
+            self._copy_events()
+            if self.remote:
+                epath.Path(self.local).rmtree()

@@ -191,7 +191,7 @@ def unembed(graphdef: GraphDef, params: Params, hidden: Float[Array, "*B D"]) ->
 
 def head_chunks(graphdef: GraphDef, params: Params, chunk: int,
                 ) -> tuple[Float[Array, "C v D"], Int[Array, "C v"], Callable[[Array, Array], Array]]:
-    """The head's weights in C pieces of about `chunk` vocabulary entries; the ids of the entries, V where there is padding; and
+    """The head's weights in C pieces of about `chunk` vocabulary entries; the entries' ids, V where there is padding; and
     `logits(hidden [..., D], piece [v, D]) -> [..., v]` in float32.
 
     Where the vocabulary is spread over "tensor", each piece takes its part of every device's entries and stays spread.

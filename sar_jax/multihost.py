@@ -87,7 +87,7 @@ def gather(value: Any, timeout: float | None = None) -> list[Any]:
     if count == 1:
         return [value]
     _round += 1
-    from jax._src import distributed   # JAX has no public name for the store; Orbax uses the same
+    from jax._src import distributed  # JAX has no public name for the store; Orbax uses the same
     store = distributed.global_state.client
     data = pickle.dumps((socket.gethostname(), value))
     parts = [data[i:i + _PART] for i in range(0, len(data), _PART)]
@@ -99,7 +99,8 @@ def gather(value: Any, timeout: float | None = None) -> list[Any]:
     for process in range(count):
         try:
             number = int(store.blocking_key_value_get(f"sar_jax/{_round}/{process}/parts", wait))
-            data = b"".join(store.blocking_key_value_get_bytes(f"sar_jax/{_round}/{process}/{i}", wait) for i in range(number))
+            data = b"".join(store.blocking_key_value_get_bytes(f"sar_jax/{_round}/{process}/{i}", wait)
+                            for i in range(number))
         except jax.errors.JaxRuntimeError as error:
             raise UserError(f"process {process} of {count} is gone, or did not answer process {own} for {wait / 1000:.0f} s "
                             f"({str(error).splitlines()[0][:200]}); the run cannot go on without it: start the same command "

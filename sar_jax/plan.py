@@ -7,10 +7,11 @@
     compile             for the slice: the compiler's own memory plan, and the collectives in its text
     roofline            flops by hand, bytes, published limits -> seconds
 
-Memory is the compiler's, not an estimate; seconds are, at the chip's limits. Nothing is run. Needs `pip install libtpu`, and some
-minutes of processor time for a model of billions of parameters.
+Memory is the compiler's, not an estimate; seconds are, at the chip's limits. Nothing is run. Needs `pip install libtpu`, and
+some minutes of processor time for a model of billions of parameters.
 """
 
+import importlib.metadata
 import json
 import math
 import pathlib
@@ -21,7 +22,7 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import chips, cli, families, hf, hlo, planning, programs, published, roofline, sharding
+from sar_jax import chips, cli, download, families, hf, hlo, planning, programs, published, roofline, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig
@@ -38,14 +39,15 @@ def read_model(config: config_lib.TrainConfig) -> ModelConfig:
     path, longest = config.model.path, config_lib.max_length(config)
     if path in published.CONFIGS and not pathlib.Path(path).exists():
         return families.parse(published.CONFIGS[path], longest)
-    return hf.load_config(hf.locate(path), longest)
+    return hf.load_config(download.locate(path), longest)
 
 
-def fit_rows(config: config_lib.TrainConfig, mesh: jax.sharding.Mesh) -> list[str]:
+def fit_rows(config: config_lib.TrainConfig, mesh: jax.sharding.Mesh, decoding: jax.sharding.Mesh) -> list[str]:
     """Raises the counts of rows, in place, to what the devices can share; returns the overrides that a run would need."""
-    devices, changed = sharding.batch_devices(mesh), []
-    for section, name in (("packing", "rows_per_microbatch"), ("rollout", "batch"), ("evaluation", "batch")):
-        old = getattr(getattr(config, section), name)
+    changed = []
+    for section, name, over in (("packing", "rows_per_microbatch", mesh), ("rollout", "batch", decoding),
+                                ("evaluation", "batch", decoding)):
+        old, devices = getattr(getattr(config, section), name), sharding.batch_devices(over)
         new = math.ceil(old / devices) * devices
         if new != old:
             setattr(getattr(config, section), name, new)
@@ -61,21 +63,20 @@ def fit_rows(config: config_lib.TrainConfig, mesh: jax.sharding.Mesh) -> list[st
 
 def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt_tokens: float, answer_tokens: float,
          ) -> dict[str, Any]:
-    """Bytes a device, bytes sent and seconds of every program on one slice, and of a step; see `planning` for how it is shown."""
+    """Bytes a device, bytes sent and seconds of every program on one slice, and of a step; shown by `planning`."""
     chip, devices = chips.describe(topology)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices)
     sharding.check_tensor(mesh, cfg.num_kv_heads)
+    decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
     found: dict[str, Any] = {"topology": topology, "chips": len(devices) // chip.devices, "devices": len(devices),
-                             "hbm": chip.hbm, "overrides": fit_rows(config, mesh), "programs": {}}
+                             "hbm": chip.hbm, "overrides": fit_rows(config, mesh, decoding), "programs": {}}
     described, residents = programs.describe(config, cfg, mesh)
-    decoding = described["sample"].mesh
-    sharding.check_rows(decoding, rollout__batch=config.rollout.batch)
     found |= {"residents": residents._asdict(), "cache": roofline.cache_bytes(config, cfg) / len(devices),
               "decoding_copies": len(devices) // decoding.shape["tensor"]}
     for name, program in described.items():
         found["programs"][name] = _compile(program)
     found["peak"] = max(p["total"] for p in found["programs"].values())
-    calls = roofline.steps_calls(config, cfg, len(devices), residents, found["decoding_copies"], prompt_tokens, answer_tokens)
+    calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens)
     times = {}
     for name, call in calls.items():
         sent = found["programs"].get(name, {}).get("sent") or 0   # of prefill and decode: part of sample, not known apart
@@ -102,7 +103,7 @@ def _compile(program: programs.Program) -> dict[str, Any]:
            + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
     spent = time.process_time() - start
     try:
-        collectives = hlo.collective_bytes(compiled.as_text())
+        collectives = hlo.collective_bytes(compiled.as_text(), program.mesh.size)
     except jax.errors.JaxRuntimeError:   # jax 0.10 cannot print some programs with fused attention
         collectives = None
     return {"total": own + program.beside, "beside": program.beside, "arguments": memory.argument_size_in_bytes,
@@ -124,7 +125,8 @@ def main(get_config) -> None:
     if _SWEEP.value:
         planning.show_sweep(console, found)
     if _JSON.value:
-        text = json.dumps({"jax": jax.__version__, "answer_tokens": _ANSWER.value, "slices": found}, indent=2)
+        about = {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu"), "answer_tokens": _ANSWER.value}
+        text = json.dumps({**about, "slices": found}, indent=2)
         pathlib.Path(_JSON.value).write_text(text.replace("Infinity", "null") + "\n")
         print(f"wrote {_JSON.value}")
 

@@ -1,4 +1,4 @@
-"""What `sar_jax.plan` found, for people: one slice as two tables with advice, several as one table. Arithmetic and text only."""
+"""What `sar_jax.plan` found, for people: one slice as two tables with advice, several as one table."""
 
 import math
 from typing import Any
@@ -24,18 +24,21 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]) -> None:
     """One slice: memory, time, the verdict and, where it does not fit, what would."""
     unit = "chip" if found["devices"] == found["chips"] else "core"
+    copies = found["decoding_copies"]
     console.print(f"{found['topology']}: {found['chips']} chips, {gib(found['hbm'])} GiB a {unit} for programs; "
-                  f"{found['decoding_copies']} cop{'y' if found['decoding_copies'] == 1 else 'ies'} of the model for decoding")
+                  f"{copies} cop{'y' if copies == 1 else 'ies'} of the model for decoding")
     if found["overrides"]:
         console.print("rows were raised to what the devices can share; a run needs " + " ".join(found["overrides"]),
                       soft_wrap=True)
     table = _table(f"memory, GiB a {unit} (the compiler's plan)",
-                   ("program", "in all", "arguments", "temporary", "beside it", "free", "sent, GB a call", "compiled in, cpu s"))
+                   ("program", "in all", "args", "temp", "beside", "free", "sent, GB", "cpu s"))
     for name, p in found["programs"].items():
         sent = "not known" if p["sent"] is None else f"{p['sent'] / 1e9:.3f}"
         table.add_row(name, gib(p["total"]), gib(p.get("arguments", math.nan)), gib(p["temporary"]), gib(p["beside"]),
                       gib(found["hbm"] - p["total"]), sent, f"{p['compile_seconds']:.0f}")
     console.print(table)
+    console.print("args, temp: arguments and temporaries of the program; beside: what lies there meanwhile; sent: to other "
+                  "devices, a call; cpu s: to compile it here")
     r = found["residents"]
     console.print(f"always there: float32 masters {gib(r['masters'])}, Adam's moments {gib(r['moments'])}, reference "
                   f"{gib(r['reference'])}; by turns: weights {gib(r['weights'])}, weights for decoding "
@@ -53,7 +56,7 @@ def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]
 
 def _show_times(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]) -> None:
     table = _table("a step at the chip's limits (an estimate; no run is as fast)",
-                   ("program", "calls", "Tflop a call", "compute, ms", "memory, ms", "network, ms", "seconds a step"))
+                   ("program", "calls", "Tflop", "compute, ms", "memory, ms", "network, ms", "s a step"))
     for name, t in found["times"].items():
         ms = (f"{1e3 * t[limit]:.2f}" for limit in ("compute", "memory", "network"))
         table.add_row(name, f"{t['calls']:g}", f"{t['flops'] / 1e12:.2f}", *ms, f"{t['seconds']:.1f}")
@@ -71,21 +74,21 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
         if not config.model.remat:
             lines.append("--config.model.remat=true: activations of one layer at a time")
         if rows // devices > 1:
-            lines.append(f"--config.packing.rows_per_microbatch={max(rows // 2 // devices, 1) * devices}: half the temporaries "
-                         "of score and gradient, or less")
-        if config.packing.logprob_chunk > 128:
-            lines.append("--config.packing.logprob_chunk=128: fewer logits at once")
+            lines.append(f"--config.packing.rows_per_microbatch={max(rows // 2 // devices, 1) * devices}: about half the "
+                         "temporaries of score and gradient")
+        if config.packing.logprob_chunk > 2048:
+            lines.append("--config.packing.logprob_chunk=2048: fewer logits at once")
     if "sample" in over:
         copies = found["decoding_copies"]
-        smaller = next((b for b in range(batch - 1, 0, -1) if b % copies == 0 and config.rollout.questions % b == 0), None)
+        smaller = next((b for b in range(batch // 2, 0, -1) if b % copies == 0 and config.rollout.questions % b == 0), 0)
         if smaller:
             saved = found["cache"] * (1 - smaller / batch)
             lines.append(f"--config.rollout.batch={smaller}: {gib(saved)} GiB less cache, and more batches a step")
     if config.optimizer.mu_dtype == "float32":
         lines.append(f"--config.optimizer.mu_dtype=bfloat16: {gib(r['moments'] / 4)} GiB less, Adam's first moment rounded")
     if config.loss.kl and not config.model.offload_reference:
-        lines.append(f"--config.model.offload_reference=true: {gib(r['reference'])} GiB less outside score; the reference waits "
-                     "in the hosts' memory")
+        lines.append(f"--config.model.offload_reference=true: {gib(r['reference'])} GiB less outside score; the reference "
+                     "waits in the hosts' memory")
     if config.loss.kl:
         lines.append(f"--config.loss.kl=0: {gib(r['reference'])} GiB less, no reference model (changes the method)")
     larger = chips.next_slice(found["topology"])
@@ -96,13 +99,13 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
 
 def show_sweep(console: Console, found: list[dict[str, Any]]) -> None:
     """One line a slice."""
-    console.print(f"GiB a device; seconds and hours at the chips' limits (estimates)")
+    console.print("GiB a device; seconds and hours at the chips' limits (estimates)")
     console.print(sweep_table(found))
 
 
 def sweep_table(found: list[dict[str, Any]]) -> Table:
-    table = _table("", ("slice", "chips", "usable", "sample", "score", "update", "free", "fits", "s a step", "answer tokens/s",
-                        "hours", "chip-hours"))
+    table = _table("", ("slice", "chips", "usable", "sample", "score", "update", "free", "fits", "s a step",
+                        "answer tokens/s", "hours", "chip-hours"))
     for f in found:
         p = f["programs"]
         update = max(p["gradient"]["total"], p["apply"]["total"])

@@ -8,12 +8,14 @@ A workdir brings the config of its run; shapes and tokenizer come from the model
 
 import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, hf, parameters, prompts, sharding
+from sar_jax import checkpoint, download, hf, parameters, prompts, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 
@@ -28,13 +30,13 @@ class Policy(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     stops: list[int]
     folder: str
-    workdir: pathlib.Path | None
+    workdir: epath.Path | None
     step: int | None
 
 
 def is_workdir(model: str) -> bool:
     """Is it the workdir of a training run, rather than a model folder?"""
-    path = pathlib.Path(model)
+    path = epath.Path(model)
     return (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file()
 
 
@@ -46,7 +48,7 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
     """
     workdir, longest = None, 0
     if is_workdir(model):
-        workdir = pathlib.Path(model)
+        workdir = epath.Path(model)
         trained = checkpoint.read_config(workdir)
         step, folder, longest = checkpoint.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
         config = config or trained
@@ -55,7 +57,7 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
             raise UserError(f"--step is {step}, but {model} is no workdir: a model folder has no steps")
         config, folder = config or default, model
     config_lib.check_prompt(config.prompt)
-    folder = hf.locate(folder)
+    folder = download.locate(folder)
     # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained with.
     cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))
     if workdir is None:
@@ -63,9 +65,10 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
     return Policy(config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step)
 
 
-def load_params(policy: Policy, mesh: Mesh, dtype: str) -> parameters.Params:
-    """The weights as `dtype`, sharded over the mesh. Raises `UserError` where a checkpoint cannot be read."""
-    shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh)
+def load_params(policy: Policy, mesh: Mesh, dtype: str, rules: Mapping[str, str | None] = sharding.RULES,
+                ) -> parameters.Params:
+    """The weights as `dtype`, spread over the mesh by the rules. Raises `UserError` where a checkpoint cannot be read."""
+    shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh, rules)
     if policy.workdir is None:
         return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
     try:

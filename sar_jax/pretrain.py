@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import (
     cli,
     data,
+    download,
     export,
     families,
     generate,
@@ -106,7 +107,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch, eval_batch=config.eval_batch)
     source = tasks.load(config.data.train, "train")
-    folder = hf.locate(config.model.path) if config.model.path else None
+    folder = download.locate(config.model.path) if config.model.path else None
     longest = config.data.max_prompt_tokens + config.max_answer_tokens
     if folder:
         raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)

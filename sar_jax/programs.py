@@ -78,7 +78,8 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         "sample": Program(lambda: decoder.lower(decoding_weights, *_prompts(config, decoding)), decoding,
                           behind + residents.masters),
         "score": Program(lambda: scorer.lower(weights, packed), mesh, behind + residents.masters * copied),
-        "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh, behind),
+        "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh,
+                            behind),
         "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh, residents.reference),
     }
     if decoding != mesh:

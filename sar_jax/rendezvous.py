@@ -24,8 +24,9 @@ def meet(coordinator: str, count: int, own: int, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     missing = _listen(host, int(port), count, deadline) if own == 0 else _call(host, int(port), own, deadline)
     if missing:
-        raise UserError(f"process {', '.join(map(str, missing))} of {count} did not come to {coordinator} within {timeout:g} s "
-                        "(--process_timeout); see whether the command was started there, and with the same --coordinator")
+        raise UserError(f"process {', '.join(map(str, missing))} of {count} did not come to {coordinator} within "
+                        f"{timeout:g} s (--process_timeout); see whether the command was started there, and with the same "
+                        "--coordinator")
 
 
 def _listen(host: str, port: int, count: int, deadline: float) -> list[int]:
@@ -35,7 +36,8 @@ def _listen(host: str, port: int, count: int, deadline: float) -> list[int]:
     try:
         server = socket.create_server((bound, port))
     except OSError as error:
-        raise UserError(f"--coordinator: process 0 cannot listen on port {port} ({error.strerror}): give a free one") from None
+        raise UserError(f"--coordinator: process 0 cannot listen on port {port} ({error.strerror}): give a free "
+                        "one") from None
     with server:
         while len(came) < count - 1 and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)

@@ -43,11 +43,11 @@ def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
     return tokens * (2 * (layers + head) + attention_flops(cfg, keys))
 
 
-def steps_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, resident: Any, decoding_copies: int,
-                prompt_tokens: float, answer_tokens: float) -> dict[str, Call]:
+def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, resident: Any, prompt_tokens: float,
+               answer_tokens: float) -> dict[str, Call]:
     """What every program costs a device in one training step.
 
-    resident: `programs.Residents`; decoding_copies: devices / rollout.tensor; prompt_tokens, answer_tokens: means.
+    resident: `programs.Residents`; prompt_tokens, answer_tokens: means.
     """
     rollout, packing = config.rollout, config.packing
     answers, T = rollout.questions * rollout.samples, packing.row_tokens
@@ -59,10 +59,9 @@ def steps_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, 
     batch_tokens = packing.rows_per_microbatch * T / devices
     forward = forward_flops(cfg, batch_tokens, T / 2)   # the kernel skips what is above the diagonal of a row
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
-    layers, head = matmul_params(cfg)
     recomputed = 4 if config.model.remat else 3
-    # Decoding: every token reads the weights and the whole cache of its device; a batch lasts until its longest answer, which
-    # with tens of answers is the limit.
+    # Decoding: every token reads the weights and the whole cache of its device; a batch lasts until its longest answer,
+    # which with tens of answers is the limit.
     decoded = rollout.batch * rollout.samples
     cache = cache_bytes(config, cfg)
     batches = rollout.questions // rollout.batch

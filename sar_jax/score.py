@@ -20,8 +20,8 @@ def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Fl
                  targets: Int[Array, "R T"], chunk: int) -> Scores:
     """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries at a time, in float32.
 
-    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l. Then log sum exp = m + log s,
-    and the entropy is m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head is gathered
+    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l. Then log sum exp is
+    m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head is gathered
     once, and its gradient summed over the devices once, however many tokens there are.
     """
     heads, ids, make_logits = model.head_chunks(graphdef, params, chunk)

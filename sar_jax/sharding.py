@@ -44,8 +44,8 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
 
 
 def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
-    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as many as share the kv heads
-    evenly. Raises `UserError` where there are not as many devices (within a slice), or more of them than kv heads.
+    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as many as share the kv
+    heads evenly. Raises `UserError` where there are not as many devices (within a slice), or more of them than kv heads.
 
     "fsdp" stands last, so that the devices which hold a block of an fsdp-sharded dimension together are neighbours:
     to leave fsdp for tensor is then one gather among those, and one all-to-all (`handover`).
@@ -53,11 +53,12 @@ def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
     data, within = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
     size = math.gcd(within, num_kv_heads) if tensor == -1 else tensor
     if within % size or num_kv_heads % size:
-        raise UserError(f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) and "
-                        f"the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}")
+        raise UserError(f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) "
+                        f"and the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}")
     if within // size == 1 and mesh.shape["fsdp"] == 1:
         return mesh   # it is one already
-    return Mesh(mesh.devices.reshape(data, size, within // size), ("data", "tensor", "fsdp"), axis_types=(AxisType.Auto,) * 3)
+    devices = mesh.devices.reshape(data, size, within // size)
+    return Mesh(devices, ("data", "tensor", "fsdp"), axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_devices(mesh: Mesh) -> int:

@@ -36,6 +36,7 @@ from sar_jax import (
     checkpoint,
     cli,
     data,
+    download,
     experience,
     generate,
     handover,
@@ -95,7 +96,7 @@ class _Stop:
 def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, learner.TrainState, Any, int]:
     """Loads everything. Returns the run, its state and data iterator, and the step that was reached (0 for a new run)."""
     multihost.first(lambda: checkpoint.check_workdir(workdir, config))
-    folder = hf.locate(config.model.path)
+    folder = download.locate(config.model.path)
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
     mesh, decoding = _meshes(config, cfg)
@@ -142,7 +143,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, lea
 
 
 def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tuple[Mesh, Mesh]:
-    """The mesh of training and that of decoding. Raises `UserError` where the devices do not fit the model or the batches."""
+    """The mesh of training and that of decoding. Raises `UserError` where the devices do not fit model or batches."""
     if config.rollout.questions % jax.process_count():
         raise UserError(f"config.rollout.questions is {config.rollout.questions}: it must be a multiple of the "
                         f"{jax.process_count()} processes")

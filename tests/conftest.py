@@ -6,9 +6,12 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+import atexit  # noqa: E402
 import pathlib  # noqa: E402
+import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -21,6 +24,11 @@ from sar_jax.tasks import arithmetic  # noqa: E402
 from sar_jax.tokenizer import train_tokenizer  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
+# What one command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
+if "SAR_JAX_TEST_CACHE" not in os.environ:
+    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
+CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
 
 
 # Sizes and values that no default has, for every family that `transformers` knows under these names.
@@ -137,6 +145,6 @@ def rng() -> np.random.Generator:
 
 def run_command(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
     """`python -m sar_jax.<...>` as a user runs it, on one CPU device."""
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | environment
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE | environment
     return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True,
                           timeout=timeout)

@@ -212,7 +212,7 @@ POSITIVE_PRETRAIN = [*POSITIVE, "batch_examples", "log_every_steps", "eval_batch
 SHARED = [
     ("data.train", ""), ("model.dtype", "float16"), ("model.dtype", ""), ("prompt.standalone_context", "empty"),
     ("prompt.standalone_context", ""), ("optimizer.final_lr_fraction", -0.1), ("optimizer.final_lr_fraction", 1.1),
-    ("packing.row_tokens", 256), ("packing.logprob_chunk", 300), ("optimizer.lr", float("nan"))]
+    ("packing.row_tokens", 256), ("optimizer.lr", float("nan"))]
 FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + [
     ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
     ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20)]

@@ -21,7 +21,8 @@ def made(loaded, verifier):
     prompter = experience.Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
     tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
                              score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
-                             ErrorShare(1, 1))
+                             ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r,
+                             decoding=loaded.mesh)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return tools, rows, reference, experience.collect(tools, rows, loaded.params, reference, jax.random.key(0))

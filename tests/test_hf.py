@@ -9,7 +9,7 @@ import pytest
 from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from safetensors.numpy import load_file, save_file
 
-from sar_jax import export, hf, sharding
+from sar_jax import download, export, hf, sharding
 from sar_jax.errors import UserError
 
 
@@ -264,6 +264,6 @@ def test_defects_of_an_index_are_named(tmp_path, hf_folder, mesh):
 
 def test_a_hub_id_that_cannot_be_fetched_says_what_to_do():
     with pytest.raises(UserError, match="hf download nobody/nothing --local-dir"):
-        hf.locate("nobody/nothing")
+        download.locate("nobody/nothing")
     for folder in ("./a/b", "/a/b", "a", "a/b/c", "~/a"):
-        assert hf.locate(folder) == folder
+        assert download.locate(folder) == folder

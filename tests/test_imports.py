@@ -12,20 +12,20 @@ PACKAGE = ROOT / "sar_jax"
 
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
-    {"errors", "config", "structs", "sharding"},
+    {"errors", "config", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published", "download"},
     {"rewards", "losses", "packing", "attention", "splash", "rope", "results"},
     {"parameters"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
      "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix", "tasks.numeric",
      "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval", "tasks.numina", "tasks.gsm_symbolic", "tasks.aime",
      "tasks.logicbench", "tasks.prontoqa"},
-    {"model"},
+    {"model", "roofline"},
     {"families"},
-    {"hf", "score", "sample"},
-    {"learner"},
+    {"hf", "score", "sample", "handover"},
+    {"learner", "programs"},
     {"experience", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder", "plots",
-     "summary", "compare"},
-    {"train", "pretrain", "export", "explain", "evaluate"},
+     "summary", "compare", "planning"},
+    {"train", "pretrain", "export", "explain", "evaluate", "plan"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HOST_TEXT = sorted(next(layer for layer in LAYERS if "answers" in layer))

@@ -115,22 +115,34 @@ def test_gradient_equals_torch(loaded, hf_folder, rng):
 
 
 def test_no_array_of_tokens_by_vocabulary_exists(loaded):
-    """Memory of score and of its gradient: four times the rows' width at the same chunk does not bring [tokens, V]."""
+    """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring [tokens, V]."""
     from sar_jax import model
-    cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": 50_000})
-    graphdef = model.build(cfg, "float32")
-    params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
-    logits_bytes = lambda width: width * cfg.vocab_size * 4
 
-    def temporaries(width, chunk):
+    def temporaries(width, vocab_size, chunk):
+        cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": vocab_size})
+        graphdef = model.build(cfg, "float32")
+        params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
         packed = packing.Packed(*(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,)))
         loss = lambda p, x: score.score_rows(graphdef, p, x, chunk).logps.sum()
         return jax.jit(jax.grad(loss)).lower(params, packed).compile().memory_analysis().temp_size_in_bytes
 
-    chunked, whole = temporaries(512, 32), temporaries(512, 512)
-    assert whole - chunked > 0.9 * (logits_bytes(512) - logits_bytes(32))
-    growth = temporaries(512, 32) - temporaries(256, 32)
-    assert growth < 0.1 * (logits_bytes(512) - logits_bytes(256))
+    logits_bytes = lambda width, entries: width * entries * 4
+    chunked, whole = temporaries(512, 64_000, 2_000), temporaries(512, 64_000, 64_000)
+    assert whole - chunked > 0.9 * (logits_bytes(512, 64_000) - logits_bytes(512, 2_000))
+    head = 48 * 4   # bytes of a vocabulary entry's weights; their gradient and the pieces of both are a few times that
+    growth = chunked - temporaries(512, 32_000, 2_000)
+    assert growth < 6 * 32_000 * head + 0.1 * logits_bytes(512, 32_000)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 10_000])
+def test_the_chunk_changes_nothing(loaded, rng, chunk):
+    """Also where it does not divide the vocabulary, so that the last piece is padded."""
+    contexts, answers = draw(loaded, rng, 4)
+    packed, _ = packing.pack(contexts, answers, 64, 2)
+    whole, cut = (jax.device_get(score.make_score(loaded.graphdef, c)(loaded.params, packed))
+                  for c in (loaded.cfg.vocab_size, chunk))
+    np.testing.assert_allclose(cut.logps, whole.logps, atol=2e-6)
+    np.testing.assert_allclose(cut.entropy, whole.entropy, atol=2e-5)
 
 
 def test_eight_devices_equal_one(loaded, rng):

@@ -1,0 +1,71 @@
+"""Every shipped config on TPU slices, by the TPU compiler: the tables of docs/tpu.md.
+
+    python benchmarks/slices.py --output=slices.json [--only=qwen3_4b] [--topologies=v6e:2x4]
+
+Needs `pip install libtpu` and, for all of it, about two hours of one core. Prints Markdown.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+SLICES = {
+    "qwen3_4b": ("v6e:2x4", "v5e:4x4", "v5p:4x4x4", "v5e:16x16"),
+    "qwen3_1p7b": ("v5e:2x4", "v5p:2x2x2", "v6e:8x8"),
+    "phi35_mini": ("v6e:2x4", "v5p:2x2x2", "v5e:8x8"),
+    "gemma3_1b": ("v5e:2x4", "v5p:2x2x2", "v6e:8x8"),
+}
+
+
+def plan(config: str, topology: str) -> dict:
+    """The figures of one slice, made in a process of its own."""
+    file = pathlib.Path(f".{config}.{topology.replace(':', '-')}.json").absolute()
+    command = [sys.executable, "-m", "sar_jax.plan", f"--config={ROOT}/configs/{config}.py", f"--topology={topology}",
+               f"--json={file}"]
+    try:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found = json.loads(file.read_text())
+    finally:
+        file.unlink(missing_ok=True)
+    return {"config": config, "jax": found["jax"], "libtpu": found["libtpu"], **found["slices"][0]}
+
+
+def markdown(found: list[dict]) -> str:
+    """One table; GiB a chip."""
+    gib = lambda size: "too much" if size is None else f"{size / 2**30:.1f}"
+    lines = ["| config | slice | chips | sample | score | update | usable | fits | s a step | tokens/s | chip-hours |",
+             "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for f in found:
+        p = f["programs"]
+        totals = {name: p[name]["total"] for name in ("sample", "score", "gradient", "apply")}
+        update = None if None in (totals["gradient"], totals["apply"]) else max(totals["gradient"], totals["apply"])
+        fits = None not in totals.values() and max(totals.values()) <= f["hbm"]
+        lines.append(f"| {f['config']} | {f['topology']} | {f['chips']} | {gib(totals['sample'])} | "
+                     f"{gib(totals['score'])} | {gib(update)} | {gib(f['hbm'])} | {'yes' if fits else 'no'} | "
+                     f"{f['step_seconds']:.0f} | "
+                     f"{f['tokens_per_second']:.0f} | {f['chip_hours']:.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file; what it holds is not made again")
+    parser.add_argument("--only", help="one config")
+    parser.add_argument("--topologies", help="instead of the config's own; separated by commas")
+    options = parser.parse_args()
+    found = json.loads(options.output.read_text()) if options.output.is_file() else []
+    for config, topologies in SLICES.items():
+        if options.only not in (None, config):
+            continue
+        for topology in options.topologies.split(",") if options.topologies else topologies:
+            if not any((f["config"], f["topology"]) == (config, topology) for f in found):
+                found.append(plan(config, topology))
+                options.output.write_text(json.dumps(found, indent=1) + "\n")
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Several processes as one run, real ones on this machine's loopback: the same losses; an end for all when one is gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conftest import CACHE, ROOT
+
+from sar_jax import data, multihost, rendezvous
+from sar_jax.errors import UserError
+
+SMALL = ["--config=configs/tiny.py", "--config.data.eval_questions=12", "--config.evaluation.batch=8",
+         "--config.evaluation.every_steps=2", "--config.rollout.questions=8", "--config.rollout.batch=8",
+         "--config.rollout.samples=4", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
+         "--config.optimizer.final_lr_fraction=1", "--config.rollout.max_answer_tokens=32"]
+
+
+SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(processes, workdir, *arguments, devices=1):
+    """The processes of a run; each one's output goes to a file beside the workdir."""
+    port, env = free_port(), os.environ | CACHE | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    started = []
+    for i in range(processes):
+        several = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"] if processes > 1 else []
+        output = open(f"{workdir}.{i}.txt", "w")
+        started.append(subprocess.Popen(
+            [sys.executable, "-m", "sar_jax.train", *SMALL, f"--workdir={workdir}", *several, *arguments], cwd=ROOT, env=env,
+            stdout=output, stderr=subprocess.STDOUT))
+    return started
+
+
+def finish(started, workdir, timeout=420):
+    """Their exit statuses and outputs."""
+    try:
+        statuses = [p.wait(timeout) for p in started]
+    finally:
+        for p in started:
+            p.kill()
+    return statuses, [open(f"{workdir}.{i}.txt").read() for i in range(len(started))]
+
+
+def metrics(workdir):
+    return {line["step"]: line for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    statuses, outputs = finish(start(1, workdir, "--config.steps=3"), workdir)
+    assert statuses == [0], outputs[0][-2000:]
+    return workdir
+
+
+@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
+def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices):
+    """Losses, answers and evaluations of three steps are those of one process; with two, the third is of a resumed run."""
+    workdir = tmp_path / "run"
+    for steps in (2, 3) if processes == 2 else (3,):
+        statuses, outputs = finish(start(processes, workdir, f"--config.steps={steps}", devices=devices), workdir)
+        assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
+    assert ("resumed at step 2" in outputs[0]) == (processes == 2)
+    for output in outputs[1:]:
+        assert "step" not in output.lower() and "accuracy" not in output   # the first process speaks for all
+    ours, expected = metrics(workdir), metrics(alone)
+    assert set(ours) == {0, 1, 2, 3}
+    for step, line in expected.items():
+        for name, value in line.items():
+            if name.split("/")[0] in SAME:
+                np.testing.assert_allclose(ours[step][name], value, rtol=2e-5, atol=1e-7, err_msg=f"{name} at step {step}")
+        # a loss is a sum of advantages that nearly cancel: compared with what is summed, not with what is left
+        np.testing.assert_allclose(ours[step].get("loss", 0), line.get("loss", 0), atol=2e-7)
+    for name in ("step_000001.parquet", "step_000003.parquet", "eval_000002.parquet"):
+        mine, theirs = (pq.read_table(w / "samples" / name).to_pydict() for w in (workdir, alone))
+        assert mine["answer"] == theirs["answer"] and mine["question"] == theirs["question"]
+        assert mine["correct"] == theirs["correct"]
+    assert ours[2]["compilations"] == 0
+
+
+def wait_for(path, text, timeout=300):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if os.path.exists(path) and text in open(path).read():
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{text!r} did not come")
+
+
+def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
+    workdir = tmp_path / "run"
+    started = start(2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30")
+    try:
+        wait_for(f"{workdir}.0.txt", "step 2/")
+        started[1].send_signal(signal.SIGKILL)
+        status = started[0].wait(90)
+    finally:
+        for p in started:
+            p.kill()
+    assert status != 0
+    assert "process 1 of 2 is gone" in open(f"{workdir}.0.txt").read() or "Task 1" in open(f"{workdir}.0.txt").read()
+
+
+def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
+    workdir = tmp_path / "run"
+    started = start(2, workdir, "--config.steps=500", "--config.data.eval=")
+    try:
+        wait_for(f"{workdir}.0.txt", "step 1/")
+        started[1].send_signal(signal.SIGINT)
+        statuses, outputs = finish(started, workdir, 120)
+    finally:
+        for p in started:
+            p.kill()
+    assert statuses == [130, 130] and "stopped and saved at step" in outputs[0]
+    assert list((workdir / "checkpoints").glob("0*"))
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([f"--config.{name}=9" for name in ("rollout.questions", "rollout.batch", "loss.minibatch_questions")], "of the 2 processes"),
+    (["--config.mesh.fsdp=3"], "does not multiply to the 2 devices")])
+def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
+    statuses, outputs = finish(start(2, tmp_path / "run", *arguments), tmp_path / "run", 120)
+    assert statuses == [2, 2]
+    assert all(message in output for output in outputs) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--coordinator=127.0.0.1:99"], ["--coordinator=127.0.0.1:99", "--processes=2"],
+                                       ["--coordinator=127.0.0.1:99", "--processes=2", "--process=2"],
+                                       ["--coordinator=nowhere", "--processes=2", "--process=0"], ["--processes=4"]])
+def test_options_that_do_not_fit_together(tmp_path, arguments):
+    started = start(1, tmp_path / "run", *arguments)
+    statuses, outputs = finish(started, tmp_path / "run", 120)
+    assert statuses == [2] and ("--coordinator" in outputs[0] or "--processes is 4, but 1 came up" in outputs[0])
+
+
+# Meeting
+
+def meet(count, who, timeout=20.0):
+    """What each process of `who` got: None or the error."""
+    address, got = f"127.0.0.1:{free_port()}", {}
+
+    def call(own):
+        try:
+            got[own] = rendezvous.meet(address, count, own, timeout)
+        except UserError as error:
+            got[own] = str(error)
+
+    threads = [threading.Thread(target=call, args=(own,)) for own in who]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    return got
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
+def test_all_meet_in_any_order(order):
+    assert meet(4, order) == dict.fromkeys(range(4))
+
+
+def test_whoever_does_not_come_is_named_by_all_who_did():
+    got = meet(4, [0, 2], timeout=2)
+    assert set(got) == {0, 2} and all("process 1, 3 of 4 did not come" in error for error in got.values())
+
+
+def test_without_the_first_process_it_is_the_one_that_is_named():
+    got = meet(2, [1], timeout=1)
+    assert "process 0 of 2 did not come" in got[1]
+
+
+def test_a_stranger_at_the_port_is_not_taken_for_a_process():
+    address = f"127.0.0.1:{free_port()}"
+    got = []
+
+    def first():
+        try:
+            got.append(rendezvous.meet(address, 2, 0, 3))
+        except UserError as error:
+            got.append(str(error))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    time.sleep(0.3)
+    with socket.create_connection(tuple(address.split(":"))) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        thread.join()
+    assert "process 1 of 2 did not come" in got[0]
+
+
+def test_a_port_in_use_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(UserError, match="cannot listen on port"):
+            rendezvous.meet(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0, 1)
+
+
+def test_one_process_needs_nobody():
+    assert multihost.gather({"a": 1}) == [{"a": 1}] and multihost.first(lambda: 3) == 3
+    multihost.same(1, "it")
+    with pytest.raises(UserError, match="mine"):
+        multihost.first(lambda: (_ for _ in ()).throw(UserError("mine")))
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_the_shards_batches_together_are_those_of_one_process_in_every_epoch(shards):
+    rows = list(range(10))   # which the shards do not divide
+    whole = data.batches(rows, 4, seed=3)
+    parts = [data.batches(rows, 4 // shards, 3, i, shards) for i in range(shards)]
+    for _ in range(12):
+        together = [row for turn in zip(*(next(p) for p in parts)) for row in turn]
+        assert together == next(whole)

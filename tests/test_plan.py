@@ -1,0 +1,226 @@
+"""Plans: bytes sent and flops against what is known by hand, and the TPU compiler on a small slice."""
+
+import functools
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT, run_command
+from jax.sharding import PartitionSpec as P
+
+from sar_jax import chips, families, hlo, model, parameters, planning, published, roofline, sharding
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+
+libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
+
+
+# What is sent
+
+def sent(function, *shapes, mesh=None):
+    mesh = mesh or sharding.make_mesh(1, 8, 1)
+    whole = jax.shard_map(function, mesh=mesh, in_specs=P("fsdp"), out_specs=P("fsdp"), check_vma=False)
+    described = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
+    return hlo.collective_bytes(jax.jit(whole).lower(*described).compile().as_text(), 8)
+
+
+def test_bytes_of_each_collective_in_a_ring_of_eight():
+    part = 4 * 16 * 128   # of one device, of [128, 128] float32
+    gather = lambda x: jax.lax.all_gather(x, "fsdp", tiled=True)[:16] * 2
+    assert sent(gather, (128, 128)) == {"all-gather": 7 * part}
+    assert sent(lambda x: jax.lax.psum(x, "fsdp"), (128, 128)) == {"all-reduce": 2 * part * 7 / 8}
+    scatter = lambda x: jax.lax.psum_scatter(x, "fsdp", tiled=True)
+    assert sent(scatter, (1024, 128)) == {"reduce-scatter": 7 * part}
+    swap = lambda x: jax.lax.all_to_all(x, "fsdp", 1, 0, tiled=True).reshape(16, 128)
+    assert sent(swap, (128, 128)) == {"all-to-all": part * 7 / 8}
+    shift = lambda x: jax.lax.ppermute(x, "fsdp", [(i, (i + 1) % 8) for i in range(8)])
+    assert sent(shift, (128, 128)) == {"collective-permute": part}
+
+
+@pytest.mark.parametrize("trips", [1, 3, 20])
+def test_a_loop_sends_as_often_as_it_runs(trips):
+    body = lambda x, _: (jax.lax.psum(x, "fsdp") * 0.1, None)
+    loop = lambda x: jax.lax.scan(body, x, None, length=trips)[0]
+    assert sent(loop, (128, 128)) == {"all-reduce": trips * 2 * 4 * 16 * 128 * 7 / 8}
+
+
+def test_only_a_group_takes_part():
+    mesh = sharding.make_mesh(4, 2, 1)
+    assert sent(lambda x: jax.lax.psum(x, "fsdp"), (128, 128), mesh=mesh) == {"all-reduce": 2 * 4 * 64 * 128 / 2}
+
+
+SCHEDULED = """
+HloModule m, is_scheduled=true
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %s = f32[] add(%a, %b)
+}
+%cond (state: (u32[], bf16[8,4])) -> pred[] {
+  %bound = u32[]{:T(128)} constant(8)
+  %state = (u32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %i = u32[]{:T(128)} get-tuple-element(%state), index=0
+  ROOT %less = pred[]{:T(512)} compare(%i, %bound), direction=LT
+}
+%body (state.1: (u32[], bf16[8,4])) -> (u32[], bf16[8,4]) {
+  %two = u32[]{:T(128)} constant(2)
+  %state.1 = (u32[]{:T(128)}, bf16[8,4]{1,0}) parameter(0)
+  %i.1 = u32[]{:T(128)} get-tuple-element(%state.1), index=0
+  %x = bf16[8,4]{1,0} get-tuple-element(%state.1), index=1
+  %start = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=3
+  %done = bf16[8,4]{1,0} collective-permute-done(%start)
+  %f = bf16[8,4]{1,0} fusion(%done), kind=kCustom, calls=%piece.1
+  %i.2 = u32[]{:T(128)} add(%i.1, %two)
+  ROOT %out = (u32[]{:T(128)}, bf16[8,4]{1,0}) tuple(%i.2, %f)
+}
+%piece.1 (p: bf16[8,4]) -> bf16[64,4] {
+  ROOT %g.1 = bf16[64,4]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['axis_0'=8] {'axis_0'}, dimensions={0}
+}
+%piece.2 (p.2: bf16[8,4]) -> bf16[64,4] {
+  ROOT %g.2 = bf16[64,4]{1,0} all-gather(%p.2), channel_id=7, replica_groups=mesh['axis_0'=8] {'axis_0'}, dimensions={0}
+}
+ENTRY %main (y: bf16[8,4]) -> bf16[64,4] {
+  %y = bf16[8,4]{1,0} parameter(0)
+  %zero = u32[] constant(0)
+  %init = (u32[], bf16[8,4]{1,0}) tuple(%zero, %y)
+  %loop = (u32[]{:T(128)}, bf16[8,4]{1,0}) while(%init), condition=%cond, body=%body, metadata={op_name="x"}
+  %last = bf16[8,4]{1,0} get-tuple-element(%loop), index=1
+  ROOT %whole = bf16[64,4]{1,0} fusion(%last), kind=kCustom, calls=%piece.2
+}
+"""
+
+
+def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
+    """A counter to 8 in steps of 2 is four trips; one channel in two places is one collective."""
+    assert hlo.collective_bytes(SCHEDULED, 8) == {"collective-permute": 4 * 64, "all-gather": 512 * 7 / 8}
+
+
+# What is computed
+
+@pytest.mark.parametrize("family", ["Qwen/Qwen3-1.7B-Base", "microsoft/Phi-3.5-mini-instruct"])
+def test_flops_by_hand_are_those_that_xla_counts(family):
+    """Of one layer, whose scan runs once; XLA counts the elementwise work too, which is small at real widths."""
+    raw = published.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 256}
+    cfg = families.parse(raw, 512)
+    graphdef = model.build(cfg, "float32", remat=False)
+    params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
+    tokens = jax.ShapeDtypeStruct((1, 256), jnp.int32)
+
+    def logits(params, tokens):
+        return model.unembed(graphdef, params, model.forward(graphdef, params, tokens, tokens, tokens))
+
+    counted = jax.jit(logits).lower(params, tokens).compile().cost_analysis()["flops"]
+    blocks = 1.25   # attention in four blocks of queries over the keys up to their end
+    assert roofline.forward_flops(cfg, 256, 128 * blocks) == pytest.approx(counted, rel=0.03)
+
+
+def test_windows_bound_what_attention_costs():
+    cfg = families.parse(published.CONFIGS["google/gemma-3-1b-it"], 5120)
+    seen = 4 * 2500 + 22 * 512   # of 26 layers four see everything
+    assert roofline.attention_flops(cfg, 2500) == 4 * cfg.num_heads * cfg.head_dim * seen
+
+
+@pytest.mark.parametrize("name, billions", [("Qwen/Qwen3-1.7B-Base", 1.72), ("Qwen/Qwen3-4B-Base", 4.02),
+                                            ("microsoft/Phi-3.5-mini-instruct", 3.82), ("google/gemma-3-1b-it", 1.0)])
+def test_published_descriptions_have_the_published_sizes(name, billions):
+    cfg = families.parse(published.CONFIGS[name], 5120)
+    assert parameters.count_params(cfg) == pytest.approx(billions * 1e9, rel=0.005)
+    assert sum(roofline.matmul_params(cfg)) == parameters.count_params(cfg) - (
+        0 if cfg.tied else cfg.vocab_size * cfg.embed_dim)
+
+
+def test_a_call_takes_as_long_as_its_slowest_limit():
+    chip = chips.Chip(hbm=1, flops=10.0, bandwidth=100.0, interconnect=1000.0, devices=1, slices=())
+    assert roofline.seconds(roofline.Call(20, 300, 1), 5000, chip) == {"compute": 2, "memory": 3, "network": 5}
+
+
+# What fits
+
+def found(total, **residents):
+    names = ("hand_over", "sample", "score", "gradient", "apply", "cast")
+    same = {"temporary": 1.0, "beside": 0, "sent": None, "compile_seconds": 0}
+    programs = {n: {"total": total.get(n, 1.0), **same} for n in names}
+    resident = dict.fromkeys(("masters", "moments", "reference", "weights", "decoding_weights", "gradients"), 1.0)
+    return {"topology": "v5e:2x4", "chips": 8, "devices": 8, "hbm": 10.0, "programs": programs, "cache": 6.0,
+            "residents": resident | residents, "decoding_copies": 1, "peak": max(p["total"] for p in programs.values())}
+
+
+@pytest.mark.parametrize("program, said, unsaid", [
+    ("gradient", "rows_per_microbatch=8", "rollout.batch"), ("sample", "rollout.batch=8", "rows_per_microbatch"),
+    ("score", "logprob_chunk=2048", "rollout.batch"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
+def test_advice_follows_what_does_not_fit(program, said, unsaid):
+    config = config_lib.TrainConfig()
+    config.packing.rows_per_microbatch = 16
+    lines = "\n".join(planning.advice(config, found({program: math.inf})))
+    assert said in lines and unsaid not in lines and "--topology=v5e:4x4" in lines
+
+
+def test_advice_is_what_the_config_has_not_done_yet():
+    config = config_lib.TrainConfig()
+    config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = "bfloat16", True, False
+    lines = "\n".join(planning.advice(config, found({"gradient": 11.0})))
+    assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=true" in lines
+
+
+@pytest.mark.parametrize("name", ["v6e:3x5", "v6e", "v9:2x4", "v6e:2x4x2", "v5e:0x4", "2x4"])
+def test_an_unknown_slice_lists_the_known_ones(name):
+    with pytest.raises(UserError, match="v5e:2x4|v5e:2x2, 2x4"):
+        chips.describe(name)
+
+
+def tiny_plan(tmp_path, *arguments):
+    return run_command("sar_jax.plan", f"--config={ROOT}/configs/tiny.py", "--config.model.dtype=bfloat16",
+                       "--config.packing.row_tokens=256", f"--json={tmp_path}/plan.json", *arguments, timeout=600)
+
+
+@libtpu
+def test_the_tiny_config_fits_two_slices(tmp_path):
+    result = tiny_plan(tmp_path, "--sweep=v5e:2x2,v6e:2x2", "--answer_tokens=60")
+    assert result.returncode == 0, result.stderr[-2000:]
+    plan, other = json.loads((tmp_path / "plan.json").read_text())["slices"]
+    assert set(plan["programs"]) == {"hand_over", "sample", "score", "gradient", "apply", "cast"}
+    assert plan["peak"] < 2**28 and plan["residents"]["moments"] == pytest.approx(2 * plan["residents"]["masters"], rel=0.01)
+    assert plan["residents"]["masters"] == pytest.approx(4 * 0.66e6 / 4, rel=0.3)   # norms are on every chip
+    assert plan["chip_hours"] == pytest.approx(4 * plan["hours"]) and plan["programs"]["gradient"]["sent"] > 0
+    assert other["step_seconds"] < plan["step_seconds"]
+    rows = {name: line for line in result.stdout.splitlines() for name in ("v5e:2x2", "v6e:2x2") if f" {name} " in line}
+    assert len(rows) == 2 and all(" yes " in row for row in rows.values())
+
+
+@libtpu
+def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
+    """The cache of half a million answers at once."""
+    result = tiny_plan(tmp_path, "--topology=v5e:2x2", "--config.rollout.samples=4096", "--config.rollout.questions=128",
+                       "--config.rollout.batch=128", "--config.rollout.max_answer_tokens=176", "--config.rollout.tensor=1")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "does not fit" in result.stdout and "--config.rollout.batch=64" in result.stdout
+    assert "--topology=v5e:2x4" in result.stdout and "rows_per_microbatch" not in result.stdout.split("does not fit")[1]
+    plan, = json.loads((tmp_path / "plan.json").read_text())["slices"]
+    fits = {name: p["total"] is not None and p["total"] < plan["hbm"] for name, p in plan["programs"].items()}
+    assert not fits["sample"] and all(fit for name, fit in fits.items() if name != "sample")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "give --topology=v6e:2x4, or --sweep"), (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give --topology"),
+    (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"), (["--topology=v5e:2x2", "--config.mesh.tensor=4"], "2 kv heads"),
+    (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "does not multiply to the 4 devices")])
+def test_bad_input_is_one_error(tmp_path, arguments, message):
+    result = tiny_plan(tmp_path, *arguments)
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and message in errors[0]
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_rows_are_raised_to_what_the_devices_share_and_the_overrides_named():
+    from sar_jax import plan
+    config = config_lib.TrainConfig()
+    config.packing.rows_per_microbatch, config.rollout.batch = 16, 16
+    mesh = sharding.make_mesh(1, 8, 1)
+    decoding = functools.partial(sharding.decoding_mesh, mesh, num_kv_heads=8)
+    assert plan.fit_rows(config, mesh, decoding(tensor=1)) == []
+    config.packing.rows_per_microbatch, config.rollout.batch, config.evaluation.batch = 12, 12, 128
+    changed = plan.fit_rows(config, mesh, decoding(tensor=1))
+    assert "--config.packing.rows_per_microbatch=16" in changed and "--config.rollout.batch=16" in changed
+    assert np.array([config.packing.rows_per_microbatch, config.rollout.batch]).tolist() == [16, 16]

@@ -1,0 +1,141 @@
+"""Meshes and what is spread over them: eight devices compute what one does, in every family; decoding gathers no weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sar_jax import config as config_lib
+from sar_jax import handover, hlo, learner, model, packing, parameters, sample, score, sharding
+from sar_jax.errors import UserError
+from sar_jax.structs import Batch
+
+MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
+
+
+def test_a_decoding_mesh_holds_the_same_devices_in_the_same_order():
+    for sizes in MESHES:
+        mesh = sharding.make_mesh(*sizes)
+        for tensor in (1, 2, 4):
+            made = sharding.decoding_mesh(mesh, tensor, 8)
+            assert list(made.devices.flat) == list(mesh.devices.flat)
+            assert made.shape["tensor"] == tensor and made.shape["data"] == sizes[0]
+
+
+@pytest.mark.parametrize("kv_heads, expected", [(1, 1), (2, 2), (6, 2), (8, 8), (32, 8)])
+def test_by_default_as_many_devices_share_a_copy_as_divide_the_kv_heads(kv_heads, expected):
+    assert sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), -1, kv_heads).shape["tensor"] == expected
+
+
+@pytest.mark.parametrize("tensor, kv_heads", [(16, 16), (3, 3), (4, 2), (8, 4)])
+def test_a_decoding_mesh_that_cannot_be_is_refused(tensor, kv_heads):
+    with pytest.raises(UserError, match=f"config.rollout.tensor is {tensor}: it must divide the 8 devices"):
+        sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), tensor, kv_heads)
+
+
+def test_more_tensor_devices_than_kv_heads_are_refused():
+    sharding.check_tensor(sharding.make_mesh(1, 4, 2), 2)
+    with pytest.raises(UserError, match="config.mesh.tensor is 4: the model has 2 kv heads"):
+        sharding.check_tensor(sharding.make_mesh(1, 2, 4), 2)
+
+
+@pytest.mark.parametrize("sizes", [(3, -1, 1), (-1, -1, 1), (0, 8, 1), (2, 2, 1), (16, 1, 1)])
+def test_a_mesh_that_does_not_multiply_to_the_devices_is_refused(sizes):
+    with pytest.raises(UserError, match="config.mesh"):
+        sharding.make_mesh(*sizes)
+
+
+@pytest.mark.parametrize("sizes, tensor", [((1, 8, 1), -1), ((2, 4, 1), 2), ((1, 4, 2), 2), ((2, 2, 2), 1), ((1, 1, 2), -1)])
+def test_handed_over_weights_are_the_cast_masters(each_family, sizes, tensor):
+    cfg = each_family.cfg
+    mesh = sharding.make_mesh(*sizes, devices=jax.devices()[:int(np.prod(sizes))])
+    if tensor > 1 and cfg.num_kv_heads % tensor:
+        tensor = 1
+    decoding = sharding.decoding_mesh(mesh, tensor, cfg.num_kv_heads)
+    masters = jax.device_put(each_family.params, each_family.shardings(mesh))
+    weights = handover.make_hand_over(cfg, mesh, decoding, "bfloat16")(masters)
+    for master, weight in zip(jax.tree.leaves(each_family.params), jax.tree.leaves(weights)):
+        np.testing.assert_array_equal(np.asarray(weight), np.asarray(master.astype(jnp.bfloat16)))
+        assert all(axis in (None, "tensor") or decoding.shape[axis] == 1 for axis in weight.sharding.spec)
+    assert handover.make_cast(cfg, mesh, "float32")(masters) is masters
+
+
+def big_enough(cfg):
+    """The same family with sizes that eight devices divide."""
+    sizes = {"embed_dim": 64, "num_heads": 8, "num_kv_heads": 8, "ffw_dim": 64, "vocab_size": 320}
+    return cfg.__class__(**{**vars(cfg), **sizes})
+
+
+def test_the_hand_over_moves_what_changes_hands_and_no_more(loaded):
+    """From eight blocks along one dimension to eight along another: seven eighths of a device's own part."""
+    cfg = big_enough(loaded.cfg)
+    mesh = sharding.make_mesh(1, 8, 1)
+    decoding = sharding.decoding_mesh(mesh, 8, 8)
+    hand_over = handover.make_hand_over(cfg, mesh, decoding, "float32")
+    masters = parameters.describe_params(cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh))
+    sent = hlo.collective_bytes(hand_over.lower(masters).compile().as_text(), 8)
+    size = 4 * parameters.count_params(cfg) / 8
+    assert 0.7 * size < sum(sent.values()) < 1.1 * size
+
+
+def test_decoding_gathers_no_weights(loaded):
+    """What a decoding step sends grows with the answers, not with the model."""
+    cfg = big_enough(loaded.cfg)
+    mesh = sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), 8, 8)
+    params = parameters.describe_params(
+        cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES))
+    graphdef = model.build(cfg, "float32")
+
+    def sent(steps):
+        decode = sample.make_sample(graphdef, (1,), 1, steps)
+        prompts = (jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.rows(mesh)) for shape in ((2, 8), (2,), (2,)))
+        with jax.set_mesh(mesh):
+            text = decode.lower(params, *prompts, jax.random.key(0)).compile().as_text()
+        return hlo.collective_bytes(text, 8)
+
+    a_step = {kind: size for kind, size in sent(4).items()}   # the loop's body: how often it runs is not known before
+    assert a_step.get("all-gather", 0) < 0.05 * 4 * parameters.count_params(cfg)
+
+
+def places(mesh, packed, extra=()):
+    return sharding.place((packed, *extra), sharding.rows(mesh))
+
+
+def test_eight_devices_compute_what_one_does(each_family, rng):
+    """Scores, gradients and greedy answers of every family; sizes that do not divide are replicated."""
+    loaded = each_family
+    sizes = (2, 2, 2) if loaded.cfg.num_kv_heads > 1 else (2, 4, 1)
+    prompts = [rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)]
+    answers = [rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)]
+    packed, _ = packing.pack(prompts, answers, 24, 8)
+    packed = packing.microbatches(packed, 8)[0]
+    grid = rng.normal(size=packed.tokens.shape).astype(np.float32)
+    loss = learner.make_policy_loss(loaded.graphdef, config_lib.Loss(kl=0.1), 64)
+    gradient = jax.jit(jax.value_and_grad(lambda p, b: loss(p, b, jnp.float32(0.01))[0]))
+    scorer = score.make_score(loaded.graphdef, 64)
+    ids = np.array([p[:3] for p in prompts[:8]], np.int32)
+    decode = sample.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True)
+    rows = (ids, np.full(8, 3, np.int32), np.arange(8, dtype=np.int32))
+
+    def everything(mesh, decoding):
+        params = jax.device_put(loaded.params, loaded.shardings(mesh))
+        with jax.set_mesh(mesh):
+            placed = places(mesh, packed)[0]
+            scores = jax.device_get(scorer(params, placed))
+            batch = Batch(*places(mesh, packed, (grid, scores.logps + 0.1 * grid, scores.logps)))
+            value, grads = jax.device_get(gradient(params, batch))
+        weights = handover.make_hand_over(loaded.cfg, mesh, decoding, "float32")(params)
+        with jax.set_mesh(decoding):
+            answers = jax.device_get(decode(weights, *places(decoding, rows[0], rows[1:]),
+                                            sharding.place_key(jax.random.key(0), decoding)))
+        return scores, value, grads, answers
+
+    mesh = sharding.make_mesh(*sizes)
+    one = everything(loaded.mesh, loaded.mesh)
+    eight = everything(mesh, sharding.decoding_mesh(mesh, -1, loaded.cfg.num_kv_heads))
+    np.testing.assert_allclose(eight[0].logps, one[0].logps, atol=2e-5)
+    np.testing.assert_allclose(eight[1], one[1], rtol=1e-5, atol=1e-7)
+    for ours, expected in zip(jax.tree.leaves(eight[2]), jax.tree.leaves(one[2])):
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * max(np.abs(expected).max(), 1e-3))
+    np.testing.assert_array_equal(eight[3].tokens, one[3].tokens)
+    np.testing.assert_allclose(eight[3].logps, one[3].logps, atol=2e-5)
