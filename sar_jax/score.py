@@ -21,8 +21,8 @@ def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Fl
     """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries at a time, in float32.
 
     A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l. Then log sum exp is
-    m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head is gathered
-    once, and its gradient summed over the devices once, however many tokens there are.
+    m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head
+    is gathered once, and its gradient summed over the devices once, however many tokens there are.
     """
     heads, ids, make_logits = model.head_chunks(graphdef, params, chunk)
     vocab_size, dtype = params["embedding"].shape[0], hidden.dtype

@@ -130,7 +130,8 @@ def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([f"--config.{name}=9" for name in ("rollout.questions", "rollout.batch", "loss.minibatch_questions")], "of the 2 processes"),
+    ([f"--config.{name}=9" for name in ("rollout.questions", "rollout.batch", "loss.minibatch_questions")],
+     "multiple of the 2 processes"),
     (["--config.mesh.fsdp=3"], "does not multiply to the 2 devices")])
 def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
     statuses, outputs = finish(start(2, tmp_path / "run", *arguments), tmp_path / "run", 120)
