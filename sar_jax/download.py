@@ -4,6 +4,7 @@ import fnmatch
 import os
 import pathlib
 import re
+import shutil
 
 import huggingface_hub
 import jax
@@ -42,7 +43,8 @@ def _copy_here(url: str) -> str:
             here = folder / file.name
             if not here.is_file() or here.stat().st_size != file.stat().length:
                 partial = folder / f".{file.name}.{os.getpid()}"
-                file.copy(partial, overwrite=True)
+                with file.open("rb") as source, partial.open("wb") as target:
+                    shutil.copyfileobj(source, target, 2**24)
                 partial.replace(here)
     except (OSError, ImportError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,100 @@
+"""Workdirs and models in a bucket (gs://): etils' own code, over a file system that fsspec keeps in memory.
+
+Not tested: Orbax, which reads and writes gs:// with code of its own.
+"""
+
+import json
+import time
+
+import fsspec
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from etils import epath
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
+
+from sar_jax import checkpoint, download, hf, metrics
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+
+
+class Bucket(MemoryFileSystem):
+    """An object store as far as this project can tell."""
+    protocol = ("gcs", "gs")
+    store: dict = {}
+    pseudo_dirs = [""]
+
+    def __init__(self, *args, finalize_on_close=True, **options):
+        super().__init__(*args, **options)
+
+    def _open(self, path, mode="rb", **options):
+        assert "a" not in mode, "nothing can be appended to an object"
+        return super()._open(path, mode, **options)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    monkeypatch.setattr(Bucket, "store", {})
+    monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
+    fsspec.register_implementation("gcs", Bucket, clobber=True)
+    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: Bucket(skip_instance_cache=True))
+    return epath.Path("gs://bucket")
+
+
+def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
+    workdir = bucket / "runs/one"
+    workdir.mkdir(parents=True)
+    first = metrics.Metrics(workdir, None)
+    for step in range(4):
+        first.write(step, {"loss": step / 2})
+    first.write_samples(3, [{"answer": "72", "correct": True}])
+    first.close()
+    time.sleep(1.1)                       # event files are named by the second
+    again = metrics.Metrics(workdir, 2)   # the checkpoint of step 2
+    again.write(3, {"loss": 9.0})
+    again.close()
+    assert [line["loss"] for line in checkpoint.read_metrics(workdir)] == [0, 0.5, 1, 9]
+    with (workdir / "samples/step_000003.parquet").open("rb") as file:
+        assert pq.read_table(file).to_pylist() == [{"answer": "72", "correct": True}]
+    events = [f for f in (workdir / "tensorboard").iterdir() if "tfevents" in f.name]
+    assert len(events) == 2 and all(f.stat().length > 100 for f in events)
+
+
+def test_a_workdir_belongs_to_one_config(bucket):
+    workdir, config = bucket / "runs/two", config_lib.TrainConfig()
+    checkpoint.check_workdir(workdir, config)
+    checkpoint.claim(workdir, config)
+    checkpoint.check_workdir(workdir, config)
+    assert checkpoint.read_config(workdir) == config
+    config.seed = 5
+    with pytest.raises(UserError, match="another config .config.seed"):
+        checkpoint.check_workdir(workdir, config)
+
+
+def test_a_model_is_copied_once_and_loads(bucket, loaded, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for file in loaded.folder.iterdir():
+        (bucket / "model" / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (bucket / "model" / file.name).write_bytes(file.read_bytes())
+    (bucket / "model" / "notes.pdf").write_bytes(b"x")
+    folder = download.locate("gs://bucket/model")
+    params = hf.load_params(folder, loaded.cfg, loaded.shardings(loaded.mesh))
+    for ours, expected in zip(jax.tree.leaves(params), jax.tree.leaves(loaded.params)):
+        np.testing.assert_array_equal(ours, expected)
+    assert not (epath.Path(folder) / "notes.pdf").exists()
+    changed = json.loads((epath.Path(folder) / "config.json").read_text())
+    before = (epath.Path(folder) / "model.safetensors").stat().mtime
+    (bucket / "model" / "config.json").write_text(json.dumps(changed | {"note": "longer than before"}))
+    assert download.locate("gs://bucket/model") == folder
+    assert "note" in json.loads((epath.Path(folder) / "config.json").read_text())
+    assert (epath.Path(folder) / "model.safetensors").stat().mtime == before
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/nothing", "gs://bucket/empty"])
+def test_a_folder_without_a_model_is_one_error(bucket, path, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (bucket / "empty").mkdir(parents=True)
+    with pytest.raises(UserError, match=path):
+        download.locate(path)
