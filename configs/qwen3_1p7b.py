@@ -5,9 +5,8 @@
 The model comes from the hub (Qwen/Qwen3-1.7B-Base) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: the chips of one host, 1, 2, 4, 8 or 16 of them.
-Memory: float32 weights, gradients and Adam's two moments, and bfloat16 copies of policy and reference, are 20 bytes a
-parameter: 34 GB over all chips of the host, before activations and cache (an estimate; not run on a TPU yet).
+Hardware: 8 chips of v5e, one host (v5e:2x4: 8.7 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
+docs/tpu.md have other slices. Not run on a TPU yet.
 Published result after 500 steps, average of five mathematics sets: accuracy 41.48 -> 54.13 %, 825 -> 602 tokens.
 """
 
@@ -18,5 +17,6 @@ def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings
     config.model = Model(path="Qwen/Qwen3-1.7B-Base")
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")   # their train and test splits
+    config.evaluation.batch = 64
     config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

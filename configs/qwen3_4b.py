@@ -5,9 +5,8 @@
 The model comes from the hub (Qwen/Qwen3-4B-Base) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: the chips of one host, 1, 2, 4, 8 or 16 of them.
-Memory: float32 weights, gradients and Adam's two moments, and bfloat16 copies of policy and reference, are 20 bytes a
-parameter: 80 GB over all chips of the host, before activations and cache (an estimate; not run on a TPU yet).
+Hardware: 8 chips of v6e (v6e:2x4: 14.8 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 7.9 of 15.7 GiB), by the TPU compiler:
+`python -m sar_jax.plan` and docs/tpu.md have other slices. Not run on a TPU yet.
 Published result after 500 steps, average of five mathematics sets: accuracy 53.03 -> 71.41 %, 765 -> 894 tokens.
 """
 
@@ -18,5 +17,6 @@ def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings
     config.model = Model(path="Qwen/Qwen3-4B-Base")
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")   # their train and test splits
+    config.evaluation.batch = 64
     config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

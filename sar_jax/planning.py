@@ -84,6 +84,9 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
         if smaller:
             saved = found["cache"] * (1 - smaller / batch)
             lines.append(f"--config.rollout.batch={smaller}: {gib(saved)} GiB less cache, and more batches a step")
+    if "evaluate" in over:
+        half = max(config.evaluation.batch // 2 // found["decoding_copies"], 1) * found["decoding_copies"]
+        lines.append(f"--config.evaluation.batch={half}: about half the cache of an evaluation")
     if config.optimizer.mu_dtype == "float32":
         lines.append(f"--config.optimizer.mu_dtype=bfloat16: {gib(r['moments'] / 4)} GiB less, Adam's first moment rounded")
     if config.loss.kl and not config.model.offload_reference:
@@ -104,13 +107,13 @@ def show_sweep(console: Console, found: list[dict[str, Any]]) -> None:
 
 
 def sweep_table(found: list[dict[str, Any]]) -> Table:
-    table = _table("", ("slice", "chips", "usable", "sample", "score", "update", "free", "fits", "s a step",
+    table = _table("", ("slice", "chips", "usable", "sample", "evaluate", "score", "update", "free", "fits", "s a step",
                         "answer tokens/s", "hours", "chip-hours"))
     for f in found:
         p = f["programs"]
         update = max(p["gradient"]["total"], p["apply"]["total"])
-        table.add_row(f["topology"], str(f["chips"]), gib(f["hbm"]), gib(p["sample"]["total"]), gib(p["score"]["total"]),
-                      gib(update), gib(f["hbm"] - f["peak"]), "yes" if f["peak"] <= f["hbm"] else "no",
-                      f"{f['step_seconds']:.0f}", f"{f['tokens_per_second']:.0f}", f"{f['hours']:.0f}",
-                      f"{f['chip_hours']:.0f}")
+        table.add_row(f["topology"], str(f["chips"]), gib(f["hbm"]), gib(p["sample"]["total"]),
+                      gib(p["evaluate"]["total"]), gib(p["score"]["total"]), gib(update),
+                      gib(f["hbm"] - f["peak"]), "yes" if f["peak"] <= f["hbm"] else "no", f"{f['step_seconds']:.0f}",
+                      f"{f['tokens_per_second']:.0f}", f"{f['hours']:.0f}", f"{f['chip_hours']:.0f}")
     return table

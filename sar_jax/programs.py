@@ -3,6 +3,7 @@
     name        arguments                              what else lies in memory meanwhile
     hand_over   masters -> decoding weights            moments, reference
     sample      decoding weights, prompts              masters, moments, reference
+    evaluate    the same, greedy, one answer each      masters, moments, reference
     cast        masters -> weights                     moments, reference
     score       weights (or reference), packed rows    masters, moments, reference (or weights)
     gradient    masters, gradient sums, packed rows    moments, reference
@@ -71,12 +72,15 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters))
     behind = residents.moments + residents.reference
     scorer = score.make_score(graphdef, chunk)
-    decoder = sample.make_sample(graphdef, (0,), config.rollout.samples, config.rollout.max_answer_tokens)
+    decode = lambda samples, questions: sample.make_sample(
+        graphdef, (0,), samples, config.rollout.max_answer_tokens, greedy=samples == 1).lower(
+            decoding_weights, *_prompts(config, decoding, questions))
     hand_over = handover.make_hand_over(cfg, mesh, decoding, config.model.dtype)
     cast = handover.make_cast(cfg, mesh, config.model.dtype)
     programs = {
-        "sample": Program(lambda: decoder.lower(decoding_weights, *_prompts(config, decoding)), decoding,
+        "sample": Program(lambda: decode(config.rollout.samples, config.rollout.batch), decoding,
                           behind + residents.masters),
+        "evaluate": Program(lambda: decode(1, config.evaluation.batch), decoding, behind + residents.masters),
         "score": Program(lambda: scorer.lower(weights, packed), mesh, behind + residents.masters * copied),
         "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh,
                             behind),
@@ -97,9 +101,9 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32))
 
 
-def _prompts(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Any, ...]:
-    """Prompts, lengths, numbers and key, as `experience` hands them to the decoder."""
-    questions, rows = config.rollout.batch, sharding.rows(mesh)
+def _prompts(config: config_lib.TrainConfig, mesh: Mesh, questions: int) -> tuple[Any, ...]:
+    """Prompts, lengths, numbers and key, as `experience` and `generate` hand them to the decoder."""
+    rows = sharding.rows(mesh)
     ids = lambda *shape: jax.ShapeDtypeStruct((questions, *shape), jnp.int32, sharding=rows)
     key = jax.eval_shape(lambda: jax.random.key(0))
     return (ids(config.data.max_prompt_tokens), ids(), ids(),

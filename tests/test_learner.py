@@ -214,3 +214,26 @@ def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
 def test_group_advantages_sum_to_zero(rng):
     advantages = losses.group_advantages(rng.normal(size=(5, 4)))
     np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-12)
+
+
+def test_a_rounded_first_moment_is_half_as_large_and_hardly_another_update(loaded, rng):
+    """Of `mu_dtype`: the moments' dtypes, and a second update, which is the first to read what was rounded."""
+    micro = batches(sequences(loaded, rng), 32, 4)
+
+    def after_two(mu_dtype):
+        optimizer = learner.make_optimizer(config.Optimizer(lr=1e-3, eps=1e-2, mu_dtype=mu_dtype), 10,
+                                           parameters.decayed(loaded.cfg))
+        state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
+        update = learner.make_update(state, optimizer, learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8))
+        for _ in range(2):
+            state, _ = update(state, micro, 1 / (8 * LIMIT))
+        dtypes = {str(x.dtype) for x in jax.tree.leaves(state.opt_state) if x.ndim}
+        return jax.device_get(state.params), dtypes
+
+    (whole, whole_types), (rounded, rounded_types) = after_two("float32"), after_two("bfloat16")
+    assert whole_types == {"float32"} and rounded_types == {"float32", "bfloat16"}
+    start = jax.device_get(loaded.params)
+    for a, b, s in zip(*map(jax.tree.leaves, (whole, rounded, start))):
+        moved = np.abs(a - s).max()
+        assert np.abs(a - b).max() < 0.02 * moved + 1e-9
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(rounded)))

@@ -138,7 +138,7 @@ def test_a_call_takes_as_long_as_its_slowest_limit():
 # What fits
 
 def found(total, **residents):
-    names = ("hand_over", "sample", "score", "gradient", "apply", "cast")
+    names = ("hand_over", "sample", "evaluate", "score", "gradient", "apply", "cast")
     same = {"temporary": 1.0, "beside": 0, "sent": None, "compile_seconds": 0}
     programs = {n: {"total": total.get(n, 1.0), **same} for n in names}
     resident = dict.fromkeys(("masters", "moments", "reference", "weights", "decoding_weights", "gradients"), 1.0)
@@ -148,7 +148,8 @@ def found(total, **residents):
 
 @pytest.mark.parametrize("program, said, unsaid", [
     ("gradient", "rows_per_microbatch=8", "rollout.batch"), ("sample", "rollout.batch=8", "rows_per_microbatch"),
-    ("score", "logprob_chunk=2048", "rollout.batch"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
+    ("score", "logprob_chunk=2048", "rollout.batch"),
+    ("evaluate", "evaluation.batch=64", "rollout.batch"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
 def test_advice_follows_what_does_not_fit(program, said, unsaid):
     config = config_lib.TrainConfig()
     config.packing.rows_per_microbatch = 16
@@ -179,7 +180,7 @@ def test_the_tiny_config_fits_two_slices(tmp_path):
     result = tiny_plan(tmp_path, "--sweep=v5e:2x2,v6e:2x2", "--answer_tokens=60")
     assert result.returncode == 0, result.stderr[-2000:]
     plan, other = json.loads((tmp_path / "plan.json").read_text())["slices"]
-    assert set(plan["programs"]) == {"hand_over", "sample", "score", "gradient", "apply", "cast"}
+    assert set(plan["programs"]) == {"hand_over", "sample", "evaluate", "score", "gradient", "apply", "cast"}
     assert plan["peak"] < 2**28 and plan["residents"]["moments"] == pytest.approx(2 * plan["residents"]["masters"], rel=0.01)
     assert plan["residents"]["masters"] == pytest.approx(4 * 0.66e6 / 4, rel=0.3)   # norms are on every chip
     assert plan["chip_hours"] == pytest.approx(4 * plan["hours"]) and plan["programs"]["gradient"]["sent"] > 0

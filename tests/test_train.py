@@ -95,6 +95,14 @@ def test_nothing_is_compiled_after_the_first_step(finished):
     assert counts[0] > 0 and counts[1:] == [0, 0, 0]
 
 
+def test_a_reference_in_host_memory_and_a_profile_change_nothing(finished, hf_folder, tmp_path):
+    done = run_command(*arguments(hf_folder, tmp_path / "run", "--config.model.offload_reference=true",
+                                  "--config.profile_steps=1"))
+    assert done.returncode == 0, done.stderr
+    assert list(map(timeless, read_metrics(tmp_path / "run"))) == list(map(timeless, read_metrics(finished[0])))
+    assert len(list((tmp_path / "run/profile").rglob("*.xplane.pb"))) == 1
+
+
 def test_steps_sample_anew_and_weights_move(finished):
     workdir, _ = finished
     first, second = (pq.read_table(workdir / "samples" / f"step_00000{s}.parquet").to_pylist() for s in (1, 4))
