@@ -65,6 +65,7 @@ class Rollout:
     samples: int = 6               # answers a question
     batch: int = 16                # questions decoded at once: batch * samples answers have a cache
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
+    refill_rounds: int = 0         # so many more rounds of questions may replace groups that are all right or all wrong
     tensor: int = -1               # devices that share a copy of the weights for decoding; -1: as the kv heads allow
 
 
@@ -85,6 +86,7 @@ class Loss:
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float = 3.0
+    mask_clipped: bool = False     # answers that the limit cut off are left out of the loss
     kl: float = 0.001              # coefficient of KL(policy || initial policy); 0 = no reference model is loaded
 
 
@@ -267,7 +269,8 @@ def check(config: TrainConfig) -> None:
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
              f"config.rollout.tensor is {config.rollout.tensor}: it must be greater than 0, or -1")
     _require(config.profile_steps >= 0, f"config.profile_steps is {config.profile_steps}: it must not be negative")
-    _check_not_negative(config, "loss.kl", "loss.clip_low", "loss.clip_high", "logging.samples_shown")
+    _check_not_negative(config, "rollout.refill_rounds", "loss.kl", "loss.clip_low", "loss.clip_high",
+                        "logging.samples_shown")
 
 
 def check_pretrain(config: PretrainConfig) -> None:

@@ -14,20 +14,18 @@ is gathered, so that host arrays are equal on every process.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from sar_jax import config as config_lib
-from sar_jax import generate, losses, multihost, packing, rewards, sharding
+from sar_jax import losses, multihost, packing, rewards, sharding
+from sar_jax import rollouts as rollouts_lib
 from sar_jax.data import Row
-from sar_jax.errors import UserError
-from sar_jax.prompts import Prompter
+from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
-from sar_jax.verifier import ErrorShare, Handle, Outcome, Verifier
+from sar_jax.verifier import Outcome
 
 
 class Minibatch(NamedTuple):
@@ -44,40 +42,25 @@ class Experience(NamedTuple):
     samples: list[dict[str, Any]]
 
 
-class Tools(NamedTuple):
-    """What `collect` needs beside the step's own inputs. `sample` and `score` are jitted; `cast` and `hand_over` make their
-    weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the
-    devices; `errors` stops the run when too many answers cannot be
-    verified."""
-    sample: Callable[..., Rollouts]
-    score: Callable[[Any, Packed], Scores]
-    prompter: Prompter
-    mesh: Mesh
-    config: config_lib.TrainConfig
-    verifier: Verifier
-    errors: ErrorShare
-    cast: Callable[[Any], Any]
-    hand_over: Callable[[Any], Any]
-    fetch_reference: Callable[[Any], Any]
-    decoding: Mesh
-
-
-def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | None, key: jax.Array) -> Experience:
-    """Answers Q questions M times each, scores and rewards the answers. `rows` are this process's questions; `masters` the
-    policy's float32 parameters; `reference` is None without a KL term."""
+def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array) -> Experience:
+    """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
+    `masters` are the policy's float32 parameters; `reference` is None without a KL term."""
     config, clock = tools.config, _Clock()
-    shares = multihost.gather(list(rows))
-    rows = [row for turn in zip(*shares) for row in turn]   # process i's j-th question is the step's j * processes + i-th
-    rollouts = _sample(tools, rows, tools.hand_over(masters), key)
-    Q, M = config.rollout.questions, config.rollout.samples
-    own = [b for b in range(Q * M) if b // M % len(shares) == jax.process_index()]
-    own_texts = generate.decode_texts(tools.prompter.tokenizer, rollouts, own)
-    verdicts = tools.verifier.submit([generate.item(rows[b // M], text) for b, text in zip(own, own_texts)])
+    Q, M, weights = config.rollout.questions, config.rollout.samples, tools.hand_over(masters)
+    if config.rollout.refill_rounds:
+        verified, refill = rollouts_lib.refilled(tools, draw, weights, key)
+        rows, rollouts = verified.rows, verified.rollouts
+    else:
+        pending_verdicts, refill = rollouts_lib.start(tools, draw(), weights, key), {}
+        rows, rollouts = pending_verdicts.rows, pending_verdicts.rollouts
+    del weights   # before the score's copy is made
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
     clock.lap("time/score")
-    outcomes, texts = _share_verdicts(tools, verdicts, own, own_texts, Q * M)
+    if not config.rollout.refill_rounds:
+        verified = rollouts_lib.settle(tools, pending_verdicts)
+    outcomes, texts = verified.outcomes, verified.texts
     correct = np.array([outcome is Outcome.RIGHT for outcome in outcomes])
     clock.lap("time/verify")
     scores = [_join(pending[grid]) for grid in range(len(grids))]
@@ -93,14 +76,15 @@ def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | No
     weights = vars(config.rewards)
     total, parts = rewards.total(weights, signals)
     advantages = losses.group_advantages(total)
-    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1))
+    trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
+    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained)
     gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
     metrics = {
         **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
-        "packing/filled": float(np.mean([(g.packed.segment_ids > 0).mean() for g in grids])), **clock.laps}
+        "packing/filled": float(np.mean([(g.packed.segment_ids > 0).mean() for g in grids])), **refill, **clock.laps}
     samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],
                 "correct": bool(correct[b]), "verdict": outcomes[b].value, "length": int(rollouts.lengths[b]),
                 "clipped": not bool(rollouts.stopped[b]),
@@ -108,27 +92,6 @@ def collect(tools: Tools, rows: Sequence[Row], masters: Any, reference: Any | No
                 "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
                 **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]
     return Experience(minibatches, metrics, samples)
-
-
-def _share_verdicts(tools: Tools, verdicts: Handle, own: list[int], own_texts: list[str], count: int,
-                    ) -> tuple[list[Outcome], list[str]]:
-    """The outcomes and texts of all `count` answers, of which this process has judged its `own`. Raises `UserError`, on
-    every process, where too many could not be judged."""
-    outcomes, problem = verdicts.result(), None
-    try:
-        tools.errors.add(verdicts)
-    except UserError as error:
-        problem = str(error)
-    all_outcomes: list[Any] = [None] * count
-    texts = [""] * count
-    problems = []
-    for indices, found, their_texts, their_problem in multihost.gather((own, outcomes, own_texts, problem)):
-        for b, outcome, text in zip(indices, found, their_texts):
-            all_outcomes[b], texts[b] = outcome, text
-        problems += [their_problem] if their_problem else []
-    if problems:
-        raise UserError(problems[0])
-    return all_outcomes, texts
 
 
 class _Clock:
@@ -150,20 +113,6 @@ class _Grid(NamedTuple):
     packed: Packed
     layout: Layout
     answers: range
-
-
-def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
-    """Decodes `rollout.batch` questions at a time. Answers do not depend on it: their keys follow the question's number."""
-    batch, parts = tools.config.rollout.batch, []
-    key = sharding.place_key(key, tools.decoding)
-    for start in range(0, len(rows), batch):
-        prompts = [r.prompt for r in rows[start:start + batch]]
-        tokens, lengths = generate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
-        numbers = np.arange(start, start + batch, dtype=np.int32)
-        inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.decoding))
-        with jax.set_mesh(tools.decoding):
-            parts.append(tools.sample(params, *inputs, key))
-    return Rollouts(*(np.concatenate(field) for field in zip(*multihost.fetch(parts))))
 
 
 def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
@@ -211,7 +160,8 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     return found
 
 
-def _minibatches(tools, grids, scores, ref_logps, advantages) -> list[Minibatch]:
+def _minibatches(tools, grids, scores, ref_logps, advantages, trained) -> list[Minibatch]:
+    """`trained`: which of the B answers the loss sees; the others still count in its divisor."""
     minibatches = []
     rows = tools.config.packing.rows_per_microbatch
     for i, (grid, score) in enumerate(zip(grids, scores)):
@@ -219,9 +169,11 @@ def _minibatches(tools, grids, scores, ref_logps, advantages) -> list[Minibatch]
             continue
         on_grid = packing.scatter(advantages[grid.answers], grid.layout, grid.packed.tokens.shape)
         fields = (on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps))
+        seen = packing.scatter(trained[grid.answers].astype(np.float32), grid.layout, grid.packed.tokens.shape) > 0
+        whole = grid.packed._replace(mask=grid.packed.mask & seen)
         micro = [Batch(packed, *(f[k * rows:(k + 1) * rows] for f in fields))
-                 for k, packed in enumerate(packing.microbatches(grid.packed, rows))]
-        minibatches.append(Minibatch(micro, len(grid.answers), int(grid.packed.mask.sum())))
+                 for k, packed in enumerate(packing.microbatches(whole, rows))]
+        minibatches.append(Minibatch(micro, len(grid.answers), int(whole.mask.sum())))
     return minibatches
 
 

@@ -5,8 +5,7 @@
     load model, data, checkpoint
     evaluate                              before the first step, every `evaluation.every_steps`, after the last
     for each step:
-        rows        next(iterator)        questions
-        experience  collect(...)          sample, score, verify, reward     (sar_jax.experience)
+        experience  collect(...)          questions, sample, score, verify, reward     (sar_jax.experience)
         state       update(...)           once for each mini-batch          (sar_jax.learner)
         metrics, samples, checkpoint
     table before -> after
@@ -178,9 +177,8 @@ def train_step(run: Run, state: learner.TrainState, iterator: Any, step: int,
                ) -> tuple[learner.TrainState, dict[str, float], list[dict[str, Any]]]:
     """One step: new state, metrics, and the sampled answers."""
     start = time.perf_counter()
-    rows = next(iterator)
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
-    exp = experience.collect(run.tools, rows, state.params, run.reference, key)
+    exp = experience.collect(run.tools, lambda: next(iterator), state.params, run.reference, key)
     update_start = time.perf_counter()
     collected = []
     for minibatch in exp.minibatches:

@@ -1,11 +1,15 @@
 """One step's data: what stands on the packed grid is each answer's own tokens, logps and advantage."""
 
+import copy
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from sar_jax import answers, data, experience, generate, packing, sample, score
 from sar_jax import config as config_lib
-from sar_jax import data, experience, packing, sample, score
+from sar_jax.prompts import Prompter
 from sar_jax.tasks import arithmetic
 from sar_jax.verifier import ErrorShare
 
@@ -18,14 +22,14 @@ def made(loaded, verifier):
     config.data.max_prompt_tokens = 150
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)
     config.rewards.length = 0.5          # so that rewards differ within a group of a random model
-    prompter = experience.Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
+    prompter = Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
     tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
                              score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
                              ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r,
                              decoding=loaded.mesh)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
-    return tools, rows, reference, experience.collect(tools, rows, loaded.params, reference, jax.random.key(0))
+    return tools, rows, reference, experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0))
 
 
 def answers_on_grid(exp):
@@ -44,7 +48,7 @@ def answers_on_grid(exp):
 
 def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded):
     tools, rows, reference, exp = made
-    tokens, lengths = experience.generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
     rollouts = jax.device_get(tools.sample(loaded.params, tokens, lengths, np.arange(4, dtype=np.int32), jax.random.key(0)))
     expected = {}
     for b in range(12):
@@ -92,7 +96,7 @@ def test_without_the_self_aligned_weight_no_standalone_pass_is_made(made, loaded
     config.rewards.self_aligned = 0.0
     calls = []
     counted = tools._replace(config=config, score=lambda *a: calls.append(1) or tools.score(*a))
-    exp = experience.collect(counted, rows, loaded.params, None, jax.random.key(0))
+    exp = experience.collect(counted, lambda: rows, loaded.params, None, jax.random.key(0))
     assert len(calls) == sum(len(m.microbatches) for m in exp.minibatches)
     assert "reward/self_aligned/mean" not in exp.metrics and "perplexity/standalone" not in exp.metrics
     assert all((b.ref_logps == 0).all() for m in exp.minibatches for b in m.microbatches)
@@ -103,3 +107,63 @@ def test_overlap_shows_an_echo_of_the_question():
     assert experience._overlap(prompt, np.array([5, 6, 7, 8])) == 1
     assert experience._overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
     assert experience._overlap(prompt, np.array([5])) == 0
+
+
+def with_truths(tools, params, rows, key, tell):
+    """The rows, with truths by which exactly the groups in `tell` are neither all right nor all wrong."""
+    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    found = jax.device_get(tools.sample(params, tokens, lengths, np.arange(4, dtype=np.int32), key))
+    texts = generate.decode_texts(tools.prompter.tokenizer, found, range(12))
+    made = []
+    for q, row in enumerate(rows):
+        finals = [answers.final(text, "last_number", 0) for text in texts[3 * q:3 * q + 3]]
+        once = [f for f in finals if f is not None and finals.count(f) == 1]
+        assert once or q not in tell, "the random model says no number here: choose another key"
+        example = dataclasses.replace(row.example, answer=str(once[0]) if q in tell else "987654", kind="last_number")
+        made.append(dataclasses.replace(row, example=example))
+    return made
+
+
+@pytest.mark.parametrize("allowed", [1, 2])
+def test_refilling_trains_on_groups_that_tell_something(made, loaded, allowed):
+    """Rounds with a few telling groups each, until there are four or no more rounds."""
+    tools, rows, reference, _ = made
+    config = copy.deepcopy(tools.config)
+    config.rollout.refill_rounds = allowed
+    tools, key = tools._replace(config=config), jax.random.key(3)
+    keys = [key, *(jax.random.fold_in(key, n) for n in (1, 2, 3))]
+    numbers = [groups_with_a_number(tools, loaded.params, rows, k) for k in keys]
+    tell = [set(numbers[0][:2]), set(numbers[1][:1]), set(numbers[2][:3])]
+    drawn = iter([with_truths(tools, loaded.params, rows, k, t) for k, t in zip(keys, tell)])
+    exp = experience.collect(tools, lambda: next(drawn), loaded.params, reference, key)
+    expected = 1 + next(i for i in range(3) if sum(map(len, tell[:i + 1])) >= 4 or i == allowed)
+    assert exp.metrics["rollout/rounds"] == expected
+    telling = sum(map(len, tell[:expected]))
+    assert exp.metrics["rollout/frac_without_signal"] == pytest.approx(1 - telling / (4 * expected))
+    groups = [exp.samples[i:i + 3] for i in range(0, 12, 3)]
+    mixed = [0 < sum(s["correct"] for s in group) < 3 for group in groups]
+    assert mixed == [True] * min(telling, 4) + [False] * (4 - min(telling, 4))
+    assert exp.metrics["frac_reward_zero_std"] == pytest.approx(mixed.count(False) / 4)
+
+
+def groups_with_a_number(tools, params, rows, key):
+    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    found = jax.device_get(tools.sample(params, tokens, lengths, np.arange(4, dtype=np.int32), key))
+    texts = generate.decode_texts(tools.prompter.tokenizer, found, range(12))
+    finals = [answers.final(text, "last_number", 0) for text in texts]
+    return [q for q in range(4) if any(f is not None and finals[3 * q:3 * q + 3].count(f) == 1
+                                       for f in finals[3 * q:3 * q + 3])]
+
+
+def test_answers_that_the_limit_cut_off_can_be_left_out_of_the_loss(made, loaded):
+    tools, rows, reference, whole = made
+    config = copy.deepcopy(tools.config)
+    config.loss.mask_clipped = True
+    exp = experience.collect(tools._replace(config=config), lambda: rows, loaded.params, reference, jax.random.key(0))
+    clipped = sum(s["clipped"] for s in whole.samples)
+    assert 0 < clipped <= 12
+    kept = sorted(ids for ids, *_ in answers_on_grid(exp) if ids)
+    assert len(kept) == 12 - clipped and all(len(ids) <= 10 for ids in kept)
+    assert kept == sorted(ids for (ids, *_), in zip(answers_on_grid(whole)) if len(ids) < 10 or ids[-1] in loaded.stop)
+    assert [m.answers for m in exp.minibatches] == [m.answers for m in whole.minibatches]   # the divisor stays
+    assert sum(m.tokens for m in exp.minibatches) == sum(map(len, kept))

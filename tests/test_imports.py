@@ -23,8 +23,8 @@ LAYERS = (
     {"families"},
     {"hf", "score", "sample", "handover"},
     {"learner", "programs"},
-    {"experience", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder", "plots",
-     "summary", "compare", "planning"},
+    {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
+     "plots", "summary", "compare", "planning"},
     {"train", "pretrain", "export", "explain", "evaluate", "plan"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
