@@ -84,18 +84,26 @@ def fingerprint(policy: Policy) -> str:
     folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
     digest.update((folder / "config.json").read_bytes())
     if policy.workdir is None:
-        root, files = folder, sorted(folder.glob("*.safetensors"))
+        files = {f.name: epath.Path(f) for f in folder.glob("*.safetensors")}
     else:
-        root = policy.workdir / "checkpoints" / f"{policy.step:08d}" / "state"
-        files = sorted(f for f in root.rglob("*") if f.is_file())
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(root)} {size}\n".encode())
+        files = _files(policy.workdir / "checkpoints" / f"{policy.step:08d}" / "state")
+    for name, file in sorted(files.items()):
+        size = file.stat().length
+        digest.update(f"{name} {size}\n".encode())
         with file.open("rb") as stream:
             for i in range(_PIECES):
                 stream.seek(max(size - _PIECE, 0) * i // (_PIECES - 1))
                 digest.update(stream.read(_PIECE))
     return digest.hexdigest()
+
+
+def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
+    """All files below a folder, here or in a bucket, by their path within it."""
+    found: dict[str, epath.Path] = {}
+    for path in folder.iterdir():
+        name = f"{prefix}{path.name}"
+        found |= _files(path, f"{name}/") if path.is_dir() else {name: path}
+    return found
 
 
 def shown(policy: Policy, model: str) -> dict[str, Any]:
