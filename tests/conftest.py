@@ -85,6 +85,16 @@ def load_torch(folder: pathlib.Path, long: bool = False):
     return AutoModelForCausalLM.from_pretrained(folder, config=config, attn_implementation="eager").eval()
 
 
+# The files that take longest begin, so that two workers end at about the same time.
+_LONGEST = ("test_train.py", "test_multihost.py", "test_learner.py", "test_pretrain.py", "test_sample.py", "test_sharding.py",
+            "test_verifier.py", "test_model.py", "test_plan.py")
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: i for i, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def hf_folder(tmp_path_factory) -> pathlib.Path:
     return make_hf_folder(tmp_path_factory.mktemp("hf") / "model")
