@@ -79,7 +79,9 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens)
     times = {}
     for name, call in calls.items():
-        sent = found["programs"].get(name, {}).get("sent") or 0   # of prefill and decode: part of sample, not known apart
+        sent = found["programs"].get(name, {}).get("sent") or 0
+        if name == "decode":   # sample's loop, one token; what its prefill sends is little beside it
+            sent = (found["programs"]["sample"]["sent"] or 0) / config.rollout.max_answer_tokens
         limits = roofline.seconds(call, sent, chip)
         times[name] = {"calls": call.calls, "flops": call.flops, **limits, "seconds": call.calls * max(limits.values())}
     step = sum(t["seconds"] for t in times.values())
