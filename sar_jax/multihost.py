@@ -9,6 +9,7 @@
 Every process runs the same program in the same order; what is decided on a host is the same everywhere, or is gathered.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -146,6 +147,9 @@ def blame(error: Exception) -> None:
 def end(status: int) -> None:
     """Ends this process at once where others may wait for it; they notice, and need not wait for its farewell."""
     if jax.distributed.is_initialized() and jax.process_count() > 1:
+        from jax._src import distributed
+        with contextlib.suppress(jax.errors.JaxRuntimeError):   # an error of all: process 0 holds the store, and goes last
+            distributed.global_state.client.wait_at_barrier("sar_jax/end", int(1000 * _ANSWER))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

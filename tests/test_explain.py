@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, generate, sample, score
+from sar_jax import data, experience, generate, prompts, sample, score
 from sar_jax.tasks import arithmetic
 from sar_jax.verifier import ErrorShare
 
@@ -31,7 +31,7 @@ def tiny(mesh) -> Loaded:
 def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     assert sum(f.stat().st_size for f in TINY.iterdir()) <= 3_000_000
     config = tiny_config()
-    prompter = experience.Prompter(tiny.tokenizer, config.prompt)
+    prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
     result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh,
@@ -43,11 +43,12 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     config = tiny_config()
     config.rollout = config_lib.Rollout(questions=4, samples=4, batch=4, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
-    prompter = experience.Prompter(tiny.tokenizer, config.prompt)
+    prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
-                             prompter, tiny.mesh, config, verifier, ErrorShare(1, 1))
+                             prompter, tiny.mesh, config, verifier, ErrorShare(1, 1), cast=lambda p: p,
+                             hand_over=lambda p: p, fetch_reference=lambda r: r, decoding=tiny.mesh)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
-    samples = experience.collect(tools, rows, tiny.params, None, jax.random.key(0)).samples
+    samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.
     kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]]
     assert len(kept) > 8
