@@ -148,8 +148,10 @@ def end(status: int) -> None:
     """Ends this process at once where others may wait for it; they notice, and need not wait for its farewell."""
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         from jax._src import distributed
-        with contextlib.suppress(jax.errors.JaxRuntimeError):   # an error of all: process 0 holds the store, and goes last
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
             distributed.global_state.client.wait_at_barrier("sar_jax/end", int(1000 * _ANSWER))
+            # an error of all, so all say farewell: a process that still listened to process 0 when that left would abort
+            jax.distributed.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -139,6 +139,36 @@ def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
     assert all(message in output for output in outputs) and not (tmp_path / "run").exists()
 
 
+def test_an_end_of_all_waits_for_the_slowest(tmp_path):
+    """Process 0 holds the store: one that still listens when it leaves would be ended by JAX's own abort."""
+    script = """
+import sys, time
+from absl import flags
+from sar_jax import multihost
+flags.FLAGS(sys.argv)
+multihost.initialize()
+from jax._src import distributed
+client = distributed.global_state.client
+if flags.FLAGS.process == 1:
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(client, name)
+        def wait_at_barrier(self, *arguments):
+            client.wait_at_barrier(*arguments)
+            time.sleep(3)
+    distributed.global_state.client = Slow()
+multihost.end(2)
+"""
+    port = free_port()
+    started = [subprocess.Popen([sys.executable, "-c", script, f"--coordinator=127.0.0.1:{port}", "--processes=2",
+                                 f"--process={i}"], cwd=ROOT) for i in range(2)]
+    try:
+        assert [p.wait(60) for p in started] == [2, 2]
+    finally:
+        for p in started:
+            p.kill()
+
+
 @pytest.mark.parametrize("arguments", [["--coordinator=127.0.0.1:99"], ["--coordinator=127.0.0.1:99", "--processes=2"],
                                        ["--coordinator=127.0.0.1:99", "--processes=2", "--process=2"],
                                        ["--coordinator=nowhere", "--processes=2", "--process=0"], ["--processes=4"]])
