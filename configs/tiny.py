@@ -29,7 +29,7 @@ def get_config() -> TrainConfig:
         model=Model(path=str(importlib.resources.files("sar_jax") / "assets/tiny"), dtype="float32", remat=False),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
         prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
-        rollout=Rollout(questions=32, samples=8, batch=32, max_answer_tokens=96),
+        rollout=Rollout(questions=32, samples=8, slots=256, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         loss=Loss(minibatch_questions=16),
         optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),

@@ -9,14 +9,15 @@ A slot's column is its token's position; a layer with a window w keeps the last 
 p mod w. Keys are rotated before they come here, so their order means nothing, and the live columns are the first
 min(position + 1, w), for every layer.
 
-Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of `sar_jax.paged`;
-without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared one for each product.
-Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's own part in `shard_map`,
-so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv heads, N heads, H head dim, R rows
-and W columns of the packed questions.
+Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of
+`sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared one
+for each product. Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's own part
+in `shard_map`, so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv heads, N heads,
+H head dim, R rows and W columns of the packed questions.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -69,6 +70,11 @@ def shapes(cfg: ModelConfig, kernel: str, slots: int, columns: int) -> list[tupl
     up = lambda size, multiple: size if is_apart(kernel) else -(-size // multiple) * multiple
     return [(cfg.num_kv_heads, len(g.layers), slots, up(min(g.window or columns, columns), paged.PAGE),
              up(cfg.head_dim, paged.LANES)) for g in groups(cfg, kernel)]
+
+
+def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int) -> int:
+    """Keys and values of all slots, over all devices; `size` bytes an element."""
+    return 2 * size * sum(math.prod(shape) for shape in shapes(cfg, kernel, slots, columns))
 
 
 def create(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sar_jax import sampling
 from sar_jax.errors import UserError
 
 _CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
@@ -63,8 +64,13 @@ class Prompt:
 class Rollout:
     questions: int = 128           # a step
     samples: int = 6               # answers a question
-    batch: int = 16                # questions decoded at once: batch * samples answers have a cache
+    slots: int = 96                # answers decoded at once: each has a cache; when one ends, the next takes its slot
+    cache_dtype: str = ""          # of the cached keys and values: "" = model.dtype, "bfloat16", or "float32"
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
+    temperature: float = 1.0       # divides the logits before a token is drawn; scores are those of temperature 1
+    top_k: int = 0                 # draw from the so many most probable tokens; 0 = from all
+    top_p: float = 1.0             # draw from the fewest tokens with at least this probability together; 1 = from all
+    min_p: float = 0.0             # draw from tokens with at least this share of the largest probability; 0 = from all
     refill_rounds: int = 0         # so many more rounds of questions may replace groups that are all right or all wrong
     tensor: int = -1               # devices that share a copy of the weights for decoding; -1: as the kv heads allow
 
@@ -250,7 +256,7 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
 
 def check(config: TrainConfig) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
-    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
+    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.slots", "rollout.max_answer_tokens",
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
                     "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep",
                     "verification.workers", "verification.timeout")
@@ -261,9 +267,7 @@ def check(config: TrainConfig) -> None:
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
-    _require(config.rollout.questions % config.rollout.batch == 0,
-             f"config.rollout.batch is {config.rollout.batch}: it must divide rollout.questions "
-             f"({config.rollout.questions})")
+    sampling.check(config.rollout)
     _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,

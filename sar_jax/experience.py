@@ -55,6 +55,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
         rows, rollouts = pending_verdicts.rows, pending_verdicts.rollouts
     del weights   # before the score's copy is made
     clock.lap("time/rollout")
+    refill |= tools.sample.stats.metrics
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
     clock.lap("time/score")
@@ -78,7 +79,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     advantages = losses.group_advantages(total)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
     minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained)
-    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
+    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.policy_logps, rollouts.lengths, logps["question"])]))
     metrics = {
         **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),

@@ -14,24 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sar_jax.errors import UserError
+from sar_jax.sampling import Sampling
 from sar_jax.sharding import dividing
 
 _BLOCKS = 128   # of the vocabulary: with 150,000 entries a draw takes 128 + 1,187 random numbers
-
-
-class Sampling(NamedTuple):
-    """temperature: divides the logits; top_k: so many most probable tokens stay (0 = all, ties stay); top_p: the fewest of
-    these with at least this probability together; min_p: those with at least this share of the largest probability."""
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-
-    @property
-    def plain(self) -> bool:
-        """The softmax of the logits itself."""
-        return self == Sampling()
 
 
 class Picked(NamedTuple):
@@ -39,17 +25,6 @@ class Picked(NamedTuple):
     token: Int[Array, " S"]
     logp: Float[Array, " S"]
     policy_logp: Float[Array, " S"]
-
-
-def check(sampling: Sampling) -> None:
-    """Raises `UserError` that names the first field which leaves nothing to sample, or cannot be."""
-    ranges = {"temperature": (sampling.temperature > 0, "greater than 0: greedy answers to a question are all the same"),
-              "top_k": (sampling.top_k >= 0, "at least 0, which is off"),
-              "top_p": (0 < sampling.top_p <= 1, "in (0, 1]: the most probable tokens that have this probability together"),
-              "min_p": (0 <= sampling.min_p <= 1, "in [0, 1]: a share of the largest probability")}
-    for name, (fine, expected) in ranges.items():
-        if not fine:
-            raise UserError(f"config.rollout.{name} is {getattr(sampling, name)}: it must be {expected}")
 
 
 def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
@@ -82,7 +57,7 @@ def pick(logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], samp
         return Picked(jnp.argmax(logits, axis=-1).astype(jnp.int32), logp, logp)
 
     def draw() -> Picked:
-        if sampling.plain:
+        if sampling == Sampling():   # the softmax of the logits themselves
             token, chosen = _draw(sums, blocks, keys)
             return Picked(token, chosen - policy_total, chosen - policy_total)
         scaled = logits / sampling.temperature

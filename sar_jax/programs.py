@@ -2,14 +2,17 @@
 
     name        arguments                              what else lies in memory meanwhile
     hand_over   masters -> decoding weights            moments, reference
-    sample      decoding weights, prompts              masters, moments, reference
-    evaluate    the same, greedy, one answer each      masters, moments, reference
+    prefill     decoding weights, packed questions     masters, moments, reference, cache
+    insert      cache, packed keys and values          masters, moments, reference, decoding weights
+    decode      decoding weights, cache                masters, moments, reference
+    shrink      cache                                  masters, moments, reference, decoding weights
     cast        masters -> weights                     moments, reference
     score       weights (or reference), packed rows    masters, moments, reference (or weights)
     gradient    masters, gradient sums, packed rows    moments, reference
     apply       masters, moments, gradient sums        reference
 
 masters: the float32 parameters; weights: their copies in the compute dtype, which decode and score. The order is a step's.
+Evaluations decode with the same programs.
 """
 
 import math
@@ -18,10 +21,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from sar_jax import config as config_lib
-from sar_jax import handover, learner, model, parameters, sample, score, sharding
+from sar_jax import capacity, handover, learner, model, parameters, sampling, score, sharding, slots
 from sar_jax.structs import Batch, Packed
 
 
@@ -72,15 +76,10 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters))
     behind = residents.moments + residents.reference
     scorer = score.make_score(graphdef, chunk)
-    decode = lambda samples, questions: sample.make_sample(
-        graphdef, (0,), samples, config.rollout.max_answer_tokens, greedy=samples == 1).lower(
-            decoding_weights, *_prompts(config, decoding, questions))
     hand_over = handover.make_hand_over(cfg, mesh, decoding, config.model.dtype)
     cast = handover.make_cast(cfg, mesh, config.model.dtype)
     programs = {
-        "sample": Program(lambda: decode(config.rollout.samples, config.rollout.batch), decoding,
-                          behind + residents.masters),
-        "evaluate": Program(lambda: decode(1, config.evaluation.batch), decoding, behind + residents.masters),
+        **_decoder(config, cfg, graphdef, decoding, decoding_weights, behind + residents.masters),
         "score": Program(lambda: scorer.lower(weights, packed), mesh, behind + residents.masters * copied),
         "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh,
                             behind),
@@ -101,10 +100,42 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32))
 
 
-def _prompts(config: config_lib.TrainConfig, mesh: Mesh, questions: int) -> tuple[Any, ...]:
-    """Prompts, lengths, numbers and key, as `experience` and `generate` hand them to the decoder."""
-    rows = sharding.rows(mesh)
-    ids = lambda *shape: jax.ShapeDtypeStruct((questions, *shape), jnp.int32, sharding=rows)
+def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, kernel: str, mesh: Mesh,
+                   shapes: capacity.Shapes) -> slots.State:
+    """All slots with all their columns."""
+    dtype = config.rollout.cache_dtype or config.model.dtype
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        state = jax.eval_shape(lambda: slots.create(cfg, kernel, shapes.sizes[0], shapes.columns[-1], dtype))
+        heads = sharding.dividing("tensor", cfg.num_kv_heads)
+    cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), 5: (heads, None, sharding.BATCH, None, None)}
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*cut[x.ndim]))), state)
+
+
+def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: model.GraphDef, mesh: Mesh,
+             weights: Any, beside: int) -> dict[str, Program]:
+    """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
+    kernel, devices = model.pick_kernel(config.model.attention, mesh), sharding.batch_devices(mesh)
+    shapes = capacity.plan_shapes(kernel, config.rollout.slots, config.data.max_prompt_tokens,
+                                  config.rollout.max_answer_tokens, devices)
+    state = describe_cache(config, cfg, kernel, mesh, shapes)
+    same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))
+    rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.rows(mesh))
+    heads = "tensor" if cfg.num_kv_heads % mesh.shape["tensor"] == 0 else None
+    packed = jax.ShapeDtypeStruct((shapes.rows, cfg.num_layers, cfg.num_kv_heads, shapes.width, cfg.head_dim),
+                                  config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))
+    begin = jax.tree.map(lambda _: same(slots.ENTRIES), slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0))
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return (ids(config.data.max_prompt_tokens), ids(), ids(),
-            jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=sharding.replicated(mesh)))
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=sharding.replicated(mesh))
+    drawn = sampling.Sampling.of(config.rollout)
+    held, cached = chip_bytes(weights), chip_bytes(state)
+    found = {
+        "prefill": Program(lambda: slots.prefill.lower(graphdef, weights, rows, rows, rows), mesh, beside + cached),
+        "insert": Program(lambda: slots.insert.lower(cfg, kernel, state, packed, packed, begin, same(), key), mesh,
+                          beside + held),
+        "decode": Program(lambda: slots.decode.lower(graphdef, weights, state, same(), same(), same(dtype=jnp.bool_),
+                                                     stop_ids=(0,), sampling=drawn), mesh, beside),
+    }
+    if len(shapes.sizes) > 1:
+        kept = jax.ShapeDtypeStruct((shapes.sizes[1],), jnp.int32, sharding=sharding.replicated(mesh))
+        found["shrink"] = Program(lambda: slots.resize.lower(cfg, kernel, state, kept, shapes.columns[-1]), mesh, beside + held)
+    return found

@@ -4,7 +4,7 @@
 
 A fixed number of slots decode together. When enough answers have ended, their slots take the next ones; when none wait any
 more, the last answers move to fewer slots. The host looks between calls of `slots.decode`, not at every token, and decides from
-what is equal on every process. All shapes that may occur are compiled at the first call: `Shapes` lists them.
+what is equal on every process. All shapes that may occur (`sar_jax.capacity`) are compiled at the first call.
 
 Reproducible: the random bits of a token depend on (key, answer's number, place in the answer) alone, so the same row draws the
 same answer whatever stands beside it, however many slots there are, and on however many devices.
@@ -19,17 +19,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from sar_jax import cache as cache_lib
-from sar_jax import filters, model, sharding
+from sar_jax import capacity, model, sharding
 from sar_jax import slots as slots_lib
-from sar_jax.errors import UserError
+from sar_jax.sampling import Sampling
 from sar_jax.structs import Rollouts
 
-_PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
-_BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
-_LEAST_COLUMNS = 128     # from here on
-_SHRINK = 4              # each smaller number of slots is this part of the one before,
-_LEAST_SLOTS = 4         # down to here
 _WAIT = 32               # slots / _WAIT free ones are worth a look of the host
 
 
@@ -44,36 +38,13 @@ class Stats(NamedTuple):
         return {"rollout/tokens_per_second": self.tokens / self.seconds, "rollout/occupancy": self.tokens / self.slot_steps}
 
 
-class Shapes(NamedTuple):
-    """Everything that a decoder compiles for. sizes: numbers of slots, falling; columns: of a slot, rising (the smaller sizes
-    have the last one only); rows, width: of the packed questions."""
-    sizes: tuple[int, ...]
-    columns: tuple[int, ...]
-    rows: int
-    width: int
-
-
-def plan_shapes(kernel: str, slots: int, width: int, max_answer_tokens: int, devices: int) -> Shapes:
-    """slots: asked for; rounded up to what `devices`, those that share the rows, can share."""
-    up = lambda count: -(-count // devices) * devices
-    sizes = [up(slots)]
-    while (smaller := up(sizes[-1] // _SHRINK)) >= _LEAST_SLOTS and smaller <= sizes[-1] // 2:
-        sizes.append(smaller)
-    whole = width + max_answer_tokens
-    columns = [whole]
-    if cache_lib.is_apart(kernel):   # the kernel for TPUs reads live columns only, however many there are
-        columns = sorted({-(-whole // n) for n in _BUCKETS if whole // n >= max(_LEAST_COLUMNS, width)} | {whole})
-    return Shapes(tuple(sizes), tuple(columns), up(-(-_PREFILL_TOKENS // width)), width)
-
-
 def make_sample(graphdef: model.GraphDef, stop_ids: tuple[int, ...], samples: int, max_answer_tokens: int,
-                greedy: bool = False, *, slots: int = 32, sampling: filters.Sampling = filters.Sampling(),
+                greedy: bool = False, *, slots: int = 16, sampling: Sampling = Sampling(),
                 cache_dtype: str = "") -> "Sample":
     """`sample(params, tokens [Q, P], lengths [Q], rows [Q], key) -> Rollouts` of `samples` answers a question, on the host.
 
     slots: answers decoded at once; cache_dtype: "" = the compute dtype; greedy: the most probable token instead.
     """
-    filters.check(sampling)
     return Sample(graphdef, tuple(stop_ids), samples, max_answer_tokens, greedy, slots, sampling, cache_dtype)
 
 
@@ -119,7 +90,7 @@ class _Run:
         self.made, self.mesh, self.params, self.tokens, self.lengths = made, mesh, params, tokens, lengths
         self.cfg, dtype, self.kernel = model.settings(made.graphdef, params)
         self.dtype, self.devices = made.cache_dtype or dtype, sharding.batch_devices(mesh)
-        self.shapes = plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
+        self.shapes = capacity.plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
         self.key = key if isinstance(key.sharding, NamedSharding) else sharding.place_key(key, mesh)
         self.slot_steps = 0
 
@@ -228,7 +199,7 @@ class _Run:
             columns[:, i] = (slot, answer.row, answer.start, n - 1, self.tokens[q, n - 1], self.numbers[answer.b],
                              self.limits[answer.b])
             self.occupant[slot], self.count[slot], self.position[slot] = answer.b, 0, n - 1
-        begin = slots_lib.Begin(cache_lib.Entries(*columns[:4]), *columns[4:])
+        begin = slots_lib.Begin(slots_lib.Entries(*columns[:4]), *columns[4:])
         begin, count = self.on_device((begin, np.int32(len(part))))
         self.state = slots_lib.insert(self.cfg, self.kernel, self.state, keys, values, begin, count, self.key)
 

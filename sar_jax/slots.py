@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from sar_jax import cache as cache_lib
 from sar_jax import filters, model, parameters
+from sar_jax.cache import Entries
+from sar_jax.sampling import Sampling
 from sar_jax.sharding import BATCH, constrain
 
 STEPS = 64     # T: tokens that `decode` makes at most before the host looks
@@ -39,7 +41,7 @@ class State(NamedTuple):
 
 class Begin(NamedTuple):
     """Answers to begin: where their question stands, its last token, the answer's number and its limit in tokens."""
-    entries: cache_lib.Entries
+    entries: Entries
     token: Int[Array, " n"]
     number: Int[Array, " n"]
     limit: Int[Array, " n"]
@@ -83,7 +85,7 @@ def insert(cfg: parameters.ModelConfig, kernel: str, state: State, keys: Array, 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "stop_ids", "sampling"), donate_argnames="state")
 def decode(graphdef: model.GraphDef, params: parameters.Params, state: State, steps: Int[Array, ""], until: Int[Array, ""],
-           greedy: Bool[Array, ""], *, stop_ids: tuple[int, ...], sampling: filters.Sampling) -> tuple[State, Report]:
+           greedy: Bool[Array, ""], *, stop_ids: tuple[int, ...], sampling: Sampling) -> tuple[State, Report]:
     """`steps` tokens of every live slot, or fewer: until no more than `until` are live."""
     S = len(state.token)
     kernel = model.settings(graphdef, params)[2]

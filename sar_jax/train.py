@@ -16,6 +16,7 @@ On several hosts start the same command on each (docs/tpu.md); the first one wri
 
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from sar_jax import (
+    capacity,
     checkpoint,
     cli,
     data,
@@ -46,6 +48,7 @@ from sar_jax import (
     parameters,
     prompts,
     sample,
+    sampling,
     score,
     screen,
     sharding,
@@ -124,8 +127,12 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, lea
     graphdef = model.build(cfg, config.model.dtype, config.model.remat,
                            model.pick_kernel(config.model.attention, mesh))
     rollout, chunk = config.rollout, config.packing.logprob_chunk
+    decoder = functools.partial(
+        sample.make_sample, graphdef, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
+        sampling=sampling.Sampling.of(rollout), cache_dtype=rollout.cache_dtype)
+    capacity.check_memory(config, cfg, decoding)
     tools = experience.Tools(
-        sample.make_sample(graphdef, prompter.stops, rollout.samples, rollout.max_answer_tokens),
+        decoder(rollout.samples),
         score.make_score(graphdef, chunk), prompter, mesh, config,
         Verifier(config.verification.workers, config.verification.timeout),
         ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
@@ -134,7 +141,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, lea
     run = Run(
         config, workdir, tools,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
-        greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
+        greedy=decoder(1, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
         num_params=parameters.count_params(cfg), questions=questions)
@@ -150,7 +157,6 @@ def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tupl
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
     decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
-    sharding.check_rows(decoding, rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
     return mesh, decoding
 
 
