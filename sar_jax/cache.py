@@ -153,8 +153,8 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
     return _locally(local, cfg.num_kv_heads, "hhh..sc", "hc")(q, k, v, group, layer, positions, cache)
 
 
-def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L K W H"], values: Float[Array, "R L K W H"],
-           entries: Entries, count: Int[Array, ""]) -> Cache:
+def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L K W H"],
+           values: Float[Array, "R L K W H"], entries: Entries, count: Int[Array, ""]) -> Cache:
     """The first `count` entries' keys and values, as prefill packed them, into their slots. Columns beyond an entry's tokens
     take what stands there: they are not live before they are written."""
     known = groups(cfg, kernel)
@@ -206,8 +206,15 @@ def resize(cfg: ModelConfig, kernel: str, cache: Cache, slots: Int[Array, " s"],
         own = cache.k[0].shape[2]
 
         def one(array, size):
-            array = array if len(slots) == own else jnp.take(array, slots % own, axis=2)
-            return jnp.pad(array, ((0, 0),) * 3 + ((0, size - array.shape[3]), (0, 0)))
+            if len(slots) == own:
+                return jnp.pad(array, ((0, 0),) * 3 + ((0, size - array.shape[3]), (0, 0)))
+            K, l, _, _, h = array.shape
+
+            def copy(i, made):   # slot by slot: a gather would have the compiler turn the whole cache around
+                slot = jax.lax.dynamic_slice_in_dim(array, slots[i] % own, 1, axis=2)
+                return jax.lax.dynamic_update_slice(made, slot, (0, 0, i, 0, 0))
+
+            return jax.lax.fori_loop(0, len(slots), copy, jnp.zeros((K, l, len(slots), size, h), array.dtype))
 
         return Cache(*(tuple(map(one, side, wanted)) for side in cache))
 

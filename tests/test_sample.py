@@ -8,13 +8,13 @@ import torch
 from sar_jax import generate, packing, sample, score, sharding
 
 
-def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None):
+def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None, **settings):
     """Samples for the questions numbered `rows`; question r is the same whatever stands beside it."""
     prompts = [np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist() for r in rows]
     tokens, lengths = generate.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[:len(rows)] = rows
-    function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy)
+    function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
     return prompts, jax.device_get(function(params or loaded.params, tokens, lengths, numbers, jax.random.key(key)))
 
 
