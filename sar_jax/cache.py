@@ -10,10 +10,10 @@ p mod w. Keys are rotated before they come here, so their order means nothing, a
 min(position + 1, w), for every layer.
 
 Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of
-`sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared one
-for each product. Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's own part
-in `shard_map`, so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv heads, N heads,
-H head dim, R rows and W columns of the packed questions.
+`sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared
+one for each product. Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's
+own part in `shard_map`, so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv
+heads, N heads, H head dim, R rows and W columns of the packed questions.
 """
 
 import functools
@@ -29,6 +29,8 @@ from jaxtyping import Array, Float, Int
 from sar_jax import attention, paged
 from sar_jax.parameters import ModelConfig
 from sar_jax.sharding import BATCH, constrain, dividing
+
+PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 
 
 class Cache(NamedTuple):
@@ -90,8 +92,8 @@ def _ring(window: int | None, columns: int) -> int:
 
 
 def _locally(function: Callable, num_kv_heads: int, ins: str, outs: str) -> Callable:
-    """`function` on each device's own part. ins, outs: a letter for each argument and result: "c" a cache, "h" [S, heads, H],
-    "s" [S], "q" packed questions [R, L, K, W, H], "." what is the same on all devices."""
+    """`function` on each device's own part. ins, outs: a letter for each argument and result: "c" a cache, "h" [S, heads,
+    H], "s" [S], "q" packed questions [R, L, K, W, H], "." what is the same on all devices."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return functools.partial(function, 0)

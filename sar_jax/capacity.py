@@ -14,7 +14,6 @@ from sar_jax import model, parameters, sharding
 from sar_jax.config import TrainConfig, max_length
 from sar_jax.errors import UserError
 
-_PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 _BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
 _LEAST_COLUMNS = 128     # from here on
 _SHRINK = 4              # each smaller number of slots is this part of the one before,
@@ -22,8 +21,8 @@ _LEAST_SLOTS = 8         # down to here
 
 
 class Shapes(NamedTuple):
-    """Everything that a decoder compiles for. sizes: numbers of slots, falling; columns: of a slot, rising (the smaller sizes
-    have the last one only); rows, width: of the packed questions."""
+    """Everything that a decoder compiles for. sizes: numbers of slots, falling; columns: of a slot, rising (the smaller
+    sizes have the last one only); rows, width: of the packed questions."""
     sizes: tuple[int, ...]
     columns: tuple[int, ...]
     rows: int
@@ -40,11 +39,17 @@ def plan_shapes(kernel: str, slots: int, width: int, max_answer_tokens: int, dev
     columns = [whole]
     if cache_lib.is_apart(kernel):   # the kernel for TPUs reads live columns only, however many there are
         columns = sorted({-(-whole // n) for n in _BUCKETS if whole // n >= max(_LEAST_COLUMNS, width)} | {whole})
-    return Shapes(tuple(sizes), tuple(columns), up(-(-_PREFILL_TOKENS // width)), width)
+    return Shapes(tuple(sizes), tuple(columns), up(-(-cache_lib.PREFILL_TOKENS // width)), width)
+
+
+def of(config: TrainConfig, kernel: str, devices: int) -> Shapes:
+    """Of a run's decoder."""
+    rollout = config.rollout
+    return plan_shapes(kernel, rollout.slots, config.data.max_prompt_tokens, rollout.max_answer_tokens, devices)
 
 
 def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> None:
-    """Raises `UserError` where the cache does not fit beside what is on a device now, if the device says how much there is."""
+    """Raises `UserError` where the cache does not fit beside what is on a device now, if the device says how much it has."""
     stats = mesh.local_devices[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return
@@ -52,11 +57,12 @@ def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -
     check_slots(config, cfg, kernel, sharding.batch_devices(mesh), mesh.size, free)
 
 
-def check_slots(config: TrainConfig, cfg: parameters.ModelConfig, kernel: str, devices: int, parts: int, free: int) -> None:
+def check_slots(config: TrainConfig, cfg: parameters.ModelConfig, kernel: str, devices: int, parts: int, free: int,
+                ) -> None:
     """devices: that share the slots; parts: devices in all, which share the cache; free: bytes of one device."""
     rollout = config.rollout
     size = jnp.dtype(rollout.cache_dtype or config.model.dtype).itemsize
     slot = cache_lib.bytes_of(cfg, kernel, 1, max_length(config), size) * devices / parts   # on the device that keeps it
     if (needed := slot * -(-rollout.slots // devices)) > free:
-        raise UserError(f"config.rollout.slots is {rollout.slots}: their cache takes {needed / 2**30:.2f} GiB a device, where "
-                        f"{free / 2**30:.2f} GiB are free; at most {int(free / slot) * devices} slots fit")
+        raise UserError(f"config.rollout.slots is {rollout.slots}: their cache takes {needed / 2**30:.2f} GiB a device, "
+                        f"where {free / 2**30:.2f} GiB are free; at most {int(free / slot) * devices} slots fit")

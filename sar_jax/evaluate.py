@@ -10,8 +10,8 @@ it stopped; other benchmarks may join. --tasks takes the names of config.data.ev
 gsm8k:100, mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes it from
 --config, or the defaults. --reference is the --output of the untrained model: AES is measured against it.
 
-Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters), and then also avg@n, maj@n
-and pass@k. The second puts results beside each other and beside the published ones; without --reference the first
+Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters), and then also avg@n,
+maj@n and pass@k. The second puts results beside each other and beside the published ones; without --reference the first
 folder is what the others are measured against.
 """
 

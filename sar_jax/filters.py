@@ -4,8 +4,8 @@
 
 A draw needs few random bits, not one for each entry of the vocabulary: the entries stand in blocks, the largest of a block's
 logits plus Gumbel noise is distributed like the block's log-sum-exp plus Gumbel noise, so first a block is drawn and then an
-entry of it. The sums of the blocks give the logprob, too, and nothing of the vocabulary's size has to leave a device where the
-vocabulary is spread over several. Nothing is sorted while the filters are off. Letters: S slots, V vocabulary.
+entry of it. The sums of the blocks give the logprob, too, and nothing of the vocabulary's size has to leave a device where
+the vocabulary is spread over several. Nothing is sorted while the filters are off. Letters: S slots, V vocabulary.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,8 @@ _BLOCKS = 128   # of the vocabulary: with 150,000 entries a draw takes 128 + 1,1
 
 
 class Picked(NamedTuple):
-    """token; logp: of the distribution that was drawn from; policy_logp: of the softmax of all logits, without temperature."""
+    """token; logp: of the distribution that was drawn from; policy_logp: of the softmax of all logits, without
+    temperature."""
     token: Int[Array, " S"]
     logp: Float[Array, " S"]
     policy_logp: Float[Array, " S"]

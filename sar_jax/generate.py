@@ -24,7 +24,8 @@ from sar_jax.verifier import Item, Outcome, Verifier
 
 
 class Decoder(NamedTuple):
-    """sample: `samples` answers a question; batch: questions between two judgements; width: of the padded prompts, in tokens."""
+    """sample: `samples` answers a question; batch: questions between two judgements; width: of the padded prompts, in
+    tokens."""
     sample: Sample
     samples: int
     batch: int

@@ -7,7 +7,8 @@
 
 One decoder for all families (`sar_jax.families`): what differs stands in `ModelConfig`; what differs from layer to layer
 (window, rotary base) is data in the scan over the stacked layers.
-Letters: R rows, T tokens a row, S slots of the decoder, D embed, N heads, K kv heads, H head dim, F ffw, L layers, V vocabulary.
+Letters: R rows, T tokens a row, S slots of the decoder, D embed, N heads, K kv heads, H head dim, F ffw, L layers, V
+vocabulary.
 """
 
 import functools
@@ -219,7 +220,8 @@ def settings(graphdef: GraphDef, params: Params) -> tuple[ModelConfig, str, str]
 
 def apart(params: Params) -> list[Params]:
     """The parameters of each layer by itself: made once, before a loop that reads them again and again."""
-    return [jax.tree.map(lambda x: x[l], params["layers"]) for l in range(len(params["layers"]["attn_norm"]))]
+    stacked = params["layers"]
+    return [{name: x[l] for name, x in stacked.items()} for l in range(len(stacked["attn_norm"]))]
 
 
 def decode(graphdef: GraphDef, params: Params, layers: list[Params] | None, tokens: Int[Array, " S"],

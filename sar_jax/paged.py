@@ -1,11 +1,11 @@
 """Attention over a cache on TPUs: JAX's paged-attention kernel, which reads of every slot what is live and no more.
 
-A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but for arithmetic; the layer is
-part of a page's number, so that the kernel reads from the cache of all layers without a copy of one. Called with one device's
-slots and kv heads (`sar_jax.cache` cuts). Left out: quantised pages (the kernel's scales take more room than they save).
+A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but for arithmetic; the layer
+is part of a page's number, so that the kernel reads from the cache of all layers without a copy of one. Called with one
+device's slots and kv heads (`sar_jax.cache` cuts). Left out: quantised pages (the kernel's scales take more room than they
+save).
 """
 
-import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.paged_attention import paged_attention
 from jaxtyping import Array, Float, Int

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import config as config_lib
 from sar_jax import capacity, handover, learner, model, parameters, sampling, score, sharding, slots
+from sar_jax import config as config_lib
 from sar_jax.structs import Batch, Packed
 
 
@@ -108,15 +108,22 @@ def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, 
         state = jax.eval_shape(lambda: slots.create(cfg, kernel, shapes.sizes[0], shapes.columns[-1], dtype))
         heads = sharding.dividing("tensor", cfg.num_kv_heads)
     cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), 5: (heads, None, sharding.BATCH, None, None)}
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*cut[x.ndim]))), state)
+    spread = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*cut[x.ndim])))
+    return jax.tree.map(spread, state)
+
+
+def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> int:
+    """Of all slots, on one chip."""
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
+    return chip_bytes(describe_cache(config, cfg, kernel, mesh, shapes).cache)
 
 
 def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: model.GraphDef, mesh: Mesh,
              weights: Any, beside: int) -> dict[str, Program]:
     """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
-    kernel, devices = model.pick_kernel(config.model.attention, mesh), sharding.batch_devices(mesh)
-    shapes = capacity.plan_shapes(kernel, config.rollout.slots, config.data.max_prompt_tokens,
-                                  config.rollout.max_answer_tokens, devices)
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     state = describe_cache(config, cfg, kernel, mesh, shapes)
     same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))
     rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.rows(mesh))
@@ -137,5 +144,6 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
     }
     if len(shapes.sizes) > 1:
         kept = jax.ShapeDtypeStruct((shapes.sizes[1],), jnp.int32, sharding=sharding.replicated(mesh))
-        found["shrink"] = Program(lambda: slots.resize.lower(cfg, kernel, state, kept, shapes.columns[-1]), mesh, beside + held)
+        found["shrink"] = Program(lambda: slots.resize.lower(cfg, kernel, state, kept, shapes.columns[-1]), mesh,
+                                  beside + held)
     return found

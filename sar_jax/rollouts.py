@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import sample as sample_lib
 from sar_jax import generate, multihost
+from sar_jax import sample as sample_lib
 from sar_jax.data import Row
 from sar_jax.errors import UserError
 from sar_jax.prompts import Prompter

@@ -3,11 +3,11 @@
     questions --prefill, several in packed rows--> keys and values --insert, once a sample--> slots --decode--> answers
 
 A fixed number of slots decode together. When enough answers have ended, their slots take the next ones; when none wait any
-more, the last answers move to fewer slots. The host looks between calls of `slots.decode`, not at every token, and decides from
-what is equal on every process. All shapes that may occur (`sar_jax.capacity`) are compiled at the first call.
+more, the last answers move to fewer slots. The host looks between calls of `slots.decode`, not at every token, and decides
+from what is equal on every process. All shapes that may occur (`sar_jax.capacity`) are compiled at the first call.
 
-Reproducible: the random bits of a token depend on (key, answer's number, place in the answer) alone, so the same row draws the
-same answer whatever stands beside it, however many slots there are, and on however many devices.
+Reproducible: the random bits of a token depend on (key, answer's number, place in the answer) alone, so the same row draws
+the same answer whatever stands beside it, however many slots there are, and on however many devices.
 """
 
 import collections
@@ -39,13 +39,13 @@ class Stats(NamedTuple):
 
 
 def make_sample(graphdef: model.GraphDef, stop_ids: tuple[int, ...], samples: int, max_answer_tokens: int,
-                greedy: bool = False, *, slots: int = 16, sampling: Sampling = Sampling(),
+                greedy: bool = False, *, slots: int = 16, sampling: Sampling | None = None,
                 cache_dtype: str = "") -> "Sample":
     """`sample(params, tokens [Q, P], lengths [Q], rows [Q], key) -> Rollouts` of `samples` answers a question, on the host.
 
     slots: answers decoded at once; cache_dtype: "" = the compute dtype; greedy: the most probable token instead.
     """
-    return Sample(graphdef, tuple(stop_ids), samples, max_answer_tokens, greedy, slots, sampling, cache_dtype)
+    return Sample(graphdef, tuple(stop_ids), samples, max_answer_tokens, greedy, slots, sampling or Sampling(), cache_dtype)
 
 
 class Sample:
@@ -140,7 +140,8 @@ class _Run:
         while todo:
             placed, packed = self.prefill(todo)
             todo = todo[len(placed):]
-            yield [_Answer(q * self.made.samples + m, *place) for q, place in placed for m in range(self.made.samples)], packed
+            M = self.made.samples
+            yield [_Answer(q * M + m, *place) for q, place in placed for m in range(M)], packed
 
     def refill(self, waiting, more) -> Any:
         """Begins answers in the free slots; returns those that still wait, at least one if there is one."""

@@ -5,9 +5,9 @@
     decode    up to T tokens of every live slot, in a loop on the device; ends early when enough slots have become free
     resize    fewer slots for the last answers, or more columns
 
-A slot's next step reads `token` at `position`, so a question is inserted but for its last token, and its answer's first token
-comes out of the same step as all others. The random bits of a token depend on (key, answer's number, place in the answer)
-alone. Free slots go on reading their last token; what they write is not live before it is written again.
+A slot's next step reads `token` at `position`, so a question is inserted but for its last token, and its answer's first
+token comes out of the same step as all others. The random bits of a token depend on (key, answer's number, place in the
+answer) alone. Free slots go on reading their last token; what they write is not live before it is written again.
 """
 
 import functools

@@ -96,7 +96,7 @@ def test_the_four_models_have_the_published_settings(name):
     exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
     config = scope["get_config"]()
     published = TrainConfig(model=config.model, packing=config.packing, evaluation=config.evaluation,
-                            rollout=dataclasses.replace(config_lib.Rollout(), batch=config.rollout.batch),
+                            rollout=dataclasses.replace(config_lib.Rollout(), slots=config.rollout.slots),
                             data=Data(train="math+numina+gsm8k", eval="math+numina+gsm8k"))
     assert config == published and config.model.dtype == "bfloat16"
     assert config.evaluation.every_steps == config_lib.Evaluation().every_steps
@@ -215,7 +215,10 @@ SHARED = [
     ("data.train", ""), ("model.dtype", "float16"), ("model.dtype", ""), ("prompt.standalone_context", "empty"),
     ("prompt.standalone_context", ""), ("optimizer.final_lr_fraction", -0.1), ("optimizer.final_lr_fraction", 1.1),
     ("packing.row_tokens", 256), ("optimizer.lr", float("nan"))]
-FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + [
+DECODER = [("rollout.slots", 0), ("rollout.temperature", 0.0), ("rollout.temperature", -1.0), ("rollout.top_k", -1),
+           ("rollout.top_p", 0.0), ("rollout.top_p", 1.1), ("rollout.top_p", -0.1), ("rollout.min_p", -0.1),
+           ("rollout.min_p", 1.5), ("rollout.cache_dtype", "int4"), ("rollout.top_p", float("nan"))]
+FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + DECODER + [
     ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
     ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20)]
 FAULTS_PRETRAIN = [(path, value) for path in POSITIVE_PRETRAIN for value in (0, -1)] + SHARED + [

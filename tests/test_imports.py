@@ -12,16 +12,17 @@ PACKAGE = ROOT / "sar_jax"
 
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
-    {"errors", "config", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published", "download"},
-    {"rewards", "losses", "packing", "attention", "splash", "rope", "results"},
-    {"parameters"},
+    {"errors", "config", "sampling", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
+     "download"},
+    {"rewards", "losses", "packing", "attention", "splash", "paged", "rope", "results", "filters"},
+    {"parameters", "cache"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
      "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix", "tasks.numeric",
      "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval", "tasks.numina", "tasks.gsm_symbolic", "tasks.aime",
      "tasks.logicbench", "tasks.prontoqa"},
     {"model", "roofline"},
     {"families"},
-    {"hf", "score", "sample", "handover"},
+    {"hf", "score", "sample", "slots", "capacity", "handover"},
     {"learner", "programs"},
     {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
      "plots", "summary", "compare", "planning"},

@@ -18,7 +18,7 @@ from conftest import ROOT, make_hf_folder, run_command
 
 from sar_jax.tasks import arithmetic
 
-SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.batch=2",
+SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.slots=8",
          "--config.rollout.samples=3",
          "--config.rollout.max_answer_tokens=12", "--config.loss.minibatch_questions=2", "--config.data.eval_questions=5",
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
@@ -45,7 +45,7 @@ def read_metrics(workdir) -> list[dict]:
 
 
 def timeless(line: dict) -> dict:
-    return {k: v for k, v in line.items() if not k.startswith(("time/", "tokens_per_second", "compilations"))}
+    return {k: v for k, v in line.items() if not k.startswith(("time/", "tokens_per_second", "rollout/tokens_per_second", "compilations"))}
 
 
 def state_of(workdir, step) -> list[np.ndarray]:
@@ -74,7 +74,7 @@ def test_a_run_writes_what_the_readme_says(finished):
     for name in ("reward/verifiable/mean", "reward/self_aligned/mean", "completions/mean_length",
                  "completions/clipped_ratio", "kl", "clip_ratio", "frac_reward_zero_std", "sampling/logp_difference/mean",
                  "sampling/logp_difference/max", "time/rollout", "time/score", "time/verify", "time/update",
-                 "tokens_per_second", "entropy"):
+                 "tokens_per_second", "entropy", "rollout/tokens_per_second", "rollout/occupancy"):
         assert name in lines[1]
     assert lines[1]["sampling/logp_difference/max"] < 1e-4
     assert [("eval/accuracy" in line) for line in lines] == [True, False, True, False, True]
@@ -201,8 +201,7 @@ def test_a_model_made_for_fewer_positions_is_refused(tmp_path):
 def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
     """The same command on a mesh of eight: same answers and rewards, same weights but for the order of sums."""
     more = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
-            "--config.packing.rows_per_microbatch=4",
-            "--config.rollout.batch=4"]
+            "--config.packing.rows_per_microbatch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
                        XLA_FLAGS="--xla_force_host_platform_device_count=8")
     assert done.returncode == 0, done.stderr
@@ -234,6 +233,9 @@ def one_error(done) -> str:
     ("--config.rewards.self_alinged=1", "self_alinged"),
     ("--config.optimizer.lr=fast", "config.optimizer.lr"),
     ("--config.rollout.max_answer_tokens=0", "config.rollout.max_answer_tokens is 0"),
+    ("--config.rollout.slots=0", "config.rollout.slots is 0"),
+    ("--config.rollout.temperature=-1", "config.rollout.temperature is -1.0"),
+    ("--config.rollout.top_p=0", "config.rollout.top_p is 0.0"),
     ("--config.data.max_prompt_tokens=3", "all 40 prompts are longer than config.data.max_prompt_tokens = 3"),
     ("--config.model.path=nowhere", "nowhere: no such folder"),
     ("--config.data.train=nowhere.jsonl", "nowhere.jsonl: no such file"),
