@@ -1,4 +1,4 @@
-"""The cache: what is decoded out of it equals the full forward pass, for every family, both layouts and the kernel for TPUs."""
+"""The cache: what is decoded out of it equals the full forward pass, for every family and layout, and the kernel for TPUs."""
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ def test_a_window_s_cache_has_its_window_s_columns(each_family):
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
 def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
-    """Interpreted; it computes in bfloat16. Two layers, slots with one live column, some, and all; a head dim that is padded."""
+    """Interpreted; it computes in bfloat16. Two layers; slots with one live column, some, and all; a padded head dim."""
     S, N, K, C, H = 3, 4, 2, 256, 32
     q = jnp.asarray(rng.normal(size=(S, N, H)), jnp.float32)
     k, v = (jnp.asarray(rng.normal(size=(K, 2, S, C, H)), jnp.float32) for _ in range(2))

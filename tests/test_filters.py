@@ -1,4 +1,4 @@
-"""Draws and their logprobs: filters are those of transformers, and what is drawn follows the distribution that is reported."""
+"""Draws and their logprobs: filters are those of transformers, and draws follow the distribution that is reported."""
 
 import jax
 import jax.numpy as jnp

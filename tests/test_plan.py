@@ -1,12 +1,10 @@
 """Plans: bytes sent and flops against what is known by hand, and the TPU compiler on a small slice."""
 
-import functools
 import json
 import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from conftest import ROOT, run_command
 from jax.sharding import PartitionSpec as P

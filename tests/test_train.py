@@ -45,7 +45,8 @@ def read_metrics(workdir) -> list[dict]:
 
 
 def timeless(line: dict) -> dict:
-    return {k: v for k, v in line.items() if not k.startswith(("time/", "tokens_per_second", "rollout/tokens_per_second", "compilations"))}
+    untimed = ("time/", "tokens_per_second", "rollout/tokens_per_second", "compilations")
+    return {k: v for k, v in line.items() if not k.startswith(untimed)}
 
 
 def state_of(workdir, step) -> list[np.ndarray]:
