@@ -14,10 +14,10 @@ from sar_jax import model, parameters, sharding
 from sar_jax.config import TrainConfig, max_length
 from sar_jax.errors import UserError
 
-_BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
+BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
 _LEAST_COLUMNS = 128     # from here on
-_SHRINK = 4              # each smaller number of slots is this part of the one before,
-_LEAST_SLOTS = 8         # down to here
+_SHRINK = 3              # each smaller number of slots is this part of the one before,
+LEAST_SLOTS = 6         # down to here
 
 
 class Shapes(NamedTuple):
@@ -33,12 +33,12 @@ def plan_shapes(kernel: str, slots: int, width: int, max_answer_tokens: int, dev
     """slots: asked for; rounded up to what `devices`, those that share the rows, can share."""
     up = lambda count: -(-count // devices) * devices
     sizes = [up(slots)]
-    while (smaller := up(sizes[-1] // _SHRINK)) >= _LEAST_SLOTS and smaller <= sizes[-1] // 2:
+    while (smaller := up(sizes[-1] // _SHRINK)) >= LEAST_SLOTS and smaller <= sizes[-1] // 2:
         sizes.append(smaller)
     whole = width + max_answer_tokens
     columns = [whole]
     if cache_lib.is_apart(kernel):   # the kernel for TPUs reads live columns only, however many there are
-        columns = sorted({-(-whole // n) for n in _BUCKETS if whole // n >= max(_LEAST_COLUMNS, width)} | {whole})
+        columns = sorted({-(-whole // n) for n in BUCKETS if whole // n >= max(_LEAST_COLUMNS, width)} | {whole})
     return Shapes(tuple(sizes), tuple(columns), up(-(-cache_lib.PREFILL_TOKENS // width)), width)
 
 

@@ -1,4 +1,4 @@
-"""The cache: what is decoded out of it equals the full forward pass, for every family and layout, and the kernel for TPUs."""
+"""The cache: what is decoded out of it equals the full forward pass, for every family, and the kernel for TPUs."""
 
 import jax
 import jax.numpy as jnp
