@@ -4,12 +4,12 @@
     JAX_PLATFORMS=cpu python benchmarks/rollout.py fixed
 
 lognormal: 512 answers (128 questions x 4) whose lengths are log-normal (quantiles, in random order) with mean 900 and limit
-4,096 tokens, both divided by 8, in 64 slots. The static batch is the same decoder without what makes it more than that: 64 answers at a time, the next 64
-when the last has ended, never in fewer slots.
-fixed: 16 questions x 4 samples, 64 + 256 tokens, no early end; seconds of wall clock and of the processor, best of --repeats.
+4,096 tokens, both divided by 8, in 64 slots. The static batch is the same decoder without what makes it more than that: 64
+answers at a time, the next 64 when the last has ended, never in fewer slots.
+fixed: 16 questions x 4 samples, 64 + 256 tokens, no early end; seconds of wall clock and processor, the best of --repeats.
 
-Both: a random 4-layer Qwen3 of width 256, float32. Everything is compiled before the clock starts. A token is useful when it is
-part of an answer.
+Both: a random 4-layer Qwen3 of width 256, float32. Everything is compiled before the clock starts. A token is useful when it
+is part of an answer.
 """
 
 import argparse
@@ -33,14 +33,16 @@ def random_model(vocabulary: int, longest: int) -> tuple[model.GraphDef, paramet
     return model.build(cfg, "float32", remat=False), params
 
 
-def run(made: sample.Sample, params: parameters.Params, questions: range, limits: np.ndarray, width: int) -> dict[str, float]:
+def run(made: sample.Sample, params: parameters.Params, questions: range, limits: np.ndarray, width: int,
+        ) -> dict[str, float]:
     """One call with questions of `width` tokens; seconds and what the decoder says of itself."""
     tokens = np.random.default_rng(0).integers(1, 500, (1000, width)).astype(np.int32)[list(questions)]
     start = time.perf_counter(), time.process_time()
     found = made(params, tokens, np.full(len(tokens), width, np.int32), np.array(questions, np.int32), jax.random.key(1),
                  limits)
     assert (found.lengths == limits).all()
-    return {"wall": time.perf_counter() - start[0], "cpu": time.process_time() - start[1], "slot_steps": made.stats.slot_steps}
+    return {"wall": time.perf_counter() - start[0], "cpu": time.process_time() - start[1],
+            "slot_steps": made.stats.slot_steps}
 
 
 def quantiles(count: int, mean: float, sigma: float, limit: int) -> np.ndarray:
@@ -75,8 +77,8 @@ def lognormal(options: argparse.Namespace) -> None:
         run(made, params, range(slots // samples), np.full(slots, 2), 32)   # compiles
         parts = function()
         total = {key: sum(part[key] for part in parts) for key in parts[0]}
-        print(f"{name}: {limits.sum() / total['wall']:.0f} useful tokens/s, {total['wall']:.1f} s wall, {total['cpu']:.1f} s "
-              f"processor, occupancy {100 * limits.sum() / total['slot_steps']:.1f} %", flush=True)
+        print(f"{name}: {limits.sum() / total['wall']:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
+              f"{total['cpu']:.1f} s processor, occupancy {100 * limits.sum() / total['slot_steps']:.1f} %", flush=True)
 
 
 def fixed(options: argparse.Namespace) -> None:
