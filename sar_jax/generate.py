@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import answers as answers_lib
-from sar_jax import multihost, results, sharding
+from sar_jax import multihost, results
 from sar_jax.data import Row
 from sar_jax.errors import UserError
 from sar_jax.sample import Sample
@@ -61,7 +61,7 @@ def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequenc
             ) -> Iterator[list[dict[str, Any]]]:
     """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with id, question, truth and
     text beside. What a question draws depends on its number and `key` alone, not on the batch that it is in."""
-    waiting, key = None, sharding.place_key(key, decoder.mesh)
+    waiting = None
     for start in range(0, len(numbers), decoder.batch):
         part = numbers[start:start + decoder.batch]
         tokens, lengths = pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)

@@ -131,8 +131,7 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
     packed = jax.ShapeDtypeStruct((shapes.rows, cfg.num_layers, cfg.num_kv_heads, shapes.width, cfg.head_dim),
                                   config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))
     begin = jax.tree.map(lambda _: same(slots.ENTRIES), slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=sharding.replicated(mesh))
+    key = same(2, dtype=jnp.uint32)
     drawn = sampling.Sampling.of(config.rollout)
     held, cached = chip_bytes(weights), chip_bytes(state)
     found = {

@@ -62,9 +62,10 @@ class Sample:
         """`rows` are the questions' numbers: answer m of the question numbered r draws from fold_in(key, r * samples + m).
         Questions of length 0 are padding: they have no answers. limits [Q * samples]: tokens that each may have at most."""
         start, placed = time.perf_counter(), params["embedding"].sharding
+        key_data = np.asarray(jax.random.key_data(key))
         mesh = placed.mesh if isinstance(placed, NamedSharding) else sharding.make_mesh(1, 1, 1, list(placed.device_set))
         with jax.set_mesh(mesh):
-            run = _Run(self, mesh, params, np.asarray(tokens), np.asarray(lengths), key, tokens.shape[1])
+            run = _Run(self, mesh, params, np.asarray(tokens), np.asarray(lengths), key_data, tokens.shape[1])
             if (mesh, run.shapes) not in self._compiled:
                 run.compile()
                 self._compiled.add((mesh, run.shapes))
@@ -85,13 +86,13 @@ class _Answer(NamedTuple):
 class _Run:
     """One call: what is on the device, and who decodes in which slot."""
 
-    def __init__(self, made: Sample, mesh: Mesh, params: Any, tokens: np.ndarray, lengths: np.ndarray, key: jax.Array,
+    def __init__(self, made: Sample, mesh: Mesh, params: Any, tokens: np.ndarray, lengths: np.ndarray, key: np.ndarray,
                  width: int):
         self.made, self.mesh, self.params, self.tokens, self.lengths = made, mesh, params, tokens, lengths
         self.cfg, dtype, self.kernel = model.settings(made.graphdef, params)
         self.dtype, self.devices = made.cache_dtype or dtype, sharding.batch_devices(mesh)
         self.shapes = capacity.plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
-        self.key = key if isinstance(key.sharding, NamedSharding) else sharding.place_key(key, mesh)
+        self.key = self.on_device(key)
         self.slot_steps = 0
 
     def compile(self) -> None:

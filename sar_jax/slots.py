@@ -73,11 +73,12 @@ prefill = jax.jit(model.prefill, static_argnums=0)
 
 @functools.partial(jax.jit, static_argnames=("cfg", "kernel"), donate_argnames="state")
 def insert(cfg: parameters.ModelConfig, kernel: str, state: State, keys: Array, values: Array, begin: Begin,
-           count: Int[Array, ""], key: Array) -> State:
-    """Begins the first `count` of the answers."""
+           count: Int[Array, ""], key: Int[Array, "2"]) -> State:
+    """Begins the first `count` of the answers. key: the data of the call's."""
     slot = jnp.where(jnp.arange(len(begin.token)) < count, begin.entries.slot, len(state.token))   # others: dropped
     put = lambda array, values: constrain(array.at[slot].set(values, mode="drop"), BATCH, *(None,) * (array.ndim - 1))
-    own = jax.random.key_data(jax.vmap(lambda number: jax.random.fold_in(key, number))(begin.number))
+    whole = jax.random.wrap_key_data(key)
+    own = jax.random.key_data(jax.vmap(lambda number: jax.random.fold_in(whole, number))(begin.number))
     return State(cache_lib.insert(cfg, kernel, state.cache, keys, values, begin.entries, count),
                  put(state.token, begin.token), put(state.position, begin.entries.length), put(state.count, 0),
                  put(state.limit, begin.limit), put(state.live, True), put(state.keys, own))
