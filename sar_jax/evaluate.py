@@ -97,7 +97,7 @@ def check_config(found: policy.Policy) -> None:
 
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     """The settings that answers depend on. Batch, mesh and workers are not among them: they may change on the way."""
-    return {"samples": samples, "decoding": "greedy" if samples == 1 else sampling.Sampling.of(config.rollout).words,
+    return {"samples": samples, "decoding": "greedy" if samples == 1 else sampling.Sampling.of(config).words,
             "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
             "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
             **{f"prompt.{field.name}": getattr(config.prompt, field.name) for field in dataclasses.fields(config.prompt)
@@ -125,7 +125,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     graphdef = model.build(found.cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
     decode = sample.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
-                                slots=rollout.slots, sampling=sampling.Sampling.of(rollout), cache_dtype=rollout.cache_dtype)
+                                slots=rollout.slots, sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, mesh, verifier)

@@ -132,7 +132,7 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
                                   config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))
     begin = jax.tree.map(lambda _: same(slots.ENTRIES), slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0))
     key = same(2, dtype=jnp.uint32)
-    drawn = sampling.Sampling.of(config.rollout)
+    drawn = sampling.Sampling.of(config)
     held, cached = chip_bytes(weights), chip_bytes(state)
     found = {
         "prefill": Program(lambda: slots.prefill.lower(graphdef, weights, rows, rows, rows), mesh, beside + cached),

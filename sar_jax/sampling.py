@@ -14,8 +14,9 @@ class Sampling(NamedTuple):
     min_p: float = 0.0
 
     @staticmethod
-    def of(rollout: Any) -> "Sampling":
-        """Out of `config.rollout`, which `check` has seen."""
+    def of(config: Any) -> "Sampling":
+        """Out of a training config, which `check` has seen."""
+        rollout = config.rollout
         return Sampling(rollout.temperature, rollout.top_k, rollout.top_p, rollout.min_p)
 
     @property

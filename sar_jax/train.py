@@ -129,7 +129,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, lea
     rollout, chunk = config.rollout, config.packing.logprob_chunk
     decoder = functools.partial(
         sample.make_sample, graphdef, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
-        sampling=sampling.Sampling.of(rollout), cache_dtype=rollout.cache_dtype)
+        sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     capacity.check_memory(config, cfg, decoding)
     tools = experience.Tools(
         decoder(rollout.samples),
