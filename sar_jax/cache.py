@@ -122,13 +122,15 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
         rings = [_ring(g.window, array.shape[3]) for g, array in zip(known, cache.k)]
 
         def put(array, new, g):
-            """[K, S, H] into the group's array, if it is the layer's."""
-            new = widen(new).astype(array.dtype)
-            index = (slice(None), layer, jnp.arange(S), positions % rings[g])
+            """[K, S, H] into the group's array, if it is the layer's: as rows of a flat array, since the compiler would turn
+            the whole cache around for a scatter along two of its axes."""
+            K, l, _, C, _ = array.shape
+            new, flat = widen(new).astype(array.dtype).reshape(K * S, h), array.reshape(-1, h)
+            place = jnp.minimum(layer, l - 1) * S + jnp.arange(S)
+            rows = (jnp.arange(K)[:, None] * (l * S * C) + place * C + positions % rings[g]).reshape(-1)
             if not isinstance(group, int):
-                index = (slice(None), jnp.minimum(layer, array.shape[1] - 1), *index[2:])
-                new = jnp.where(group == g, new, array[index])
-            return array.at[index].set(new, unique_indices=True, indices_are_sorted=True)
+                new = jnp.where(group == g, new, flat[rows])
+            return flat.at[rows].set(new, unique_indices=True, indices_are_sorted=True).reshape(array.shape)
 
         def attend(g, q, cache, lengths):
             lengths = jnp.minimum(lengths, rings[g])
