@@ -96,19 +96,29 @@ class _Run:
         self.slot_steps = 0
 
     def compile(self) -> None:
-        """Every shape once, with nothing to do."""
-        shapes = self.shapes
-        packed = self.prefill([])[1]
-        for size in shapes.sizes:
-            for columns in shapes.columns if size == shapes.sizes[0] else shapes.columns[-1:]:
-                self.create(size, columns)
+        """Every shape once, with nothing to do; and every function on what each of the others returns, since arrays that are
+        placed in another way would compile anew."""
+        shapes, packed = self.shapes, self.prefill([])[1]
+
+        def exercise() -> None:
+            for _ in range(2):
                 self.insert([], *packed)
                 self.decode(0)
-                for smaller in shapes.sizes:
-                    if smaller < size:   # to any of them
-                        self._resized(np.arange(smaller), shapes.columns[-1])
-                if size == shapes.sizes[0] and columns < shapes.columns[-1]:
-                    self._resized(np.arange(size), shapes.columns[shapes.columns.index(columns) + 1])
+            self.decode(0)
+
+        for i, size in enumerate(shapes.sizes):
+            columns = shapes.columns if i == 0 else shapes.columns[-1:]
+            for j, count in enumerate(columns):
+                self.create(size, count)
+                exercise()
+                before = self.state
+                following = [(size, c) for c in columns[j + 1:j + 2]]
+                following += [(s, shapes.columns[-1]) for s in shapes.sizes[i + 1:]]
+                for smaller, more in following:
+                    self.state = before
+                    self.state = self._resized(np.arange(smaller), more)
+                    self.decode(0)
+                    exercise()
         del self.state
         self.slot_steps = 0
 

@@ -113,6 +113,8 @@ def decode(graphdef: model.GraphDef, params: parameters.Params, state: State, st
     carry = (jnp.int32(0), state, (wide(jnp.int32), wide(jnp.float32), wide(jnp.float32)), jnp.zeros(S, bool))
     t, state, written, stopped = jax.lax.while_loop(more, step, carry)
     report = Report(*written, state.count - began, state.live, stopped, t)
+    small = {name: constrain(x, BATCH, *(None,) * (x.ndim - 1)) for name, x in state._asdict().items() if name != "cache"}
+    state = state._replace(**small)   # placed as they came
     return state, jax.tree.map(lambda x: constrain(x, *(None,) * x.ndim), report)
 
 

@@ -139,11 +139,14 @@ def test_slots_are_busy_while_answers_wait(loaded):
         np.testing.assert_array_equal(found.lengths, limits)
         assert made[slots].stats.tokens == limits.sum()
     occupancy = {slots: m.stats.metrics["rollout/occupancy"] for slots, m in made.items()}
-    assert occupancy[8] > 0.8 and occupancy[63] < 0.6
+    assert occupancy[8] > 0.8 and occupancy[63] < 0.7
 
 
-def test_nothing_is_compiled_after_the_first_call(loaded):
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1)])
+def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     """Whatever lengths the answers have, and however many there are."""
+    mesh = sharding.make_mesh(*shape, devices=jax.devices()[:int(np.prod(shape))])
+    params = jax.device_put(loaded.params, loaded.shardings(mesh))
     made = sample.make_sample(loaded.graphdef, (-1,), 2, 150, slots=16)
     count = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -151,7 +154,7 @@ def test_nothing_is_compiled_after_the_first_call(loaded):
 
     def call(prompts, limits):
         tokens, lengths = generate.pad_prompts(prompts, 30, len(prompts))
-        made(loaded.params, tokens, lengths, np.arange(len(prompts)), jax.random.key(0), np.array(limits))
+        made(params, tokens, lengths, np.arange(len(prompts)), jax.random.key(0), np.array(limits))
 
     call([[1, 2]], [3, 3])
     before = len(count)
