@@ -5,7 +5,7 @@
 The model comes from the hub (microsoft/Phi-3.5-mini-instruct) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: 8 chips of v6e (v6e:2x4: 22.2 of 31.2 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
+Hardware: 8 chips of v6e (v6e:2x4: 27.1 of 31.2 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
 docs/tpu.md have other slices. Not run on a TPU yet.
 A sequence may have 5,120 tokens, more than the 4,096 of LongRoPE's short factors: the long ones hold for the whole run.
 Published result after 500 steps, average of five mathematics sets: accuracy 35.15 -> 46.19 %, 850 -> 368 tokens.
