@@ -2,6 +2,7 @@
 moved into place when complete, so the last good one survives a full disk or a killed process.
 
     state   TrainState (parameters, moments, counts)        data   grain iterator state
+    critic  the critic's TrainState, where there is one
     meta    the fingerprint of the questions: a resumed run must go on with the same ones
 Random keys are derived from seed and step, so they need no saving.
 """
@@ -18,7 +19,7 @@ from etils import epath
 from sar_jax import config as config_lib
 from sar_jax import parameters
 from sar_jax.errors import UserError
-from sar_jax.learner import TrainState
+from sar_jax.learner import States
 
 
 class Checkpoints:
@@ -33,16 +34,17 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
-    def save(self, step: int, state: TrainState, iterator: Any, questions: str) -> None:
+    def save(self, step: int, states: States, iterator: Any, questions: str) -> None:
         """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
         self.wait()
         if self.latest() == step:
             return
         self.writing = step
         try:
+            critic = {} if states.critic is None else {"critic": ocp.args.StandardSave(states.critic)}
             self.manager.save(step, args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
-                meta=ocp.args.JsonSave({"questions": questions})))
+                state=ocp.args.StandardSave(states.policy), data=grain.checkpoint.CheckpointSave(iterator),
+                meta=ocp.args.JsonSave({"questions": questions}), **critic))
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -64,22 +66,23 @@ class Checkpoints:
         return UserError(f"the checkpoint of step {self.writing} could not be written to {self.folder} ({reason}); {kept}. "
                          "Free some space and run the same command with the same --workdir to go on.")
 
-    def restore(self, step: int, like: TrainState, iterator: Any, questions: str) -> TrainState:
-        """The state of `step`, placed as `like` describes; `iterator` is set to where it was.
+    def restore(self, step: int, like: States, iterator: Any, questions: str) -> States:
+        """The states of `step`, placed as `like` describes; `iterator` is set to where it was.
 
         Raises `UserError` where the checkpoint cannot be read, or the questions are not those of the run.
         """
+        critic = {} if like.critic is None else {"critic": ocp.args.StandardRestore(like.critic)}
         try:
             restored = self.manager.restore(step, args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), data=grain.checkpoint.CheckpointRestore(iterator),
-                meta=ocp.args.JsonRestore()))
+                state=ocp.args.StandardRestore(like.policy), data=grain.checkpoint.CheckpointRestore(iterator),
+                meta=ocp.args.JsonRestore(), **critic))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged, or of another "
                             f"model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
         if restored["meta"]["questions"] != questions:
             raise UserError(f"{self.folder.parent} was trained on other questions: the data under config.data.train has "
                             "changed since; restore it, or choose another --workdir")
-        return restored["state"]
+        return States(restored["state"], restored["critic"] if critic else None)
 
     def close(self) -> None:
         self.manager.close()

@@ -81,13 +81,31 @@ class Rewards:
 
 
 @dataclasses.dataclass
+class Advantage:
+    estimator: str = "group"       # reward minus its group's mean (Dr.GRPO); "critic": GAE, which is PPO
+    gamma: float = 1.0             # the critic's: discount, and GAE's lambda
+    lam: float = 1.0
+    whiten: bool = True            # the critic's: to mean 0 and variance 1 over the step's tokens
+    kl_penalty: float = 0.0        # times each token's log(policy / initial policy), off the reward; 0 = none
+
+
+@dataclasses.dataclass
+class Critic:
+    """Of advantage.estimator "critic"; what is not here stands in `optimizer`."""
+    lr: float = 2e-6
+    value_clip: float = 0.5        # values move at most so far in a step
+    warmup_steps: int = 0          # so many first steps train the critic alone
+
+
+@dataclasses.dataclass
 class Loss:
+    average: str = "limit"         # sum / (answers * answer limit), Dr.GRPO; "tokens": mean over the mini-batch's tokens
     minibatch_questions: int = 64  # questions an update: rollout.questions / minibatch_questions updates a step
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float = 3.0
     mask_clipped: bool = False     # answers that the limit cut off are left out of the loss
-    kl: float = 0.001              # coefficient of KL(policy || initial policy); 0 = no reference model is loaded
+    kl: float = 0.001              # coefficient of KL(policy || initial policy); without any KL no reference is loaded
 
 
 @dataclasses.dataclass
@@ -155,6 +173,8 @@ class TrainConfig:
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
     rewards: Rewards = dataclasses.field(default_factory=Rewards)
+    advantage: Advantage = dataclasses.field(default_factory=Advantage)
+    critic: Critic = dataclasses.field(default_factory=Critic)
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -248,6 +268,23 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
              f"data.max_prompt_tokens + {limit_name} = {longest}")
 
 
+def _check_advantage(config: TrainConfig) -> None:
+    for section, name, choices in (("advantage", "estimator", ("group", "critic")),
+                                   ("loss", "average", ("limit", "tokens"))):
+        value = getattr(getattr(config, section), name)
+        _require(value in choices, f"config.{section}.{name} is {value!r}: it must be one of {', '.join(choices)}")
+    for name in ("gamma", "lam"):
+        value = getattr(config.advantage, name)
+        _require(0 <= value <= 1, f"config.advantage.{name} is {value}: it must lie in [0, 1]")
+    _check_positive(config, "critic.lr", "critic.value_clip")
+    _check_not_negative(config, "advantage.kl_penalty", "critic.warmup_steps")
+
+
+def needs_reference(config: TrainConfig) -> bool:
+    """Is anything compared with the initial policy?"""
+    return config.loss.kl != 0 or config.advantage.kl_penalty != 0
+
+
 def check(config: TrainConfig) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
     _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
@@ -265,6 +302,7 @@ def check(config: TrainConfig) -> None:
              f"config.rollout.batch is {config.rollout.batch}: it must divide rollout.questions "
              f"({config.rollout.questions})")
     _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
+    _check_advantage(config)
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
              f"config.rollout.tensor is {config.rollout.tensor}: it must be greater than 0, or -1")
@@ -294,7 +332,7 @@ def warnings(config: TrainConfig) -> list[str]:
         found.append(
             "rewards.verifiable is 0: the self-aligned reward alone does not know right from wrong and collapses "
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
-    if config.rollout.samples == 1:
+    if config.rollout.samples == 1 and config.advantage.estimator == "group":
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
     return found
 

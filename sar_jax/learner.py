@@ -31,6 +31,12 @@ class TrainState(NamedTuple):
     skipped: Int[Array, ""]
 
 
+class States(NamedTuple):
+    """Everything that learns. critic: None without one."""
+    policy: TrainState
+    critic: TrainState | None
+
+
 Metrics = dict[str, Float[Array, ""]]
 # (params, micro-batch, scale) -> (scaled loss, sums of metrics over tokens)
 LossFn = Callable[[parameters.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]

@@ -9,6 +9,12 @@
     gradient    masters, gradient sums, packed rows    moments, reference
     apply       masters, moments, gradient sums        reference
 
+With a critic its parameters and moments lie beside all of these, and there are
+
+    value            critic, packed rows               masters, moments, reference, weights, critic's moments
+    value_gradient   critic, gradient sums, packed rows    the same without weights
+    value_apply      critic, its moments, gradient sums    masters, moments, reference
+
 masters: the float32 parameters; weights: their copies in the compute dtype, which decode and score. The order is a step's.
 """
 
@@ -21,8 +27,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
+from sar_jax import critic as critic_lib
 from sar_jax import handover, learner, model, parameters, sample, score, sharding
-from sar_jax.structs import Batch, Packed
+from sar_jax.structs import Batch, Packed, ValueBatch
 
 
 class Program(NamedTuple):
@@ -40,6 +47,7 @@ class Residents(NamedTuple):
     weights: int
     decoding_weights: int
     gradients: int
+    critic: int             # parameters and moments
 
 
 def chip_bytes(tree: Any) -> int:
@@ -66,11 +74,14 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
     metrics = jax.eval_shape(update.parts["zeros"], masters, batch, scalar(jnp.float32))[1]
     sums = (masters, jax.tree.map(lambda x: scalar(x.dtype), metrics))
     copied = dtype != jnp.float32
+    critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     residents = Residents(
         masters=chip_bytes(masters), moments=chip_bytes(state.opt_state),
-        reference=chip_bytes(weights) if config.loss.kl else 0, weights=chip_bytes(weights) if copied else 0,
-        decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters))
-    behind = residents.moments + residents.reference
+        reference=chip_bytes(weights) if config_lib.needs_reference(config) else 0,
+        weights=chip_bytes(weights) if copied else 0,
+        decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters),
+        critic=chip_bytes((critic.described.params, critic.described.opt_state)) if critic else 0)
+    behind = residents.moments + residents.reference + residents.critic
     scorer = score.make_score(graphdef, chunk)
     decode = lambda samples, questions: sample.make_sample(
         graphdef, (0,), samples, config.rollout.max_answer_tokens, greedy=samples == 1).lower(
@@ -84,13 +95,31 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         "score": Program(lambda: scorer.lower(weights, packed), mesh, behind + residents.masters * copied),
         "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh,
                             behind),
-        "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh, residents.reference),
+        "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh,
+                         residents.reference + residents.critic),
     }
     if decoding != mesh:
         programs = {"hand_over": Program(lambda: hand_over.lower(masters), mesh, behind)} | programs
     if hasattr(cast, "lower"):
         programs["cast"] = Program(lambda: cast.lower(masters), mesh, behind)
+    if critic:
+        programs |= _critic_programs(config, mesh, critic, residents)
     return programs, residents
+
+
+def _critic_programs(config: config_lib.TrainConfig, mesh: Mesh, critic: critic_lib.Critic, r: Residents,
+                     ) -> dict[str, Program]:
+    packed, batch = _rows(config, mesh)
+    batch = ValueBatch(packed, batch.advantages, batch.old_logps)   # described alike
+    params, parts = critic.described.params, critic.update.parts
+    scale = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh))
+    metrics = jax.eval_shape(parts["zeros"], params, batch, scale)[1]
+    sums = (params, jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype, sharding=scale.sharding), metrics))
+    policy, moments = r.masters + r.moments + r.reference, r.critic - chip_bytes(params)
+    return {
+        "value": Program(lambda: critic.values.lower(params, packed), mesh, policy + r.weights + moments),
+        "value_gradient": Program(lambda: parts["accumulate"].lower(params, sums, batch, scale), mesh, policy + moments),
+        "value_apply": Program(lambda: parts["apply"].lower(critic.described, params), mesh, policy)}
 
 
 def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sar_jax"
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
     {"errors", "config", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published", "download"},
-    {"rewards", "losses", "packing", "attention", "splash", "rope", "results"},
+    {"rewards", "losses", "gae", "packing", "attention", "splash", "rope", "results"},
     {"parameters"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
      "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix", "tasks.numeric",
@@ -22,9 +22,10 @@ LAYERS = (
     {"model", "roofline"},
     {"families"},
     {"hf", "score", "sample", "handover"},
-    {"learner", "programs"},
+    {"learner", "critic", "programs"},
     {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
      "plots", "summary", "compare", "planning"},
+    {"run"},
     {"train", "pretrain", "export", "explain", "evaluate", "plan"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
