@@ -8,16 +8,18 @@ Random keys are derived from seed and step, so they need no saving.
 """
 
 import contextlib
+import functools
 import json
 import re
 from typing import Any
 
 import grain
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from sar_jax import config as config_lib
-from sar_jax import parameters
+from sar_jax import download, hf, lora, parameters, sharding
 from sar_jax.errors import UserError
 from sar_jax.learner import States
 
@@ -116,11 +118,25 @@ def pick_step(workdir: epath.Path, step: int | None) -> int:
 
 def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConfig, shardings: Any,
                 dtype: str = "float32") -> parameters.Params:
-    """The parameters alone of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read."""
-    like = parameters.describe_params(cfg, shardings, dtype)
+    """The model's parameters of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read.
+
+    Where adapters were trained, the base is loaded from where the run had it, and they are added to it.
+    """
+    config, step = read_config(workdir), pick_step(workdir, step)
+    if not config.lora.rank:
+        return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings, dtype))
+    adapted = lora.adapted(cfg, config.lora)
+    mesh = shardings["embedding"].mesh
+    adapters = _load_learnt(workdir, step, parameters.describe(
+        lora.specs(adapted), sharding.param_shardings(lora.specs(adapted), mesh)))
+    base = hf.load_params(download.locate(config.model.path), cfg, shardings, dtype)
+    return jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)(base, adapters)
+
+
+def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> parameters.Params:
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
-    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{pick_step(workdir, step):08d}" / "state"
+    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{step:08d}" / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder, args=args)["params"]
 

@@ -98,6 +98,14 @@ class Critic:
 
 
 @dataclasses.dataclass
+class Lora:
+    """Low-rank adapters learn in place of the weights, which stay frozen in `model.dtype` and are the reference too."""
+    rank: int = 0                  # 0 = all weights learn
+    alpha: float = 32.0            # the adapters' product counts alpha / rank
+    targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+
+
+@dataclasses.dataclass
 class Loss:
     average: str = "limit"         # sum / (answers * answer limit), Dr.GRPO; "tokens": mean over the mini-batch's tokens
     minibatch_questions: int = 64  # questions an update: rollout.questions / minibatch_questions updates a step
@@ -175,6 +183,7 @@ class TrainConfig:
     rewards: Rewards = dataclasses.field(default_factory=Rewards)
     advantage: Advantage = dataclasses.field(default_factory=Advantage)
     critic: Critic = dataclasses.field(default_factory=Critic)
+    lora: Lora = dataclasses.field(default_factory=Lora)
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -276,8 +285,11 @@ def _check_advantage(config: TrainConfig) -> None:
     for name in ("gamma", "lam"):
         value = getattr(config.advantage, name)
         _require(0 <= value <= 1, f"config.advantage.{name} is {value}: it must lie in [0, 1]")
-    _check_positive(config, "critic.lr", "critic.value_clip")
-    _check_not_negative(config, "advantage.kl_penalty", "critic.warmup_steps")
+    _check_positive(config, "critic.lr", "critic.value_clip", "lora.alpha")
+    _require(config.lora.rank == 0 or not config.model.offload_reference,
+             "config.model.offload_reference is true with config.lora.rank > 0: the reference is the frozen base, which the "
+             "policy needs on the devices anyway; leave it false")
+    _check_not_negative(config, "lora.rank", "advantage.kl_penalty", "critic.warmup_steps")
 
 
 def needs_reference(config: TrainConfig) -> bool:

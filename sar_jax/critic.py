@@ -38,11 +38,10 @@ class Critic(NamedTuple):
 
 def make(config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh) -> Critic:
     """The critic of a run, as jitted functions and a description; nothing is loaded."""
-    described = parameters.spec_map(
-        lambda spec, s: jax.ShapeDtypeStruct(spec.shape, jnp.float32, sharding=s), specs(cfg), shardings(cfg, mesh))
+    described = parameters.describe(specs(cfg), shardings(cfg, mesh))
     updates = config.rollout.questions // config.loss.minibatch_questions
     optimizer = learner.make_optimizer(dataclasses.replace(config.optimizer, lr=config.critic.lr), config.steps * updates,
-                                       parameters.spec_map(lambda s: s.scale != 0, specs(cfg)))
+                                       parameters.decays(specs(cfg)))
     state = learner.describe_state(described, optimizer)
     graphdef = build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model.attention, mesh))
     loss = make_loss(graphdef, config.critic.value_clip)

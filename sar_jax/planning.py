@@ -40,9 +40,11 @@ def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]
     console.print("args, temp: arguments and temporaries of the program; beside: what lies there meanwhile; sent: to other "
                   "devices, a call; cpu s: to compile it here")
     r = found["residents"]
-    console.print(f"always there: float32 masters {gib(r['masters'])}, Adam's moments {gib(r['moments'])}, reference "
-                  f"{gib(r['reference'])}, critic {gib(r['critic'])}; by turns: weights {gib(r['weights'])}, weights for "
-                  f"decoding {gib(r['decoding_weights'])}, cache {gib(found['cache'])}, gradient sums {gib(r['gradients'])}")
+    there = {"float32 masters": "masters", "Adam's moments": "moments", "reference": "reference", "critic": "critic",
+             "frozen base": "base"}
+    console.print("always there: " + ", ".join(f"{name} {gib(r[key])}" for name, key in there.items() if r[key])
+                  + f"; by turns: weights {gib(r['weights'])}, weights for decoding {gib(r['decoding_weights'])}, cache "
+                  f"{gib(found['cache'])}, gradient sums {gib(r['gradients'])}")
     _show_times(console, config, found)
     spare = found["hbm"] - found["peak"]
     if spare >= 0:

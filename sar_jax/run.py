@@ -6,6 +6,7 @@ Everything that is wrong with the options shows here, the cheap checks first.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from sar_jax import (
     handover,
     hf,
     learner,
+    lora,
     model,
     multihost,
     parameters,
@@ -51,6 +53,22 @@ class Run(NamedTuple):
     num_params: int
     questions: str          # fingerprint of the training data
     critic: critic_lib.Critic | None
+    frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
+
+
+class Policy(NamedTuple):
+    """What learns, and the way from there to the weights that score and decode.
+
+    cfg, specs: of score and update, and of what learns; load(): its first values; frozen: see `Run`; the rest: see
+    `experience.Tools`."""
+    cfg: parameters.ModelConfig
+    specs: Any
+    load: Callable[[], parameters.Params]
+    frozen: parameters.Params
+    reference: Any | None
+    fetch_reference: Callable[[Any], Any]
+    cast: Callable[[Any], Any]
+    hand_over: Callable[[Any], Any]
 
 
 def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, States, Any, int]:
@@ -66,11 +84,11 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     questions = data.fingerprint(train_rows)
     multihost.same(questions, f"the questions of {config.data.train}")
 
-    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
-    reference, fetch_reference = _load_reference(config, folder, cfg, shardings)
+    policy = (_adapters if config.lora.rank else _whole)(config, folder, cfg, mesh, decoding)
     updates = config.rollout.questions // config.loss.minibatch_questions
-    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, parameters.decayed(cfg))
-    described = learner.describe_state(parameters.describe_params(cfg, shardings), optimizer)
+    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, parameters.decays(policy.specs))
+    described = learner.describe_state(
+        parameters.describe(policy.specs, sharding.param_shardings(policy.specs, mesh)), optimizer)
     critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     processes = jax.process_count()
     iterator = data.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
@@ -78,30 +96,29 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
-        states = States(learner.init_state(hf.load_params(folder, cfg, shardings), optimizer),
+        states = States(learner.init_state(policy.load(), optimizer),
                         critic and learner.init_state(critic_lib.load(folder, cfg, mesh), critic.optimizer))
     else:
         states = checkpoints.restore(step, States(described, critic and critic.described), iterator, questions)
         print(f"resumed at step {step} from {checkpoints.folder}")
 
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat,
-                           model.pick_kernel(config.model.attention, mesh))
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (cfg, policy.cfg))
     rollout, chunk = config.rollout, config.packing.logprob_chunk
     tools = experience.Tools(
-        sample.make_sample(graphdef, prompter.stops, rollout.samples, rollout.max_answer_tokens),
+        sample.make_sample(decoder, prompter.stops, rollout.samples, rollout.max_answer_tokens),
         score.make_score(graphdef, chunk), prompter, mesh, config,
         Verifier(config.verification.workers, config.verification.timeout),
         ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
-        handover.make_cast(cfg, mesh, config.model.dtype),
-        handover.make_hand_over(cfg, mesh, decoding, config.model.dtype), fetch_reference, decoding,
+        policy.cast, policy.hand_over, policy.fetch_reference, decoding,
         critic and critic.values)
     run = Run(
         config, workdir, tools,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
-        greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
-        eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
+        greedy=sample.make_sample(decoder, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
+        eval_rows=eval_rows, reference=policy.reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        num_params=parameters.count_params(cfg), questions=questions, critic=critic)
+        num_params=parameters.count_params(cfg), questions=questions, critic=critic, frozen=policy.frozen)
     return run, states, iterator, step or 0
 
 
@@ -118,16 +135,37 @@ def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tupl
     return mesh, decoding
 
 
-def _load_reference(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, shardings: Any,
-                    ) -> tuple[Any, Callable[[Any], Any]]:
-    """The frozen reference, None without a KL term; and what brings it to the devices where it waits in host memory."""
-    if not config_lib.needs_reference(config):
-        return None, lambda reference: reference
-    if not config.model.offload_reference:
-        return hf.load_params(folder, cfg, shardings, config.model.dtype), lambda reference: reference
-    on_host = jax.tree.map(lambda s: s.with_memory_kind("pinned_host"), shardings)
-    return (hf.load_params(folder, cfg, on_host, config.model.dtype),
-            lambda reference: jax.device_put(reference, shardings))
+def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh) -> Policy:
+    """All weights learn. The reference is None without a KL term; it may wait in host memory."""
+    specs, dtype = parameters.param_specs(cfg), config.model.dtype
+    shardings = sharding.param_shardings(specs, mesh)
+    reference, fetch = None, lambda reference: reference
+    if config_lib.needs_reference(config) and config.model.offload_reference:
+        on_host = jax.tree.map(lambda s: s.with_memory_kind("pinned_host"), shardings)
+        reference = hf.load_params(folder, cfg, on_host, dtype)
+        fetch = lambda reference: jax.device_put(reference, shardings)
+    elif config_lib.needs_reference(config):
+        reference = hf.load_params(folder, cfg, shardings, dtype)
+    return Policy(cfg, specs, lambda: hf.load_params(folder, cfg, shardings), {}, reference, fetch,
+                  handover.make_cast(cfg, mesh, dtype), handover.make_hand_over(cfg, mesh, decoding, dtype))
+
+
+def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh,
+              ) -> Policy:
+    """Adapters learn. The base serves policy and reference; the reference's adapters are those that change nothing."""
+    adapted, dtype = lora.adapted(cfg, config.lora), config.model.dtype
+    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
+    own = sharding.param_shardings(lora.specs(adapted), mesh)
+    base = hf.load_params(folder, cfg, shardings, dtype)
+    init = jax.jit(functools.partial(lora.init, adapted), out_shardings=own)
+    cast = jax.jit(lambda masters: jax.tree.map(lambda x: x.astype(dtype), masters), out_shardings=own)
+    load = lambda: init(jax.random.key(config.seed))
+    fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
+    hand_over = handover.make_hand_over(cfg, mesh, decoding, dtype)
+    return Policy(adapted, lora.specs(adapted), load, base,
+                  lora.merged(base, cast(load())) if config_lib.needs_reference(config) else None,
+                  lambda reference: reference, lambda masters: lora.merged(base, cast(masters)),
+                  lambda masters: hand_over(fold(base, masters)))
 
 
 def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> None:

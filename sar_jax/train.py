@@ -89,7 +89,7 @@ def _learn_policy(run: Run, states: States, minibatches: list[Minibatch]) -> tup
         divisor = minibatch.answers * config.rollout.max_answer_tokens
         if config.loss.average == "tokens":
             divisor = max(minibatch.tokens, 1)
-        state, found = run.update(state, batches, 1 / divisor)
+        state, found = run.update(state, batches, 1 / divisor, run.frozen)
         collected.append(found)
     return states._replace(policy=state), _update_metrics(collected, minibatches, ("kl", "clip_ratio", "ratio"))
 
@@ -124,7 +124,8 @@ def _mfu(run: Run, exp: experience.Experience, seconds: float) -> dict[str, floa
     alone = answers + len(run.tools.prompter.standalone) * config.rollout.questions * config.rollout.samples
     sampled = answers + (whole - answers) // config.rollout.samples   # a question is read once
     forward = sampled + whole * (1 if run.reference is None else 2) + alone * bool(config.rewards.self_aligned)
-    return {"mfu": (2 * forward + 6 * whole) * run.num_params / seconds / peak / jax.device_count()}
+    learning = 4 if run.frozen else 6   # frozen weights have no gradient of their own
+    return {"mfu": (2 * forward + learning * whole) * run.num_params / seconds / peak / jax.device_count()}
 
 
 def evaluation(run: Run, states: States, step: int) -> dict[str, float]:

@@ -117,7 +117,7 @@ def test_it_begins_as_the_policy_with_a_value_of_zero(each_family, mesh):
 
 
 def test_weight_decay_spares_gains_and_the_value_head(loaded, mesh):
-    decayed = parameters.spec_map(lambda s: s.scale != 0, critic.specs(loaded.cfg))
+    decayed = parameters.decays(critic.specs(loaded.cfg))
     assert not decayed[critic.HEAD] and decayed["embedding"] and not decayed["final_norm"]
 
 

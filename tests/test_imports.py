@@ -21,7 +21,7 @@ LAYERS = (
      "tasks.logicbench", "tasks.prontoqa"},
     {"model", "roofline"},
     {"families"},
-    {"hf", "score", "sample", "handover"},
+    {"hf", "score", "sample", "handover", "lora"},
     {"learner", "critic", "programs"},
     {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
      "plots", "summary", "compare", "planning"},
