@@ -16,7 +16,8 @@ import torch
 from conftest import CACHE, ROOT
 
 from sar_jax import config as config_lib
-from sar_jax import critic, learner, losses, packing, parameters, sharding
+from sar_jax import critic, experience, learner, losses, packing, parameters, sharding
+from sar_jax.errors import UserError
 from sar_jax.structs import ValueBatch
 
 
@@ -119,6 +120,71 @@ def test_it_begins_as_the_policy_with_a_value_of_zero(each_family, mesh):
 def test_weight_decay_spares_gains_and_the_value_head(loaded, mesh):
     decayed = parameters.decays(critic.specs(loaded.cfg))
     assert not decayed[critic.HEAD] and decayed["embedding"] and not decayed["final_norm"]
+
+
+# What a step makes of values and rewards
+
+def a_step(rng, **settings):
+    """A config, two questions' grids with answers of 3 and 2 tokens, and logps of policy and reference on them."""
+    config = config_lib.TrainConfig(advantage=config_lib.Advantage(**settings))
+    packed, layout = packing.pack([[1, 2], [3]], [[4, 5, 6], [7, 8]], 8, 1)
+    grids = [experience._Grid("question", packed, layout, range(2))]
+    own, ref = ([rng.normal(-1, 0.5, n) for n in (3, 2)] for _ in range(2))
+    return config, grids, own, ref, lambda parts: packing.scatter(parts, layout, packed.tokens.shape)
+
+
+def test_each_token_is_charged_for_leaving_the_initial_policy(rng):
+    config, grids, own, ref, on_grid = a_step(rng, estimator="critic", kl_penalty=0.3, whiten=False)
+    charges = experience._penalties(config, own, [on_grid(ref)], grids)
+    for charge, mine, other in zip(charges, own, ref):
+        np.testing.assert_allclose(charge, 0.3 * (mine - other), atol=1e-6)
+    found = experience._credit(config, np.array([[1.0], [0.0]]), charges, [on_grid([np.zeros(3), np.zeros(2)])], grids)
+    for b, reward in enumerate((1.0, 0.0)):   # gamma = lam = 1, V = 0: what is still to come
+        np.testing.assert_allclose(found.advantages[b], reward - np.cumsum(charges[b][::-1])[::-1], atol=1e-6)
+    config.advantage.kl_penalty = 0.0
+    assert experience._penalties(config, own, [], grids) is None
+
+
+def test_without_a_critic_the_whole_answer_is_charged(rng):
+    config, grids, own, ref, on_grid = a_step(rng, kl_penalty=0.3)
+    charges = experience._penalties(config, own, [on_grid(ref)], grids)
+    found = experience._credit(config, np.array([[1.0, 0.0]]), charges, [], grids)
+    rewards = np.array([1.0, 0.0]) - [0.3 * (a - b).sum() for a, b in zip(own, ref)]
+    np.testing.assert_allclose(found.advantages, rewards - rewards.mean(), atol=1e-6)
+
+
+def test_advantages_are_whitened_and_the_returns_are_not(rng):
+    config, grids, _, _, on_grid = a_step(rng, estimator="critic")
+    values = [rng.normal(size=3).astype(np.float32), rng.normal(size=2).astype(np.float32)]
+    found = experience._credit(config, np.array([[1.0], [0.0]]), None, [on_grid(values)], grids)
+    every = np.concatenate(found.advantages)
+    assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 1, 0, 0], atol=1e-6)
+    assert found.metrics["value/mean"] == pytest.approx(np.concatenate(values).mean())
+
+
+@pytest.mark.parametrize("field, value, message", [
+    ("advantage.estimator", "gae", "group, critic"), ("advantage.gamma", 1.5, "must lie in"),
+    ("advantage.lam", -0.1, "must lie"),
+    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"), 
+    ("loss.average", "mean", "limit, tokens"),
+    ("critic.warmup_steps", -1, "not be negative"), ("advantage.kl_penalty", -0.1, "not be negative"),
+    ("lora.rank", -1, "not be negative"), ("lora.alpha", 0.0, "greater than 0")])
+def test_settings_that_cannot_work(field, value, message):
+    config = config_lib.TrainConfig()
+    config.model.path, config.data.train = "x", "arithmetic"
+    config_lib.check(config)
+    section, name = field.split(".")
+    setattr(getattr(config, section), name, value)
+    with pytest.raises(UserError, match=f"config.{field} .*{message}"):
+        config_lib.check(config)
+
+
+def test_one_answer_a_question_is_a_warning_without_a_critic_alone():
+    config = config_lib.TrainConfig(rollout=config_lib.Rollout(samples=1))
+    assert any("samples is 1" in w for w in config_lib.warnings(config))
+    config.advantage.estimator = "critic"
+    assert not config_lib.warnings(config)
 
 
 # Whole runs
