@@ -161,7 +161,7 @@ def reads(source: str, cls: type) -> set[str]:
 
 
 # A file that belongs to the other command proves nothing.
-OTHERS = {TrainConfig: {"config", "pretrain"}, PretrainConfig: {"config", "train", "experience"}}
+OTHERS = {TrainConfig: {"config", "checks", "pretrain"}, PretrainConfig: {"config", "checks", "train", "experience"}}
 
 
 def unread(cls: type) -> set[str]:

@@ -12,7 +12,8 @@ PACKAGE = ROOT / "sar_jax"
 
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
-    {"errors", "config", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published", "download"},
+    {"errors", "config", "checks", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
+     "download"},
     {"rewards", "losses", "packing", "attention", "splash", "rope", "results"},
     {"parameters"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
