@@ -10,8 +10,11 @@ from typing import Any
 
 from sar_jax.errors import UserError
 
-_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
-            "thinking": ("default", "on", "off")}
+_PROMPT_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
+                   "thinking": ("default", "on", "off")}
+_CHOICES = {"self_aligned.form": ("relative", "log", "difference"), "advantage.estimator": ("group", "leave_one_out"),
+            "loss.average": ("limit", "tokens", "sequences"), "loss.ratio": ("token", "sequence"),
+            "loss.kl_estimator": ("k1", "k2", "k3")}
 
 
 def _require(ok: bool, message: str) -> None:
@@ -46,7 +49,7 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_prompt(prompt: Any) -> None:
     """Raises `UserError` where a field is not one of its choices."""
-    for name, choices in _CHOICES.items():
+    for name, choices in _PROMPT_CHOICES.items():
         value = getattr(prompt, name)
         _require(value in choices, f"config.prompt.{name} is {value!r}: it must be one of {', '.join(choices)}")
 
@@ -78,6 +81,45 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
              f"data.max_prompt_tokens + {limit_name} = {longest}")
 
 
+def _check_self_aligned(config: Any) -> None:
+    own, weights = config.self_aligned, config.rewards
+    _require(own.cap == 0 or own.cap > 1, f"config.self_aligned.cap is {own.cap}: no perplexity is below 1, so it must be "
+             "greater than 1, or 0 for none")
+    _require(0 <= own.peak_at <= 1, f"config.self_aligned.peak_at is {own.peak_at}: it must lie in [0, 1]")
+    _require(0 < own.target_share < 1,
+             f"config.self_aligned.target_share is {own.target_share}: it must lie between 0 and 1")
+    if own.adaptive:
+        clash = "config.self_aligned.adaptive is true: "
+        _require(own.peak_at == 0, clash + "config.self_aligned.peak_at must be 0, one of them leads")
+        _require(weights.self_aligned > 0, clash + "config.rewards.self_aligned, where it starts, must be greater than 0")
+        _require(weights.verifiable > 0, clash + "config.rewards.verifiable, its counterpart, must be greater than 0")
+        _require(config.rollout.samples > 1, clash + "config.rollout.samples must be greater than 1, it compares answers")
+        _require(own.form != "difference" or own.cap > 1,
+                 clash + "with config.self_aligned.form=difference it needs a config.self_aligned.cap")
+
+
+def _check_variants(config: Any) -> None:
+    """Choices by name, and what they need."""
+    for path, choices in _CHOICES.items():
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        _require(value in choices, f"config.{path} is {value!r}: it must be one of {', '.join(choices)}")
+    several = config.rollout.samples > 1
+    _require(several or config.advantage.estimator != "leave_one_out",
+             "config.advantage.estimator is 'leave_one_out': config.rollout.samples must be greater than 1")
+    _require(several or not config.advantage.divide_by_std,
+             "config.advantage.divide_by_std is true: config.rollout.samples must be greater than 1")
+    cap = config.loss.importance_cap
+    _require(cap == 0 or cap >= 1, f"config.loss.importance_cap is {cap}: it must be at least 1, or 0 for no weights")
+    _check_self_aligned(config)
+    _check_not_negative(config, "guards.low_entropy", "guards.falling_evaluations")
+    trend = config.guards.trend_steps
+    _require(trend == 0 or trend >= 8, f"config.guards.trend_steps is {trend}: it must be at least 8, or 0 for no alarm")
+    for name in ("short_length", "echo"):
+        value = getattr(config.guards, name)
+        _require(0 <= value < 1, f"config.guards.{name} is {value}: it must lie in [0, 1)")
+
+
 def check(config: Any) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
     _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
@@ -101,6 +143,7 @@ def check(config: Any) -> None:
     _require(config.profile_steps >= 0, f"config.profile_steps is {config.profile_steps}: it must not be negative")
     _check_not_negative(config, "rollout.refill_rounds", "loss.kl", "loss.clip_low", "loss.clip_high",
                         "logging.samples_shown")
+    _check_variants(config)
 
 
 def check_pretrain(config: Any) -> None:
@@ -121,4 +164,11 @@ def warnings(config: Any) -> list[str]:
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
     if config.rollout.samples == 1:
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
+    if config.loss.kl and config.loss.kl_estimator == "k1":
+        found.append("loss.kl_estimator is k1: its gradient is 0 on average, so loss.kl holds nothing. Use k2 or k3.")
+    if config.loss.ratio == "sequence" and max(config.loss.clip_low, config.loss.clip_high) > 0.05:
+        found.append("loss.ratio is sequence: the ratio of an answer, per token, hardly leaves 1, so that a clip of "
+                     f"{config.loss.clip_low} / {config.loss.clip_high} never acts (GSPO's paper: 3e-4 / 4e-4).")
+    if weights["self_aligned"] and config.self_aligned.form == "difference" and not config.self_aligned.cap:
+        found.append("self_aligned.form is difference: without self_aligned.cap the reward is as large as perplexities.")
     return found

@@ -77,13 +77,33 @@ class Rewards:
 
 
 @dataclasses.dataclass
+class SelfAligned:
+    """The self-aligned reward's variants, and how its weight `rewards.self_aligned` changes in a run (docs/method.md)."""
+    form: str = "relative"         # (ppl(a) - ppl(a|q)) / ppl(a); "log": the same of ln ppl; "difference": undivided
+    cap: float = 0.0               # perplexities count at most so much; 0 = no cap
+    peak_at: float = 0.0           # the weight rises linearly up to this fraction of the run, then falls; 0 = constant
+    adaptive: bool = False         # the weight starts at `rewards.self_aligned` and follows `target_share`
+    target_share: float = 0.1      # of the advantage, as the metric advantage_share/self_aligned has it
+
+
+@dataclasses.dataclass
+class Advantage:
+    estimator: str = "group"       # reward - mean of its group (Dr.GRPO); "leave_one_out": - mean of the others (RLOO)
+    divide_by_std: bool = False    # by the group's sample standard deviation + 1e-4 (GRPO, as TRL has it)
+
+
+@dataclasses.dataclass
 class Loss:
     minibatch_questions: int = 64  # questions an update: rollout.questions / minibatch_questions updates a step
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    average: str = "limit"         # sum / (answers * answer limit), Dr.GRPO; mean over "tokens", DAPO, or "sequences", GRPO
+    ratio: str = "token"           # of probabilities; "sequence": of an answer's, per token (GSPO: then clip at about 4e-4)
+    clip_low: float = 0.2          # the ratio is clipped to [1 - clip_low, 1 + clip_high];
+    clip_high: float = 0.2         # larger than clip_low: DAPO's clip-higher (there 0.28)
     dual_clip: float = 3.0
+    importance_cap: float = 0.0    # tokens count min(scored / sampled probability, this cap); 0 = off
     mask_clipped: bool = False     # answers that the limit cut off are left out of the loss
     kl: float = 0.001              # coefficient of KL(policy || initial policy); 0 = no reference model is loaded
+    kl_estimator: str = "k3"       # or "k2", whose gradient is the KL's own; "k1" has none on average (sar_jax/losses.py)
 
 
 @dataclasses.dataclass
@@ -136,6 +156,16 @@ class Logging:
 
 
 @dataclasses.dataclass
+class Guards:
+    """When a run raises an alarm; it goes on (docs/method.md). 0 = this alarm is off."""
+    short_length: float = 0.3      # answers are shorter than this fraction of the first steps'
+    falling_evaluations: int = 2   # so many evaluations in a row are worse than the one before
+    low_entropy: float = 0.02      # the policy's entropy is below, nats a token
+    trend_steps: int = 20          # over so many steps the self-aligned reward rises while accuracy falls
+    echo: float = 0.5              # a larger share of the answers' token trigrams stands in their question
+
+
+@dataclasses.dataclass
 class Checkpoint:
     every_steps: int = 50          # also after the last step and on Ctrl-C
     keep: int = 2
@@ -151,6 +181,8 @@ class TrainConfig:
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
     rewards: Rewards = dataclasses.field(default_factory=Rewards)
+    self_aligned: SelfAligned = dataclasses.field(default_factory=SelfAligned)
+    advantage: Advantage = dataclasses.field(default_factory=Advantage)
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -158,6 +190,7 @@ class TrainConfig:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     verification: Verification = dataclasses.field(default_factory=Verification)
     logging: Logging = dataclasses.field(default_factory=Logging)
+    guards: Guards = dataclasses.field(default_factory=Guards)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
 
 

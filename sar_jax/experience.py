@@ -42,9 +42,11 @@ class Experience(NamedTuple):
     samples: list[dict[str, Any]]
 
 
-def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array) -> Experience:
+def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array,
+            alpha: float | None = None) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
-    `masters` are the policy's float32 parameters; `reference` is None without a KL term."""
+    `masters` are the policy's float32 parameters; `reference` is None without a KL term; `alpha` is the self-aligned
+    reward's weight in this step, None for the config's."""
     config, clock = tools.config, _Clock()
     Q, M, weights = config.rollout.questions, config.rollout.samples, tools.hand_over(masters)
     if config.rollout.refill_rounds:
@@ -73,14 +75,17 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     mean_alone = np.array([x.mean(dtype=np.float64) for x in alone]) if alone else np.full(Q * M, np.nan)
     signals = rewards.Signals(*(x.reshape(Q, M) for x in (correct, rollouts.lengths, mean_logp, mean_alone)),
                               config.rollout.max_answer_tokens)
-    weights = vars(config.rewards)
-    total, parts = rewards.total(weights, signals)
-    advantages = losses.group_advantages(total)
+    weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
+    total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
+    estimate = losses.ADVANTAGES[config.advantage.estimator]
+    divisors = losses.group_deviations(total) if config.advantage.divide_by_std else 1.0
+    advantages = estimate(total) / divisors
+    shares = {name: np.abs(estimate(weights[name] * part) / divisors) for name, part in parts.items()}
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
-    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained)
+    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained, rollouts)
     gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
     metrics = {
-        **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
+        **_reward_metrics(total, parts), **_shares(shares, signals.correct), **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
@@ -160,7 +165,7 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     return found
 
 
-def _minibatches(tools, grids, scores, ref_logps, advantages, trained) -> list[Minibatch]:
+def _minibatches(tools, grids, scores, ref_logps, advantages, trained, rollouts) -> list[Minibatch]:
     """`trained`: which of the B answers the loss sees; the others still count in its divisor."""
     minibatches = []
     rows = tools.config.packing.rows_per_microbatch
@@ -168,7 +173,10 @@ def _minibatches(tools, grids, scores, ref_logps, advantages, trained) -> list[M
         if grid.context != "question":
             continue
         on_grid = packing.scatter(advantages[grid.answers], grid.layout, grid.packed.tokens.shape)
-        fields = (on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps))
+        fields = [on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps)]
+        if tools.config.loss.importance_cap:
+            sampled = [rollouts.logps[b, :rollouts.lengths[b]] for b in grid.answers]
+            fields.append(packing.scatter(sampled, grid.layout, grid.packed.tokens.shape))
         seen = packing.scatter(trained[grid.answers].astype(np.float32), grid.layout, grid.packed.tokens.shape) > 0
         whole = grid.packed._replace(mask=grid.packed.mask & seen)
         micro = [Batch(packed, *(f[k * rows:(k + 1) * rows] for f in fields))
@@ -177,14 +185,21 @@ def _minibatches(tools, grids, scores, ref_logps, advantages, trained) -> list[M
     return minibatches
 
 
-def _reward_metrics(weights, total, parts) -> dict[str, float]:
-    """Means, and how much of the advantage each reward carries: mean |its weighted, centred part|, shares of 1."""
-    centred = {n: np.abs(losses.group_advantages(weights[n] * p)).mean() for n, p in parts.items()}
-    whole = sum(centred.values())
-    return {
-        "reward/mean": float(total.mean()), "reward/std": float(total.std()),
-        **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()},
-        **{f"advantage_share/{n}": float(c / whole) if whole else 0.0 for n, c in centred.items()}}
+def _reward_metrics(total: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:
+    return {"reward/mean": float(total.mean()), "reward/std": float(total.std()),
+            **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()}}
+
+
+def _shares(parts: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
+    """Of the step's advantage, how much each reward carries: mean |its part of it|, as shares that sum to 1.
+
+    And how much of it lies in groups whose answers are all right, or all wrong, where the verifiable reward says nothing;
+    where there are such groups. parts: name -> |its weighted, centred part| [Q, M]; correct: [Q, M].
+    """
+    whole = sum(p.mean() for p in parts.values())
+    kinds = {"": np.ones(len(correct), bool), "_all_right": correct.all(axis=1), "_all_wrong": ~correct.any(axis=1)}
+    return {f"advantage_share{kind}/{name}": float(np.where(groups[:, None], p, 0.0).mean() / whole) if whole else 0.0
+            for kind, groups in kinds.items() if groups.any() for name, p in parts.items()}
 
 
 def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:
@@ -193,6 +208,8 @@ def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals)
     overlap = [_overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)]
     found = {
         "accuracy": float(s.correct.mean()),
+        # its standard error, questions being what is drawn
+        "accuracy_error": float(s.correct.mean(axis=1).std() / max(len(s.correct) - 1, 1) ** 0.5),
         # of the verifiable reward: groups that are all right or all wrong tell it nothing
         "frac_reward_zero_std": float((s.correct.all(axis=1) | ~s.correct.any(axis=1)).mean()),
         "completions/mean_length": float(s.lengths.mean()), "completions/min_length": float(s.lengths.min()),

@@ -32,15 +32,18 @@ from rich.console import Console
 from tqdm import tqdm
 
 from sar_jax import (
+    alpha,
     checkpoint,
     cli,
     data,
     download,
     experience,
     generate,
+    guards,
     handover,
     hf,
     learner,
+    losses,
     model,
     multihost,
     parameters,
@@ -72,6 +75,8 @@ class Run(NamedTuple):
     metrics: metrics_lib.Metrics
     num_params: int
     questions: str          # fingerprint of the training data
+    alpha: alpha.Weight     # of the self-aligned reward
+    watch: guards.Watch
 
 
 class _Stop:
@@ -137,7 +142,10 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, lea
         greedy=sample.make_sample(graphdef, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        num_params=parameters.count_params(cfg), questions=questions)
+        num_params=parameters.count_params(cfg), questions=questions,
+        alpha=alpha.Weight(config, None if step is None else checkpoints.meta(step).get("alpha")),
+        watch=guards.Watch(config.guards))
+    run.watch.remember(run.metrics.read() if step else [])
     return run, state, iterator, step or 0
 
 
@@ -178,27 +186,29 @@ def train_step(run: Run, state: learner.TrainState, iterator: Any, step: int,
     """One step: new state, metrics, and the sampled answers."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
-    exp = experience.collect(run.tools, lambda: next(iterator), state.params, run.reference, key)
+    exp = experience.collect(run.tools, lambda: next(iterator), state.params, run.reference, key, run.alpha.of(step))
     update_start = time.perf_counter()
     collected = []
     for minibatch in exp.minibatches:
         batches = sharding.place(minibatch.microbatches, sharding.rows(run.tools.mesh))
-        scale = 1 / (minibatch.answers * run.config.rollout.max_answer_tokens)
+        scale = 1 / losses.DIVISORS[run.config.loss.average](minibatch.answers, minibatch.tokens,
+                                                             run.config.rollout.max_answer_tokens)
         state, found = run.update(state, batches, scale)
         collected.append(found)
     collected = jax.device_get(collected)
     now = time.perf_counter()
-    metrics = exp.metrics | _update_metrics(collected, exp.minibatches) | {
+    metrics = exp.metrics | run.alpha.metrics(step) | _update_metrics(collected, exp.minibatches) | {
         "skipped_updates": int(state.skipped), "time/update": now - update_start, "time/step": now - start,
         "tokens_per_second": sum(m.tokens for m in exp.minibatches) / (now - start)}
+    run.alpha.learn(exp.metrics)
     return state, metrics | _mfu(run, exp, now - start), exp.samples
 
 
 def _update_metrics(collected: list[dict[str, Any]], minibatches) -> dict[str, float]:
     """Means over the step's updates; the sums over tokens are divided by the mini-batch's tokens."""
-    per_token = {name: [float(c[name]) / m.tokens for c, m in zip(collected, minibatches)]
-                 for name in ("kl", "clip_ratio", "ratio")}
     plain = {name: [float(c[name]) for c in collected] for name in ("loss", "grad_norm")}
+    per_token = {name: [float(c[name]) / max(m.tokens, 1) for c, m in zip(collected, minibatches)]
+                 for name in collected[0] if name not in plain}
     return {name: float(np.mean(values)) for name, values in (per_token | plain).items()}
 
 
@@ -233,7 +243,8 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
     stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
     with jax.set_mesh(run.tools.mesh):
         if step == 0:
-            run.metrics.write(0, evaluation(run, state, 0))
+            metrics = evaluation(run, state, 0)
+            run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics))
         bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
         profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
         while step < config.steps and not asked:
@@ -244,18 +255,19 @@ def loop(run: Run, state: learner.TrainState, iterator: Any, step: int) -> int:
             if last or step % config.evaluation.every_steps == 0 and not asked:   # asked to stop: save first
                 metrics |= evaluation(run, state, step)
             metrics["compilations"] = compilations.since_last()
+            metrics |= screen.alarm(step, run.watch, metrics)
             run.metrics.write(step, metrics)
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[:config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or asked:
-                run.checkpoints.save(step, state, iterator, run.questions)
+                run.checkpoints.save(step, state, iterator, run.questions, run.alpha.saved)
             screen.progress(bar, step, metrics)
         bar.close()
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    run.checkpoints.save(step, state, iterator, run.questions)   # does nothing where it stands already
+    run.checkpoints.save(step, state, iterator, run.questions, run.alpha.saved)   # does nothing where it stands already
     run.checkpoints.wait()
     if step < config.steps:
         print(f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
