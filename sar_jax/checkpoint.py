@@ -3,7 +3,7 @@ moved into place when complete, so the last good one survives a full disk or a k
 
     state   TrainState (parameters, moments, counts)        data   grain iterator state
     critic  the critic's TrainState, where there is one
-    meta    the fingerprint of the questions: a resumed run must go on with the same ones
+    meta    the fingerprint of the questions: a resumed run must go on with the same ones; the adaptive alpha's state
 Random keys are derived from seed and step, so they need no saving.
 """
 
@@ -36,7 +36,7 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
-    def save(self, step: int, states: States, iterator: Any, questions: str) -> None:
+    def save(self, step: int, states: States, iterator: Any, questions: str, alpha: dict[str, Any] | None = None) -> None:
         """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
         self.wait()
         if self.latest() == step:
@@ -46,7 +46,7 @@ class Checkpoints:
             critic = {} if states.critic is None else {"critic": ocp.args.StandardSave(states.critic)}
             self.manager.save(step, args=ocp.args.Composite(
                 state=ocp.args.StandardSave(states.policy), data=grain.checkpoint.CheckpointSave(iterator),
-                meta=ocp.args.JsonSave({"questions": questions}), **critic))
+                meta=ocp.args.JsonSave({"questions": questions} | ({"alpha": alpha} if alpha else {})), **critic))
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -85,6 +85,10 @@ class Checkpoints:
             raise UserError(f"{self.folder.parent} was trained on other questions: the data under config.data.train has "
                             "changed since; restore it, or choose another --workdir")
         return States(restored["state"], restored["critic"] if critic else None)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What `save` kept of `step` beside arrays and data; older checkpoints have less of it."""
+        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def close(self) -> None:
         self.manager.close()
@@ -144,15 +148,18 @@ def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> par
 def check_workdir(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     """Raises `UserError` where the workdir holds a run with another config, or something that is no run.
 
-    `steps`, `logging` and `checkpoint` may change between restarts (`steps` not if the learning rate decays over them).
+    `steps`, `logging`, `checkpoint` and `guards` may change between restarts (`steps` not if the learning rate or the weight
+    of the self-aligned reward follows them).
     """
     path = workdir / "config.json"
     if not path.is_file():
         if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
             raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
         return
-    old, new = _leaves(_read_json(path)), _leaves(json.loads(config_lib.to_json(config)))
-    free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
+    # Fields that are newer than the workdir have their defaults there.
+    old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
+    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
+    free = {"logging", "checkpoint", "guards"} | ({"steps"} if constant else set())
     differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
     if differ:
         changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)

@@ -135,18 +135,24 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
 
 def make_policy_loss(graphdef: model.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
-    """Dr.GRPO with KL in the loss on a `Batch`; scale = 1 / (answers in the mini-batch * answer limit)."""
+    """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of the mini-batch."""
+    make_log_ratio, weigh = losses.LOG_RATIOS[cfg.ratio], losses.TOKEN_WEIGHTS[cfg.average]
+    estimate_kl = losses.KL_ESTIMATORS[cfg.kl_estimator]
 
     def loss_fn(params, batch: Batch, scale):
         logps = score_rows(graphdef, params, batch.packed, chunk).logps
-        mask = batch.packed.mask
-        per_token, clipped = losses.clipped_policy_loss(logps, batch.old_logps, batch.advantages, cfg.clip_low,
-                                                        cfg.clip_high, cfg.dual_clip)
-        kl = losses.kl_k3(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
+        segments, mask = batch.packed.segment_ids, batch.packed.mask
+        log_ratio = make_log_ratio(logps - batch.old_logps, segments, mask)
+        per_token, clipped = losses.clipped_policy_loss(log_ratio, batch.advantages, cfg.clip_low, cfg.clip_high,
+                                                        cfg.dual_clip)
+        kl = estimate_kl(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
         total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
-        metrics = {"clip_ratio": total(clipped), "kl": total(kl),
-                   "ratio": total(jnp.exp(logps - batch.old_logps))}
-        return scale * total(per_token + cfg.kl * kl), metrics
+        metrics = {"clip_ratio": total(clipped), "kl": total(kl), "ratio": total(jnp.exp(log_ratio))}
+        if cfg.importance_cap:   # of the policy's part: the KL is no estimate of a return
+            weights = losses.importance_weights(batch.old_logps, batch.sampling_logps, cfg.importance_cap)
+            per_token = weights * per_token
+            metrics |= {"importance/weight": total(weights), "importance/capped": total(weights >= cfg.importance_cap)}
+        return scale * total(weigh(per_token + cfg.kl * kl, segments, mask)), metrics
 
     return loss_fn
 

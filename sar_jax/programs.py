@@ -143,7 +143,8 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     shape = (config.packing.rows_per_microbatch, config.packing.row_tokens)
     grid = lambda dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.rows(mesh))
     packed = Packed(grid(jnp.int32), grid(jnp.int32), grid(jnp.int32), grid(jnp.bool_))
-    return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32))
+    sampling = grid(jnp.float32) if config.loss.importance_cap else None
+    return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32), sampling)
 
 
 def _prompts(config: config_lib.TrainConfig, mesh: Mesh, questions: int) -> tuple[Any, ...]:

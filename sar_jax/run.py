@@ -15,10 +15,12 @@ from etils import epath
 from jax.sharding import Mesh
 
 from sar_jax import (
+    alpha,
     checkpoint,
     data,
     download,
     experience,
+    guards,
     handover,
     hf,
     learner,
@@ -52,6 +54,8 @@ class Run(NamedTuple):
     metrics: metrics_lib.Metrics
     num_params: int
     questions: str          # fingerprint of the training data
+    alpha: alpha.Weight     # of the self-aligned reward
+    watch: guards.Watch
     critic: critic_lib.Critic | None
     frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
 
@@ -118,7 +122,10 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         greedy=sample.make_sample(decoder, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=policy.reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        num_params=parameters.count_params(cfg), questions=questions, critic=critic, frozen=policy.frozen)
+        num_params=parameters.count_params(cfg), questions=questions,
+        alpha=alpha.Weight(config, None if step is None else checkpoints.meta(step).get("alpha")),
+        watch=guards.Watch(config.guards), critic=critic, frozen=policy.frozen)
+    run.watch.remember(run.metrics.read() if step else [])
     return run, states, iterator, step or 0
 
 

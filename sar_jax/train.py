@@ -20,7 +20,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -30,7 +29,7 @@ from etils import epath
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import cli, experience, generate, multihost, screen, sharding
+from sar_jax import cli, experience, generate, losses, multihost, screen, sharding
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
 from sar_jax.experience import Minibatch
@@ -63,7 +62,7 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> tuple[Stat
     """One step: new states, metrics, and the sampled answers."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
-    exp = experience.collect(run.tools, lambda: next(iterator), states.policy.params, run.reference, key,
+    exp = experience.collect(run.tools, lambda: next(iterator), states.policy.params, run.reference, key, run.alpha.of(step),
                              states.critic and states.critic.params)
     update_start = time.perf_counter()
     found: dict[str, float] = {}
@@ -75,9 +74,10 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> tuple[Stat
         states, metrics = _learn_policy(run, states, exp.minibatches)
         found |= metrics
     now = time.perf_counter()
-    metrics = exp.metrics | found | {
+    metrics = exp.metrics | run.alpha.metrics(step) | found | {
         "skipped_updates": int(states.policy.skipped), "time/update": now - update_start, "time/step": now - start,
         "tokens_per_second": sum(m.tokens for m in exp.minibatches) / (now - start)}
+    run.alpha.learn(exp.metrics)
     return states, metrics | _mfu(run, exp, now - start), exp.samples
 
 
@@ -86,12 +86,10 @@ def _learn_policy(run: Run, states: States, minibatches: list[Minibatch]) -> tup
     config, state, collected = run.config, states.policy, []
     for minibatch in minibatches:
         batches = sharding.place(minibatch.microbatches, sharding.rows(run.tools.mesh))
-        divisor = minibatch.answers * config.rollout.max_answer_tokens
-        if config.loss.average == "tokens":
-            divisor = max(minibatch.tokens, 1)
+        divisor = losses.DIVISORS[config.loss.average](minibatch.answers, minibatch.tokens, config.rollout.max_answer_tokens)
         state, found = run.update(state, batches, 1 / divisor, run.frozen)
         collected.append(found)
-    return states._replace(policy=state), _update_metrics(collected, minibatches, ("kl", "clip_ratio", "ratio"))
+    return states._replace(policy=state), _update_metrics(collected, minibatches)
 
 
 def _learn_values(run: Run, states: States, minibatches: list[Minibatch]) -> tuple[States, dict[str, float]]:
@@ -101,15 +99,16 @@ def _learn_values(run: Run, states: States, minibatches: list[Minibatch]) -> tup
         batches = sharding.place(minibatch.values, sharding.rows(run.tools.mesh))
         state, found = run.critic.update(state, batches, 1 / max(minibatch.tokens, 1))
         collected.append(found)
-    metrics = _update_metrics(collected, minibatches, ("clip_ratio",))
+    metrics = _update_metrics(collected, minibatches)
     return states._replace(critic=state), {f"value/{name}": value for name, value in metrics.items()}
 
 
-def _update_metrics(collected: list[dict[str, Any]], minibatches: list[Minibatch], names: Sequence[str]) -> dict[str, float]:
-    """Means over the step's updates; the sums over tokens, `names`, are divided by the mini-batch's tokens."""
+def _update_metrics(collected: list[dict[str, Any]], minibatches: list[Minibatch]) -> dict[str, float]:
+    """Means over the step's updates; the sums over tokens are divided by the mini-batch's tokens."""
     collected = jax.device_get(collected)
-    per_token = {name: [float(c[name]) / max(m.tokens, 1) for c, m in zip(collected, minibatches)] for name in names}
     plain = {name: [float(c[name]) for c in collected] for name in ("loss", "grad_norm")}
+    per_token = {name: [float(c[name]) / max(m.tokens, 1) for c, m in zip(collected, minibatches)]
+                 for name in collected[0] if name not in plain}
     return {name: float(np.mean(values)) for name, values in (per_token | plain).items()}
 
 
@@ -145,7 +144,8 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
     stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
     with jax.set_mesh(run.tools.mesh):
         if step == 0:
-            run.metrics.write(0, evaluation(run, states, 0))
+            metrics = evaluation(run, states, 0)
+            run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics))
         bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
         profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
         while step < config.steps and not asked:
@@ -156,18 +156,19 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
             if last or step % config.evaluation.every_steps == 0 and not asked:   # asked to stop: save first
                 metrics |= evaluation(run, states, step)
             metrics["compilations"] = compilations.since_last()
+            metrics |= screen.alarm(step, run.watch, metrics)
             run.metrics.write(step, metrics)
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[:config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or asked:
-                run.checkpoints.save(step, states, iterator, run.questions)
+                run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)
             screen.progress(bar, step, metrics)
         bar.close()
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    run.checkpoints.save(step, states, iterator, run.questions)   # does nothing where it stands already
+    run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)   # does nothing where it stands already
     run.checkpoints.wait()
     if step < config.steps:
         print(f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
