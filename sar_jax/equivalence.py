@@ -6,11 +6,13 @@ killed. math-verify's own limits are off: they are signals, which work in a proc
 code. Decimals count as equal to an irrational number when they agree to six places, and to five digits.
 """
 
+import itertools
 import logging
 import re
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\s*\{(?:[a-z]?matrix|array|cases)\}(?:\{[lcr|]*\})?)?")
 _NAMES = re.compile(r"\b(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?\b|\b(?:log|exp|sqrt|infinity|infty)(?![a-z])")
+_DEEPEST = 12
 _BASE = re.compile(r"(?<=\d)_\{?(\d+)")
 _UNITS = (r"\\(?:text[a-z]*|mbox)\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]{2,}\}|(?:[cmk]m|[mk]g|ml|in|ft|yd|mi|lbs?|oz|inch(?:es)?|"
           r"f(?:ee|oo)t|yards?|miles?|met(?:er|re)s?|hours?|minutes?|seconds?|days?|units?|degrees?|dollars?|cents?)\b")
@@ -25,7 +27,10 @@ _SPELLINGS = [(re.compile(pattern), new) for pattern, new in (
 
 
 def is_expression(text: str) -> bool:
-    """Is it worth computer algebra? Words are not: as products of letters, "act" would equal "cat"."""
+    """Is it worth computer algebra? Words are not: as products of letters, "act" would equal "cat". Nor is what is nested
+    deeper than any answer: the parser's time grows exponentially with it."""
+    if max(itertools.accumulate((c in "([{") - (c in ")]}") for c in text), default=0) > _DEEPEST:
+        return False
     without_text = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|_\s*\{[^{}]*\}", " ", text)
     bare = _NAMES.sub(" ", _COMMAND.sub(" ", without_text))
     signs = re.search(r"[\d\\^_+*/=<>(\[|√π∞-]", without_text) is not None

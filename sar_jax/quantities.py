@@ -182,5 +182,4 @@ def _rounds(decimal: Quantity, fraction: Quantity) -> bool:
     if decimal.places is None or decimal.places < _PLACES or fraction.places is not None:
         return False
     error = abs(decimal.value - fraction.value)
-    return (error * 10**decimal.places < 1 and error * 10**(_PLACES - 1) <= abs(fraction.value)
-            and (fraction.value * 10**decimal.places).denominator > 1)
+    return error * 10**decimal.places < 1 and error * 10**(_PLACES - 1) <= abs(fraction.value)

@@ -345,7 +345,8 @@ def test_extract(text, answer):
 @pytest.mark.parametrize("text, value", [
     ("1,234", 1234), ("-$1,234.5", Fraction(-2469, 2)), (r"\dfrac{2}{-4}", Fraction(-1, 2)), ("2/4", Fraction(1, 2)),
     (r"10,\!000", 10_000), ("1/0", None), (r"\frac{1}{0}", None), ("12 apples", None), ("1e5", 100_000), ("", None),
-    ("50%", 50), ("2 million", None), ("1.5e-3", Fraction(3, 2000)), (r"3\times 10^{2}", 300), ("1" * 201, None)])
+    ("50%", 50), ("2 million", None), ("1.5e-3", Fraction(3, 2000)), (r"3\times 10^{2}", 300), ("2^{-2}", Fraction(1, 4)),
+    ("7" * 9 + "^999", None), ("1" * 201, None)])
 def test_number_is_exact(text, value):
     assert number(text) == value
 

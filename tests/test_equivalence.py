@@ -24,7 +24,7 @@ PAIRS = {
     "mixed numbers": boxed(
         (r"3\frac{2}{7}", r"\frac{23}{7}", RIGHT), ("2 5/8", "2.625", RIGHT), (r"-1\frac{3}{4}", "-1.75", RIGHT),
         (r"3\frac{2}{7}", r"\frac{6}{7}", WRONG), (r"-1\frac{3}{4}", "-0.25", WRONG), ("2 9/8", "3.125", WRONG),
-        ("2 9/8", "9/8", WRONG)) + [("7\n3/5", "38/5", WRONG), ("7\n3/5", "3/5", RIGHT)],
+        ("2 9/8", "9/8", WRONG), ("2 8/8", "3", WRONG)) + [("7\n3/5", "38/5", WRONG), ("7\n3/5", "3/5", RIGHT)],
     "percentages": boxed(
         (r"37.5\%", r"\frac38", RIGHT), ("37.5 pct", "0.375", RIGHT), ("12 percentage", "12", RIGHT), (r"8\%", "0.8", WRONG),
         (r"250\%", "2.5", RIGHT), (r"0.4", r"4\%", WRONG)),
@@ -113,6 +113,7 @@ PAIRS = {
         (r"\boxed{k = 4} \quad \text{and} \quad \boxed{m = 11}", "k=4, m=11", RIGHT),
         (r"\boxed{4}, then \boxed{11}", "11", RIGHT), (r"\boxed{4} and so \boxed{11}", "11", RIGHT),
         (r"\boxed{4} and 7 more are \boxed{11}", "11", RIGHT), (r"First \boxed{4}. Also \boxed{11}", "11", RIGHT),
+        (r"\boxed{4} apples left over and a few others make \boxed{11}", "11", RIGHT),
         (r"\boxed{4}, that is \boxed{4}", "4", RIGHT), (r"\boxed{4}, \boxed{4}", "4", RIGHT),
         ("\\boxed{4}\n\\boxed{11}", "11", RIGHT),
         (r"\boxed{11}", r"\boxed{11} and \boxed{4}", WRONG), (r"\boxed{4, 11}", r"\boxed{11} and \boxed{4}", RIGHT)],

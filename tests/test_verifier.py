@@ -104,6 +104,15 @@ def test_a_worker_that_died_idle_is_replaced_without_an_error(verifier):
     assert verifier.check(GOOD * 4) == EXPECTED * 4
 
 
+def test_an_interrupt_is_the_trainers_alone(verifier):
+    assert verifier.check(GOOD * 4) == EXPECTED * 4
+    before = children(os.getpid())
+    for child in before:
+        os.kill(child, signal.SIGINT)
+    time.sleep(0.2)
+    assert before and children(os.getpid()) == before
+
+
 def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
     monkeypatch.setattr("sar_jax.verifier._COMPARISONS", 2)
     with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
