@@ -12,9 +12,9 @@ from sar_jax.errors import UserError
 
 _PROMPT_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
                    "thinking": ("default", "on", "off")}
-_CHOICES = {"self_aligned.form": ("relative", "log", "difference"), "advantage.estimator": ("group", "leave_one_out"),
-            "loss.average": ("limit", "tokens", "sequences"), "loss.ratio": ("token", "sequence"),
-            "loss.kl_estimator": ("k1", "k2", "k3")}
+_CHOICES = {"self_aligned.form": ("relative", "log", "difference"), "loss.average": ("limit", "tokens", "sequences"),
+            "loss.ratio": ("token", "sequence"), "loss.kl_estimator": ("k1", "k2", "k3"),
+            "advantage.estimator": ("group", "leave_one_out", "critic")}
 
 
 def _require(ok: bool, message: str) -> None:
@@ -93,9 +93,27 @@ def _check_self_aligned(config: Any) -> None:
         _require(own.peak_at == 0, clash + "config.self_aligned.peak_at must be 0, one of them leads")
         _require(weights.self_aligned > 0, clash + "config.rewards.self_aligned, where it starts, must be greater than 0")
         _require(weights.verifiable > 0, clash + "config.rewards.verifiable, its counterpart, must be greater than 0")
-        _require(config.rollout.samples > 1, clash + "config.rollout.samples must be greater than 1, it compares answers")
+        _require(config.rollout.samples > 1 or config.advantage.estimator == "critic",
+                 clash + "config.rollout.samples must be greater than 1, it compares answers")
         _require(own.form != "difference" or own.cap > 1,
                  clash + "with config.self_aligned.form=difference it needs a config.self_aligned.cap")
+
+
+def _check_advantage(config: Any) -> None:
+    for name in ("gamma", "lam"):
+        value = getattr(config.advantage, name)
+        _require(0 <= value <= 1, f"config.advantage.{name} is {value}: it must lie in [0, 1]")
+    _check_positive(config, "critic.lr", "critic.value_clip", "lora.alpha")
+    _require(config.lora.rank == 0 or not config.model.offload_reference,
+             "config.model.offload_reference is true with config.lora.rank > 0: the reference is the frozen base, which the "
+             "policy needs on the devices anyway; leave it false")
+    _check_not_negative(config, "lora.rank", "advantage.kl_penalty", "critic.warmup_steps")
+    if config.advantage.estimator == "critic":
+        clash = "with config.advantage.estimator=critic "
+        _require(not config.advantage.divide_by_std,
+                 f"config.advantage.divide_by_std is true: {clash}there is no group, see config.advantage.whiten")
+        _require(config.loss.ratio == "token",
+                 f"config.loss.ratio is {config.loss.ratio!r}: {clash}each token has its own advantage, it must be 'token'")
 
 
 def _check_variants(config: Any) -> None:
@@ -104,6 +122,7 @@ def _check_variants(config: Any) -> None:
         section, name = path.split(".")
         value = getattr(getattr(config, section), name)
         _require(value in choices, f"config.{path} is {value!r}: it must be one of {', '.join(choices)}")
+    _check_advantage(config)
     several = config.rollout.samples > 1
     _require(several or config.advantage.estimator != "leave_one_out",
              "config.advantage.estimator is 'leave_one_out': config.rollout.samples must be greater than 1")
@@ -162,7 +181,7 @@ def warnings(config: Any) -> list[str]:
         found.append(
             "rewards.verifiable is 0: the self-aligned reward alone does not know right from wrong and collapses "
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
-    if config.rollout.samples == 1:
+    if config.rollout.samples == 1 and config.advantage.estimator != "critic":
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
     if config.loss.kl and config.loss.kl_estimator == "k1":
         found.append("loss.kl_estimator is k1: its gradient is 0 on average, so loss.kl holds nothing. Use k2 or k3.")

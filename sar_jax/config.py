@@ -88,8 +88,29 @@ class SelfAligned:
 
 @dataclasses.dataclass
 class Advantage:
-    estimator: str = "group"       # reward - mean of its group (Dr.GRPO); "leave_one_out": - mean of the others (RLOO)
+    estimator: str = "group"       # reward - mean of its group (Dr.GRPO); "leave_one_out": - mean of the others (RLOO);
+                                   # "critic": GAE, which is PPO
     divide_by_std: bool = False    # by the group's sample standard deviation + 1e-4 (GRPO, as TRL has it)
+    gamma: float = 1.0             # the critic's: discount, and GAE's lambda
+    lam: float = 1.0
+    whiten: bool = True            # the critic's: to mean 0 and variance 1 over the step's tokens
+    kl_penalty: float = 0.0        # times each token's log(policy / initial policy), off the reward; 0 = none
+
+
+@dataclasses.dataclass
+class Critic:
+    """Of advantage.estimator "critic"; what is not here stands in `optimizer`."""
+    lr: float = 2e-6
+    value_clip: float = 0.5        # values move at most so far in a step
+    warmup_steps: int = 0          # so many first steps train the critic alone
+
+
+@dataclasses.dataclass
+class Lora:
+    """Low-rank adapters learn in place of the weights, which stay frozen in `model.dtype` and are the reference too."""
+    rank: int = 0                  # 0 = all weights learn
+    alpha: float = 32.0            # the adapters' product counts alpha / rank
+    targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 
 @dataclasses.dataclass
@@ -102,7 +123,7 @@ class Loss:
     dual_clip: float = 3.0
     importance_cap: float = 0.0    # tokens count min(scored / sampled probability, this cap); 0 = off
     mask_clipped: bool = False     # answers that the limit cut off are left out of the loss
-    kl: float = 0.001              # coefficient of KL(policy || initial policy); 0 = no reference model is loaded
+    kl: float = 0.001              # coefficient of KL(policy || initial policy); without any KL no reference is loaded
     kl_estimator: str = "k3"       # or "k2", whose gradient is the KL's own; "k1" has none on average (sar_jax/losses.py)
 
 
@@ -183,6 +204,8 @@ class TrainConfig:
     rewards: Rewards = dataclasses.field(default_factory=Rewards)
     self_aligned: SelfAligned = dataclasses.field(default_factory=SelfAligned)
     advantage: Advantage = dataclasses.field(default_factory=Advantage)
+    critic: Critic = dataclasses.field(default_factory=Critic)
+    lora: Lora = dataclasses.field(default_factory=Lora)
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -211,6 +234,11 @@ class PretrainConfig:
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+
+
+def needs_reference(config: TrainConfig) -> bool:
+    """Is anything compared with the initial policy?"""
+    return config.loss.kl != 0 or config.advantage.kl_penalty != 0
 
 
 def max_length(config: TrainConfig) -> int:

@@ -3,8 +3,9 @@
     rows [Q] --sample--> rollouts [B = Q * M]
              --verify--> right or wrong, by worker processes while the device goes on
              --pack----> rows with the question, mini-batch by mini-batch, then rows in the standalone context
-             --score---> policy on all of them, reference on those with the question
-             --rewards-> signals [Q, M] -> advantages [Q, M] -> back on the packed grid -> micro-batches of `Batch`
+             --score---> policy on all of them, reference and critic on those with the question
+             --rewards-> signals [Q, M] -> rewards [Q, M] -> each token's advantage -> back on the packed grid
+                         -> micro-batches of `Batch`, and of `ValueBatch` for the critic
 
 The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
 reuses the very ids that were sampled.
@@ -14,25 +15,27 @@ is gathered, so that host arrays are equal on every process.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from sar_jax import losses, multihost, packing, rewards, sharding
+from sar_jax import gae, losses, multihost, packing, rewards, sharding
 from sar_jax import rollouts as rollouts_lib
 from sar_jax.data import Row
 from sar_jax.rollouts import Tools
-from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
+from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
 from sar_jax.verifier import Outcome
 
 
 class Minibatch(NamedTuple):
-    """What one update consumes: micro-batches (host arrays), how many answers and answer tokens they hold."""
+    """What one update consumes: micro-batches (host arrays), how many answers and answer tokens they hold; values: the
+    critic's micro-batches."""
     microbatches: list[Batch]
     answers: int
     tokens: int
+    values: list[ValueBatch]
 
 
 class Experience(NamedTuple):
@@ -43,10 +46,10 @@ class Experience(NamedTuple):
 
 
 def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array,
-            alpha: float | None = None) -> Experience:
+            critic: Any | None = None, alpha: float | None = None) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
-    `masters` are the policy's float32 parameters; `reference` is None without a KL term; `alpha` is the self-aligned
-    reward's weight in this step, None for the config's."""
+    `masters` are the policy's float32 parameters; `reference` is None without a KL term, `critic` (its float32 parameters)
+    without one; `alpha` is the self-aligned reward's weight in this step, None for the config's."""
     config, clock = tools.config, _Clock()
     Q, M, weights = config.rollout.questions, config.rollout.samples, tools.hand_over(masters)
     if config.rollout.refill_rounds:
@@ -58,7 +61,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     del weights   # before the score's copy is made
     clock.lap("time/rollout")
     grids = _pack(tools, rows, rollouts)
-    pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
+    pending, pending_reference, pending_values = _score(tools, grids, tools.cast(masters), reference, critic)
     clock.lap("time/score")
     if not config.rollout.refill_rounds:
         verified = rollouts_lib.settle(tools, pending_verdicts)
@@ -68,6 +71,9 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     scores = [_join(pending[grid]) for grid in range(len(grids))]
     ref_logps = [_join(p).logps for p in pending_reference]
     clock.lap("time/score")
+    values = [np.concatenate(multihost.fetch(p)) for p in pending_values]
+    if values:
+        clock.lap("time/value")
 
     logps, entropy = _per_answer(scores, grids, "logps"), _per_answer(scores, grids, "entropy")
     mean_logp = np.array([x.mean(dtype=np.float64) for x in logps["question"]])
@@ -77,15 +83,18 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
                               config.rollout.max_answer_tokens)
     weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
-    estimate = losses.ADVANTAGES[config.advantage.estimator]
-    divisors = losses.group_deviations(total) if config.advantage.divide_by_std else 1.0
-    advantages = estimate(total) / divisors
-    shares = {name: np.abs(estimate(weights[name] * part) / divisors) for name, part in parts.items()}
+    penalties = _penalties(config, logps["question"], ref_logps, grids)
+    charged = total if penalties is None else total - np.array([p.sum() for p in penalties]).reshape(Q, M)
+    centre = _centre(config, charged)
+    found = (_credit(config, total, penalties, values, grids) if config.advantage.estimator == "critic" else
+             _Credit(centre(charged).reshape(-1), [], {}))
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
-    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained, rollouts)
-    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
+    sampled = [r[:n] for r, n in zip(rollouts.logps, rollouts.lengths)]
+    minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, sampled)
+    gap = np.abs(np.concatenate([s - l for s, l in zip(sampled, logps["question"])]))
     metrics = {
-        **_reward_metrics(total, parts), **_shares(shares, signals.correct), **_answer_metrics(rows, rollouts, signals),
+        **_reward_metrics(total, parts), **found.metrics, **_answer_metrics(rows, rollouts, signals),
+        **_shares({n: np.abs(centre(weights[n] * p)) for n, p in parts.items()}, signals.correct),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
@@ -93,10 +102,50 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],
                 "correct": bool(correct[b]), "verdict": outcomes[b].value, "length": int(rollouts.lengths[b]),
                 "clipped": not bool(rollouts.stopped[b]),
-                "reward": float(total.flat[b]), "advantage": float(advantages.flat[b]),
+                "reward": float(total.flat[b]), "advantage": float(np.mean(found.advantages[b])),
                 "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
                 **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]
     return Experience(minibatches, metrics, samples)
+
+
+class _Credit(NamedTuple):
+    """advantages: a number, or an array of one a token, for each of the B answers; returns: arrays, the critic's alone."""
+    advantages: Sequence[Any]
+    returns: Sequence[np.ndarray]
+    metrics: dict[str, float]
+
+
+def _penalties(config, logps: list[np.ndarray], ref_logps: list[np.ndarray], grids: list["_Grid"],
+               ) -> list[np.ndarray] | None:
+    """What each token of each answer is charged for leaving the initial policy: kl_penalty * log(policy / initial)."""
+    coefficient = config.advantage.kl_penalty
+    if not coefficient:
+        return None
+    ref = [x for grid, values in zip(grids, ref_logps) for x in packing.gather(values, grid.layout)]
+    return [coefficient * (own - other) for own, other in zip(logps, ref)]
+
+
+def _centre(config, charged: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes advantages of rewards [Q, M], and of one reward's part of them: linear, so that the parts add up. Where a
+    critic is what the group would be, a part is measured against the step's mean."""
+    if config.advantage.estimator == "critic":
+        return lambda part: part - part.mean()
+    estimate = losses.ADVANTAGES[config.advantage.estimator]
+    divisors = losses.group_deviations(charged) if config.advantage.divide_by_std else 1.0
+    return lambda part: estimate(part) / divisors
+
+
+def _credit(config, total: np.ndarray, penalties: list[np.ndarray] | None, values: list[np.ndarray], grids: list["_Grid"],
+            ) -> _Credit:
+    """The answers' rewards [Q, M] as advantages of their tokens, by a critic's values."""
+    said = [x for grid, v in zip(grids, values) for x in packing.gather(v, grid.layout)]
+    found = gae.credit(total.reshape(-1), said, penalties, config.advantage.gamma, config.advantage.lam)
+    metrics = {"value/mean": float(np.concatenate(said).mean())}
+    explained = gae.explained_variance(said, found.returns)
+    if explained is not None:
+        metrics["value/explained_variance"] = explained
+    advantages = gae.whitened(found.advantages) if config.advantage.whiten else found.advantages
+    return _Credit(advantages, found.returns, metrics)
 
 
 class _Clock:
@@ -137,9 +186,10 @@ def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
     return grids
 
 
-def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None) -> tuple[list, list]:
-    """Starts scoring every micro-batch, without waiting: the policy on all grids, the reference on the question's."""
-    policy, ref, asked = [], [], []
+def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None, critic: Any | None,
+           ) -> tuple[list, list, list]:
+    """Starts scoring every micro-batch, without waiting: the policy on all grids, reference and critic on the question's."""
+    policy, ref, values, asked = [], [], [], []
     for grid in grids:
         micro = [sharding.place(m, sharding.rows(tools.mesh))
                  for m in packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)]
@@ -148,7 +198,9 @@ def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None)
     if reference is not None:
         reference = tools.fetch_reference(reference)
         ref = [[tools.score(reference, m) for m in micro] for micro in asked]
-    return policy, ref
+    if critic is not None:
+        values = [[tools.values(critic, m) for m in micro] for micro in asked]
+    return policy, ref, values
 
 
 def _join(parts: list[Scores]) -> Scores:
@@ -165,24 +217,28 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     return found
 
 
-def _minibatches(tools, grids, scores, ref_logps, advantages, trained, rollouts) -> list[Minibatch]:
-    """`trained`: which of the B answers the loss sees; the others still count in its divisor."""
-    minibatches = []
+def _minibatches(tools, grids, scores, ref_logps, credit, values, trained, sampled) -> list[Minibatch]:
+    """`trained`: which of the B answers the losses see; the others still count in the divisor of answers. `sampled`: the
+    logps that each answer was sampled with."""
     rows = tools.config.packing.rows_per_microbatch
-    for i, (grid, score) in enumerate(zip(grids, scores)):
-        if grid.context != "question":
-            continue
-        on_grid = packing.scatter(advantages[grid.answers], grid.layout, grid.packed.tokens.shape)
-        fields = [on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps)]
-        if tools.config.loss.importance_cap:
-            sampled = [rollouts.logps[b, :rollouts.lengths[b]] for b in grid.answers]
-            fields.append(packing.scatter(sampled, grid.layout, grid.packed.tokens.shape))
-        seen = packing.scatter(trained[grid.answers].astype(np.float32), grid.layout, grid.packed.tokens.shape) > 0
-        whole = grid.packed._replace(mask=grid.packed.mask & seen)
-        micro = [Batch(packed, *(f[k * rows:(k + 1) * rows] for f in fields))
-                 for k, packed in enumerate(packing.microbatches(whole, rows))]
-        minibatches.append(Minibatch(micro, len(grid.answers), int(whole.mask.sum())))
-    return minibatches
+    asked = [(g, s) for g, s in zip(grids, scores) if g.context == "question"]
+    empty = [np.zeros_like(s.logps) for _, s in asked]
+    sampled = sampled if tools.config.loss.importance_cap else None
+    return [_minibatch(rows, grid, score.logps, ref, credit, value, trained, sampled)
+            for (grid, score), ref, value in zip(asked, ref_logps or empty, values or [None] * len(asked))]
+
+
+def _minibatch(rows: int, grid: _Grid, logps, ref_logps, credit: _Credit, values, trained, sampled) -> Minibatch:
+    """One grid, cut into pieces of `rows` rows."""
+    place = lambda x: packing.scatter([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
+    whole = grid.packed._replace(mask=grid.packed.mask & (place(trained) > 0))
+    cut = packing.microbatches(whole, rows)
+    pieces = lambda *grids: zip(*([g[k * rows:(k + 1) * rows] for k in range(len(cut))] for g in grids))
+    fields = [place(credit.advantages), logps, ref_logps, *([] if sampled is None else [place(sampled)])]
+    batches = [Batch(packed, *piece) for packed, piece in zip(cut, pieces(*fields))]
+    learnt = [] if values is None else [
+        ValueBatch(packed, *piece) for packed, piece in zip(cut, pieces(place(credit.returns), values))]
+    return Minibatch(batches, len(grid.answers), int(whole.mask.sum()), learnt)
 
 
 def _reward_metrics(total: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
-from sar_jax import losses, model, parameters
+from sar_jax import lora, losses, model, parameters
 from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
 
@@ -29,6 +29,12 @@ class TrainState(NamedTuple):
     opt_state: Any
     updates: Int[Array, ""]
     skipped: Int[Array, ""]
+
+
+class States(NamedTuple):
+    """Everything that learns. critic: None without one."""
+    policy: TrainState
+    critic: TrainState | None
 
 
 Metrics = dict[str, Float[Array, ""]]
@@ -77,8 +83,10 @@ def _scalar_sharding(params: Any) -> jax.sharding.Sharding:
 
 
 def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn,
-                ) -> Callable[[TrainState, Sequence[Any], float], tuple[TrainState, Metrics]]:
-    """`update(state, micro-batches, scale) -> state, metrics`; the update donates its state.
+                ) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its state.
+
+    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of `sar_jax.lora`).
 
     `state`: a state, or its description; only the shardings are read.
 
@@ -87,15 +95,16 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
     param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
     state_shardings = jax.tree.map(lambda p: p.sharding, state)
 
-    def gradient(params, microbatch, scale):
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, microbatch, scale)
+    def gradient(params, microbatch, scale, frozen):
+        whole = lambda params, *rest: loss_fn(lora.merged(frozen, params), *rest)
+        (loss, metrics), grads = jax.value_and_grad(whole, has_aux=True)(params, microbatch, scale)
         return grads, {"loss": loss, **metrics}
 
-    def zeros(params, microbatch, scale):
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, microbatch, scale))
+    def zeros(*args):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, *args))
 
-    def add(params, sums, microbatch, scale):
-        return jax.tree.map(jnp.add, sums, gradient(params, microbatch, scale))
+    def add(params, sums, *rest):
+        return jax.tree.map(jnp.add, sums, gradient(params, *rest))
 
     sums_shardings = (param_shardings, _scalar_sharding(state.params))
     zeros = jax.jit(zeros, out_shardings=sums_shardings)
@@ -111,11 +120,12 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
     apply = jax.jit(apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params)))
 
-    def update(state: TrainState, microbatches: Sequence[Any], scale: float) -> tuple[TrainState, Metrics]:
-        scale = jnp.float32(scale)
-        sums = zeros(state.params, microbatches[0], scale)
+    def update(state: TrainState, microbatches: Sequence[Any], scale: float, frozen: Any = None,
+               ) -> tuple[TrainState, Metrics]:
+        scale, frozen = jnp.float32(scale), frozen or {}
+        sums = zeros(state.params, microbatches[0], scale, frozen)
         for microbatch in microbatches:
-            sums = accumulate(state.params, sums, microbatch, scale)
+            sums = accumulate(state.params, sums, microbatch, scale, frozen)
         grads, metrics = sums
         state, norm = apply(state, grads)
         return state, {**metrics, "grad_norm": norm}

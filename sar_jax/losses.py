@@ -118,6 +118,18 @@ def kl_k3(logps: Float[Array, "R T"], ref_logps: Float[Array, "R T"]) -> Float[A
     return jnp.clip(jnp.exp(d) - d - 1, -_KL_LIMIT, _KL_LIMIT)
 
 
+def clipped_value_loss(values: Float[Array, "R T"], old_values: Float[Array, "R T"], returns: Float[Array, "R T"],
+                       clip: float) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
+    """Each token's half squared error to the return, and True where the clip decided it.
+
+    The larger one of the errors of V and of V kept within `clip` of what it was before the step (PPO's value clipping; Huang
+    et al., "The 37 implementation details of PPO", no. 9).
+    """
+    kept = old_values + jnp.clip(values - old_values, -clip, clip)
+    plain, clipped = (values - returns) ** 2, (kept - returns) ** 2
+    return 0.5 * jnp.maximum(plain, clipped), clipped > plain
+
+
 def whole_tokens(losses: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
                  ) -> Float[Array, "R T"]:
     """Each token counts once: the `losses`."""

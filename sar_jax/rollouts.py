@@ -24,9 +24,9 @@ Draw = Callable[[], Sequence[Row]]   # this process's next questions
 
 
 class Tools(NamedTuple):
-    """What a step needs beside its own inputs. `sample` and `score` are jitted; `cast` and `hand_over` make their weights
-    (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the devices;
-    `errors` stops the run when too many answers cannot be verified."""
+    """What a step needs beside its own inputs. `sample`, `score` and the critic's `values` are jitted; `cast` and
+    `hand_over` make their weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the
+    reference to the devices; `errors` stops the run when too many answers cannot be verified."""
     sample: Callable[..., Rollouts]
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
@@ -38,6 +38,7 @@ class Tools(NamedTuple):
     hand_over: Callable[[Any], Any]
     fetch_reference: Callable[[Any], Any]
     decoding: Mesh
+    values: Callable[[Any, Packed], Any] | None = None
 
 
 class Pending(NamedTuple):

@@ -68,3 +68,14 @@ class Batch(NamedTuple):
     old_logps: Float[Array, "R T"]
     ref_logps: Float[Array, "R T"]
     sampling_logps: Float[Array, "R T"] | None = None
+
+
+class ValueBatch(NamedTuple):
+    """What one update of the critic sees of packed rows, all on the packed grid.
+
+    returns      what the value of each answer token should have been
+    old_values   the values before the step's first update
+    """
+    packed: Packed
+    returns: Float[Array, "R T"]
+    old_values: Float[Array, "R T"]

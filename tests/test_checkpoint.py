@@ -11,7 +11,8 @@ from sar_jax.errors import UserError
 
 
 def saved(folder, alpha):
-    state = learner.TrainState({"x": jnp.ones(3)}, (), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+    count = jnp.zeros((), jnp.int32)
+    state = learner.States(learner.TrainState({"x": jnp.ones(3)}, (), count, count), None)
     iterator = data.batches([1, 2, 3, 4], 2, 0, 0, 1)
     checkpoints = checkpoint.Checkpoints(folder)
     checkpoints.save(1, state, iterator, "these", *alpha)
@@ -26,7 +27,7 @@ def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, 
     """Checkpoints of before there was one, and of runs with a constant weight, have none."""
     checkpoints, state, iterator = saved(tmp_path, alpha)
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    assert (checkpoints.restore(1, like, iterator, "these").params["x"] == 1).all()
+    assert (checkpoints.restore(1, like, iterator, "these").policy.params["x"] == 1).all()
     assert checkpoints.meta(1).get("alpha") == kept
     checkpoints.close()
     again = checkpoint.Checkpoints(tmp_path)   # as a new process does

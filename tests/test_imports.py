@@ -14,7 +14,7 @@ PACKAGE = ROOT / "sar_jax"
 LAYERS = (
     {"errors", "config", "checks", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
      "download"},
-    {"rewards", "losses", "alpha", "guards", "packing", "attention", "splash", "rope", "results"},
+    {"rewards", "losses", "gae", "alpha", "guards", "packing", "attention", "splash", "rope", "results"},
     {"parameters"},
     {"answers", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks", "tasks.example",
      "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix", "tasks.numeric",
@@ -22,10 +22,11 @@ LAYERS = (
      "tasks.logicbench", "tasks.prontoqa"},
     {"model", "roofline"},
     {"families"},
-    {"hf", "score", "sample", "handover"},
-    {"learner", "programs"},
+    {"hf", "score", "sample", "handover", "lora"},
+    {"learner", "critic", "programs"},
     {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
      "plots", "summary", "compare", "planning"},
+    {"run"},
     {"train", "pretrain", "export", "explain", "evaluate", "plan"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
