@@ -84,10 +84,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
     penalties = _penalties(config, logps["question"], ref_logps, grids)
-    charged = total if penalties is None else total - np.array([p.sum() for p in penalties]).reshape(Q, M)
-    centre = _centre(config, charged)
-    found = (_credit(config, total, penalties, values, grids) if config.advantage.estimator == "critic" else
-             _Credit(centre(charged).reshape(-1), [], {}))
+    found, centre = _credit(config, total, penalties, values, grids), _centre(config, _charged(total, penalties))
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
     sampled = [r[:n] for r, n in zip(rollouts.logps, rollouts.lengths)]
     minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, sampled)
@@ -125,6 +122,11 @@ def _penalties(config, logps: list[np.ndarray], ref_logps: list[np.ndarray], gri
     return [coefficient * (own - other) for own, other in zip(logps, ref)]
 
 
+def _charged(total: np.ndarray, penalties: list[np.ndarray] | None) -> np.ndarray:
+    """Rewards [Q, M] less what the answers' tokens are charged."""
+    return total if penalties is None else total - np.array([p.sum() for p in penalties]).reshape(total.shape)
+
+
 def _centre(config, charged: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """What makes advantages of rewards [Q, M], and of one reward's part of them: linear, so that the parts add up. Where a
     critic is what the group would be, a part is measured against the step's mean."""
@@ -137,7 +139,10 @@ def _centre(config, charged: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 def _credit(config, total: np.ndarray, penalties: list[np.ndarray] | None, values: list[np.ndarray], grids: list["_Grid"],
             ) -> _Credit:
-    """The answers' rewards [Q, M] as advantages of their tokens, by a critic's values."""
+    """The answers' rewards [Q, M] as advantages of their tokens."""
+    if config.advantage.estimator != "critic":
+        charged = _charged(total, penalties)
+        return _Credit(_centre(config, charged)(charged).reshape(-1), [], {})
     said = [x for grid, v in zip(grids, values) for x in packing.gather(v, grid.layout)]
     found = gae.credit(total.reshape(-1), said, penalties, config.advantage.gamma, config.advantage.lam)
     metrics = {"value/mean": float(np.concatenate(said).mean())}

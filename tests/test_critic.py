@@ -164,10 +164,10 @@ def test_advantages_are_whitened_and_the_returns_are_not(rng):
 
 
 @pytest.mark.parametrize("field, value, message", [
-    ("advantage.estimator", "gae", "group, critic"), ("advantage.gamma", 1.5, "must lie in"),
+    ("advantage.estimator", "gae", "group, leave_one_out, critic"), ("advantage.gamma", 1.5, "must lie in"),
     ("advantage.lam", -0.1, "must lie"),
-    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"), 
-    ("loss.average", "mean", "limit, tokens"),
+    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"),
+    ("loss.average", "mean", "limit, tokens, sequences"),
     ("critic.warmup_steps", -1, "not be negative"), ("advantage.kl_penalty", -0.1, "not be negative"),
     ("lora.rank", -1, "not be negative"), ("lora.alpha", 0.0, "greater than 0")])
 def test_settings_that_cannot_work(field, value, message):
