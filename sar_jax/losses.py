@@ -25,7 +25,7 @@ def group_advantages(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q 
 
 
 def leave_one_out_advantages(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
-    """Reward minus the mean of the group's other rewards (RLOO, arXiv 2402.14740, eq. 7); M > 1.
+    """Reward minus the mean of the group's other rewards (RLOO, arXiv 2402.14740, section 2.2); M > 1.
 
     That is M / (M - 1) times `group_advantages`: a baseline that does not depend on its own answer is not biased.
     """
@@ -69,7 +69,7 @@ def clipped_policy_loss(log_ratio: Float[Array, "R T"], advantages: Float[Array,
                         ) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
     """Each token's -min(r A, clip(r) A), with r = pi / pi_old, and True where the clip cut it (arXiv 1707.06347, eq. 7).
 
-    The clip is [1 - clip_low, 1 + clip_high]; a wider upper side is DAPO's clip-higher (arXiv 2503.14476, eq. 10).
+    The clip is [1 - clip_low, 1 + clip_high]; a wider upper side is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
     Where A < 0 the loss is at most -dual_clip * A (dual clip, arXiv 1912.09729, eq. 5).
     """
     ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT))
@@ -95,7 +95,8 @@ def importance_weights(old_logps: Float[Array, "R T"], sampling_logps: Float[Arr
 # (arXiv 2506.09477), which is not that of the value:
 #   k1  value unbiased; gradient 0 on average: it measures and does not hold the policy
 #   k2  value biased; gradient that of KL(policy || reference)
-#   k3  value unbiased, never negative; gradient that of KL(reference || policy). To second order all three are one.
+#   k3  value unbiased, never negative; gradient that of KL(reference || policy), equal to k2's near d = 0
+# All of that is of one token's distribution, given the tokens before it; how these lead there is in no estimator's gradient.
 
 def _log_gap(logps, ref_logps):
     return jnp.clip(ref_logps - logps, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
@@ -148,7 +149,7 @@ KL_ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
 # What the sum over a mini-batch's tokens is weighted and divided by (answers, trained tokens, answer limit -> divisor).
 #   limit      Dr.GRPO, arXiv 2503.20783: sum / (answers * limit)
-#   tokens     DAPO, arXiv 2503.14476, eq. 8: the mean over all tokens
+#   tokens     DAPO, arXiv 2503.14476, section 3.3: the mean over all tokens
 #   sequences  GRPO, arXiv 2402.03300, eq. 3: the mean over answers of the mean over an answer's tokens
 # Answers that are left out of the loss have no tokens, and still count as answers.
 TOKEN_WEIGHTS = {"limit": whole_tokens, "tokens": whole_tokens, "sequences": shares_of_answers}

@@ -275,7 +275,7 @@ def test_settings_at_the_edge_pass(path, value):
 
 @pytest.mark.parametrize("path, value, choices", [
     ("loss.average", "x", "limit, tokens, sequences"), ("loss.ratio", "x", "token, sequence"),
-    ("loss.kl_estimator", "x", "k1, k2, k3"), ("advantage.estimator", "x", "group, leave_one_out"),
+    ("loss.kl_estimator", "x", "k1, k2, k3"), ("advantage.estimator", "x", "group, leave_one_out, critic"),
     ("self_aligned.form", "x", "relative, log, difference")])
 def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, value, choices):
     config = good()
@@ -304,7 +304,9 @@ def test_the_choices_are_those_that_the_arithmetic_has():
     ({"self_aligned.adaptive": True, "rollout.samples": 1}, "config.rollout.samples"),
     ({"self_aligned.adaptive": True, "self_aligned.form": "difference"}, "config.self_aligned.cap"),
     ({"advantage.estimator": "leave_one_out", "rollout.samples": 1}, "config.rollout.samples"),
-    ({"advantage.divide_by_std": True, "rollout.samples": 1}, "config.rollout.samples")])
+    ({"advantage.divide_by_std": True, "rollout.samples": 1}, "config.rollout.samples"),
+    ({"advantage.estimator": "critic", "advantage.divide_by_std": True}, "config.advantage.divide_by_std is true"),
+    ({"advantage.estimator": "critic", "loss.ratio": "sequence"}, "config.loss.ratio is 'sequence'")])
 def test_what_does_not_go_together_is_named(settings, words):
     config = good()
     for path, value in settings.items():

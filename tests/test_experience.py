@@ -201,7 +201,7 @@ def test_the_self_aligned_rewards_form_cap_and_weight(made, loaded):
         expected = min(s["ppl_standalone"], 300) - min(s["ppl_conditional"], 300)
         assert s["reward/self_aligned"] == pytest.approx(expected, rel=1e-5, abs=1e-4)
     assert max(s["ppl_standalone"] for s in exp.samples) > 300
-    exp = experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0), 0.07)
+    exp = experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0), alpha=0.07)
     for s in exp.samples:
         expected = s["correct"] + 0.07 * s["reward/self_aligned"] - 0.5 * s["length"] / 10
         assert s["reward"] == pytest.approx(expected, abs=1e-6)

@@ -24,6 +24,8 @@ SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.quest
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
          "--config.packing.row_tokens=144", "--config.packing.logprob_chunk=144", "--config.packing.rows_per_microbatch=2",
          "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10",
+         # a weight with a state, which a restart must take up again
+         "--config.self_aligned.adaptive=true",
          # a constant rate: then a restart may change the number of steps
          "--config.optimizer.warmup_updates=0", "--config.optimizer.final_lr_fraction=1"]
 
@@ -74,8 +76,11 @@ def test_a_run_writes_what_the_readme_says(finished):
     for name in ("reward/verifiable/mean", "reward/self_aligned/mean", "completions/mean_length",
                  "completions/clipped_ratio", "kl", "clip_ratio", "frac_reward_zero_std", "sampling/logp_difference/mean",
                  "sampling/logp_difference/max", "time/rollout", "time/score", "time/verify", "time/update",
-                 "tokens_per_second", "entropy"):
+                 "tokens_per_second", "entropy", "advantage_share/self_aligned", "alpha", "alpha_trust", "accuracy_error",
+                 "alarms"):
         assert name in lines[1]
+    weights = [line["alpha"] for line in lines[1:]]   # of the adaptive weight: it starts where the config says
+    assert weights[0] == 0.2 and len(set(weights)) == 4
     assert lines[1]["sampling/logp_difference/max"] < 1e-4
     assert [("eval/accuracy" in line) for line in lines] == [True, False, True, False, True]
     assert list((workdir / "tensorboard").glob("events*"))
@@ -261,7 +266,7 @@ def test_own_jsonl_errors_name_file_and_line(hf_folder, tmp_path):
 
 def test_self_aligned_reward_alone_warns(hf_folder, tmp_path):
     done = run_command(*arguments(hf_folder, tmp_path / "run", "--config.rewards.verifiable=0", "--config.steps=1",
-                                  "--config.data.eval="))
+                                  "--config.self_aligned.adaptive=false", "--config.data.eval="))
     assert done.returncode == 0, done.stderr
     assert "warning: rewards.verifiable is 0" in done.stdout and "collapses" in done.stdout
     assert read_metrics(tmp_path / "run")[1]["advantage_share/self_aligned"] == 1
