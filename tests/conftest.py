@@ -3,7 +3,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8" + os.environ.get("EXTRA_XLA", "")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import atexit  # noqa: E402
@@ -16,6 +16,7 @@ import tempfile  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from processes import Forked  # noqa: E402
 
 from sar_jax import hf, model, parameters, sharding  # noqa: E402
 from sar_jax.config import Prompt  # noqa: E402
@@ -153,8 +154,21 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def run_command(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
-    """`python -m sar_jax.<...>` as a user runs it, on one CPU device."""
+def start_command(*arguments: str, stdout, stderr, real: bool = False, **environment: str) -> Forked | subprocess.Popen:
+    """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the system starts."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE | environment
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True,
-                          timeout=timeout)
+    if real:
+        return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=env, stdout=stdout, stderr=stderr)
+    return Forked(arguments, ROOT, env, stdout, stderr)
+
+
+def run_command(*arguments: str, timeout: float = 300, real: bool = False, **environment: str) -> subprocess.CompletedProcess:
+    """The same until its end: `returncode`, `stdout` and `stderr`."""
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        process = start_command(*arguments, stdout=stdout, stderr=stderr, real=real, **environment)
+        try:
+            process.wait(timeout)
+        finally:
+            process.kill()
+        stdout.seek(0), stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout.read(), stderr.read())
