@@ -1,17 +1,23 @@
 """Shared by all tests: the CPU as eight devices, and tiny random Hugging Face models as the oracle."""
 
+import atexit
 import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8" + os.environ.get("EXTRA_XLA", "")
+# What one test or command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
+if "SAR_JAX_TEST_CACHE" not in os.environ:
+    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
+CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
+# Compiling takes most of the time of these tests. The commands they start optimize as users' do.
+os.environ["XLA_FLAGS"] = ("--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+                           "--xla_llvm_disable_expensive_passes=true")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-import atexit  # noqa: E402
-import pathlib  # noqa: E402
-import shutil  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -25,12 +31,6 @@ from sar_jax.tasks import arithmetic  # noqa: E402
 from sar_jax.tokenizer import train_tokenizer  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
-# What one command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
-if "SAR_JAX_TEST_CACHE" not in os.environ:
-    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
-CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
-
 
 # Sizes and values that no default has, for every family that `transformers` knows under these names.
 _ODD = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, intermediate_size=56,
@@ -162,7 +162,8 @@ def start_command(*arguments: str, stdout, stderr, real: bool = False, **environ
     return Forked(arguments, ROOT, env, stdout, stderr)
 
 
-def run_command(*arguments: str, timeout: float = 300, real: bool = False, **environment: str) -> subprocess.CompletedProcess:
+def run_command(*arguments: str, timeout: float = 300, real: bool = False, **environment: str,
+                ) -> subprocess.CompletedProcess:
     """The same until its end: `returncode`, `stdout` and `stderr`."""
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
         process = start_command(*arguments, stdout=stdout, stderr=stderr, real=real, **environment)

@@ -25,8 +25,8 @@ import sys
 import warnings
 
 LIBRARIES = ("absl.app", "ml_collections.config_flags", "jax", "jax.experimental.multihost_utils",
-             "jax.experimental.pallas.ops.tpu.splash_attention", "flax.nnx", "optax", "orbax.checkpoint", "grain", "jaxtyping",
-             "rich.console", "pyarrow.parquet", "safetensors.numpy", "tensorboardX", "transformers.models.auto",
+             "jax.experimental.pallas.ops.tpu.splash_attention", "flax.nnx", "optax", "orbax.checkpoint", "grain",
+             "jaxtyping", "rich.console", "pyarrow.parquet", "safetensors.numpy", "tensorboardX", "transformers.models.auto",
              "transformers.models.auto.tokenization_auto")
 
 

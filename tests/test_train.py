@@ -161,9 +161,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
     """The system refuses to let any file grow beyond 100 kB: the checkpoint of step 2 cannot be written."""
     workdir = tmp_path / "run"
     assert run_command(*arguments(hf_folder, workdir, "--config.steps=1")).returncode == 0
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE
-    limited = subprocess.run([sys.executable, "-m", *arguments(hf_folder, workdir)], cwd=ROOT, env=env, text=True, timeout=240,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    env |= CACHE | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}   # others' cache: it could write half a file there
+    limited = subprocess.run([sys.executable, "-m", *arguments(hf_folder, workdir)], cwd=ROOT, env=env, text=True,
+                             timeout=240, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
     printed = limited.stdout
     assert limited.returncode == 2, printed
