@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, start_command
+from conftest import QUICK, ROOT, start_command
 
 from sar_jax import data, multihost, rendezvous
 from sar_jax.errors import UserError
@@ -40,7 +40,7 @@ def start(processes, workdir, *arguments, devices=1, real=False):
         with open(f"{workdir}.{i}.txt", "w") as output:
             started.append(start_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *several, *arguments, real=real,
                                          stdout=output, stderr=output,
-                                         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}"))
+                                         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}"))
     return started
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
-from conftest import CACHE, ROOT, make_hf_folder, run_command, start_command
+from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
 
 from sar_jax.tasks import arithmetic
 
@@ -208,7 +208,7 @@ def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
             "--config.packing.rows_per_microbatch=4",
             "--config.rollout.batch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
-                       XLA_FLAGS="--xla_force_host_platform_device_count=8")
+                       XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}")
     assert done.returncode == 0, done.stderr
     ours, theirs = (read_metrics(w) for w in (finished[0], tmp_path / "run"))
     for name in ("reward/mean", "completions/mean_length", "entropy", "kl", "loss", "grad_norm"):
@@ -281,7 +281,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
         "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
-        "--config.steps=3", *rewards))
+        "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
@@ -379,7 +379,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
-                                  "--config.model.remat=true"))
+                                  "--config.model.remat=true"), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
     assert len(lines) == 3 and all(math.isfinite(v) for line in lines for v in line.values())
