@@ -11,6 +11,7 @@ must not depend on it is compared with a real process), and what libraries read 
 variables may not differ between commands).
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -61,17 +62,17 @@ class Forked:
         assert len(found) == 4, "the process that started the command is gone"
         return struct.unpack("i", found)[0]
 
-    def poll(self):
-        if self.returncode is None and select.select([self._keeper], [], [], 0)[0]:
-            self.returncode = self._number()
-        return self.returncode
-
     def wait(self, timeout=None):
         if self.returncode is None:
             if not select.select([self._keeper], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout)
             self.returncode = self._number()
+            self._keeper.close()
         return self.returncode
+
+    def poll(self):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
 
     def send_signal(self, number):
         if self.poll() is None:
@@ -82,7 +83,8 @@ class Forked:
 
 
 def serve(requests: socket.socket) -> None:
-    """Until the tests' process is gone. Returns in the commands too, or raises what they raise."""
+    """Until the tests' process is gone. Returns in a command too, at its end, or raises what it raises: then the interpreter
+    ends as it would have without all this."""
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.collect()
@@ -115,7 +117,8 @@ def keep(client: socket.socket, outputs: list[int]) -> None:
         return command(arguments, cwd, env, outputs)
     client.sendall(struct.pack("i", pid))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    client.sendall(struct.pack("i", status))
+    with contextlib.suppress(BrokenPipeError):   # a test may kill it and go
+        client.sendall(struct.pack("i", status))
     os._exit(0)
 
 

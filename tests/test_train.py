@@ -404,4 +404,6 @@ def test_other_commands_name_what_is_missing(command, words):
 @pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate", "plan"])
 def test_help(command):
     done = run_command(f"sar_jax.{command}", "--help", real=True)
+    forked = run_command(f"sar_jax.{command}", "--help")   # as the other tests start it
+    assert (forked.returncode, forked.stdout, forked.stderr) == (done.returncode, done.stdout, done.stderr)
     assert f"python -m sar_jax.{command}" in done.stdout and "Traceback" not in done.stderr
