@@ -88,8 +88,9 @@ def load_torch(folder: pathlib.Path, long: bool = False):
 
 
 # The files that take longest begin, so that two workers end at about the same time.
-_LONGEST = ("test_train.py", "test_multihost.py", "test_learner.py", "test_pretrain.py", "test_sample.py",
-            "test_sharding.py", "test_verifier.py", "test_model.py", "test_plan.py")
+_LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sample.py", "test_sharding.py",
+            "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_model.py", "test_losses.py",
+            "test_pretrain.py", "test_score.py")
 
 
 def pytest_collection_modifyitems(items):
