@@ -173,5 +173,6 @@ def run_command(*arguments: str, timeout: float = 300, real: bool = False, **env
             process.wait(timeout)
         finally:
             process.kill()
+            process.wait()
         stdout.seek(0), stderr.seek(0)
         return subprocess.CompletedProcess(arguments, process.returncode, stdout.read(), stderr.read())
