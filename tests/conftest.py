@@ -164,7 +164,7 @@ def start_command(*arguments: str, stdout, stderr, real: bool = False, **environ
     return Forked(arguments, ROOT, env, stdout, stderr)
 
 
-def run_command(*arguments: str, timeout: float = 300, real: bool = False, **environment: str,
+def run_command(*arguments: str, timeout: float = 900, real: bool = False, **environment: str,
                 ) -> subprocess.CompletedProcess:
     """The same until its end: `returncode`, `stdout` and `stderr`."""
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
