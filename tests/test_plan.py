@@ -172,7 +172,7 @@ def test_an_unknown_slice_lists_the_known_ones(name):
 
 def tiny_plan(tmp_path, *arguments):
     return run_command("sar_jax.plan", f"--config={ROOT}/configs/tiny.py", "--config.model.dtype=bfloat16",
-                       "--config.packing.row_tokens=256", f"--json={tmp_path}/plan.json", *arguments, timeout=600)
+                       "--config.packing.row_tokens=256", f"--json={tmp_path}/plan.json", *arguments)
 
 
 @libtpu
