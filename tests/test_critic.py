@@ -1,10 +1,6 @@
 """The critic: values against torch's hidden states, its loss and gradient against torch; packed, spread, kept."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -13,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import torch
-from conftest import CACHE, ROOT
+from conftest import run_command, start_command
 
 from sar_jax import config as config_lib
 from sar_jax import credit, critic, learner, losses, packing, parameters, sharding
@@ -203,16 +199,8 @@ SMALL = ["--config=configs/tiny_ppo.py", "--config.steps=3", "--config.data.eval
          "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=5"]
 
 
-def command(workdir, *arguments):
-    return [sys.executable, "-m", "sar_jax.train", *SMALL, f"--workdir={workdir}", *arguments]
-
-
-def environment():
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE
-
-
-def train(workdir, *arguments):
-    done = subprocess.run(command(workdir, *arguments), cwd=ROOT, env=environment(), capture_output=True, text=True)
+def train(workdir, *arguments, **how):
+    done = run_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *arguments, **how)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line for line in lines}
@@ -226,7 +214,7 @@ def kept(workdir, step, name):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("ppo") / "run"
-    return workdir, train(workdir)
+    return workdir, train(workdir, real=True)
 
 
 def test_a_run_learns_values_and_says_so(whole):
@@ -242,11 +230,12 @@ def test_a_run_learns_values_and_says_so(whole):
 
 
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path):
-    process = subprocess.Popen(command(tmp_path / "run"), cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
+    with (tmp_path / "printed").open("w") as printed:
+        process = start_command("sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed)
     until = time.monotonic() + 300
     while not (tmp_path / "run/checkpoints/00000002").is_dir() and time.monotonic() < until:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     train(tmp_path / "run")
     for name in ("state", "critic"):

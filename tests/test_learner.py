@@ -101,7 +101,7 @@ def test_loss_is_the_papers_formula(loaded, rng):
     _, metrics = run(loaded, batches(data, 32, 8))
     prompts, answers, advantages, old, ref = data
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    logps = packing.gather(jax.device_get(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps), layout)
+    logps = packing.gather(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
     total = kl_total = 0.0
     for lp, a, o, r in zip(logps, advantages, old, ref):
         for t in range(len(lp)):

@@ -2,15 +2,12 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import CACHE, ROOT
+from conftest import ROOT, run_command
 
 from sar_jax import config as config_lib
 from sar_jax import learner, lora, model, packing, parameters, score, sharding
@@ -135,8 +132,7 @@ SMALL = ["--config=configs/tiny.py", "--config.lora.rank=4", "--config.data.eval
 
 
 def command(*arguments):
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | CACHE
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = run_command(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, make_hf_folder, run_command
+from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
 
 from sar_jax.tasks import arithmetic
 
@@ -60,9 +60,10 @@ def state_of(workdir, step) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def finished(hf_folder, tmp_path_factory) -> tuple[pathlib.Path, str]:
-    """A run of four steps that nothing interrupted: its workdir and what it printed."""
+    """A run of four steps that nothing interrupted: its workdir and what it printed. What others do like it is compared
+    with a process that shares nothing with theirs."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    done = run_command(*arguments(hf_folder, workdir))
+    done = run_command(*arguments(hf_folder, workdir), real=True)
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -118,8 +119,8 @@ def test_steps_sample_anew_and_weights_move(finished):
 @pytest.mark.parametrize("when", [1, 3])
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder, tmp_path, when):
     """SIGKILL as soon as the checkpoint of step `when` is complete, wherever the run is by then."""
-    process = start(arguments(hf_folder, tmp_path / "run"))
-    wait_for(lambda: (tmp_path / "run/checkpoints" / f"{when:08d}").is_dir(), process)
+    process = start(arguments(hf_folder, tmp_path / "run"), tmp_path / "printed")
+    wait_for(lambda: (tmp_path / "run/checkpoints" / f"{when:08d}").is_dir(), process, tmp_path / "printed")
     process.kill()
     process.wait()
     again = run_command(*arguments(hf_folder, tmp_path / "run"))
@@ -130,28 +131,28 @@ def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder
     assert ours == theirs
 
 
-def start(args, **settings) -> subprocess.Popen:
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.Popen([sys.executable, "-m", *args], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, **settings)
+def start(args, output):
+    """A command that goes on while the test does; `output` is what it prints and the errors."""
+    with output.open("w") as file:
+        return start_command(*args, stdout=file, stderr=file)
 
 
-def wait_for(condition, process, seconds=240):
+def wait_for(condition, process, output, seconds=240):
     for _ in range(seconds * 20):
         if condition():
             return
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, output.read_text()
         time.sleep(0.05)
     raise AssertionError("it never came")
 
 
 def test_ctrl_c_saves_says_so_and_exits(finished, hf_folder, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(arguments(hf_folder, workdir, "--config.steps=1000", "--config.checkpoint.every_steps=1000"))
-    wait_for(lambda: (workdir / "metrics.jsonl").is_file() and len(read_metrics(workdir)) > 2, process)
+    workdir, output = tmp_path / "run", tmp_path / "printed"
+    process = start(arguments(hf_folder, workdir, "--config.steps=1000", "--config.checkpoint.every_steps=1000"), output)
+    wait_for(lambda: (workdir / "metrics.jsonl").is_file() and len(read_metrics(workdir)) > 2, process, output)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.wait(120) == 130
+    printed = output.read_text()
     step = read_metrics(workdir)[-1]["step"]
     assert f"stopped and saved at step {step} of 1000" in printed and f"--workdir={workdir}" in printed
     assert "Traceback" not in printed
@@ -165,9 +166,12 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
     """The system refuses to let any file grow beyond 100 kB: the checkpoint of step 2 cannot be written."""
     workdir = tmp_path / "run"
     assert run_command(*arguments(hf_folder, workdir, "--config.steps=1")).returncode == 0
-    limited = start(arguments(hf_folder, workdir),
-                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
-    printed, _ = limited.communicate(timeout=240)
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    env |= CACHE | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}   # others' cache: it could write half a file there
+    limited = subprocess.run([sys.executable, "-m", *arguments(hf_folder, workdir)], cwd=ROOT, env=env, text=True,
+                             timeout=240, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+    printed = limited.stdout
     assert limited.returncode == 2, printed
     error = [line for line in printed.splitlines() if line.startswith("error: ")]   # a thread of Orbax may add its own
     assert len(error) == 1 and error[0].startswith("error: the checkpoint of step 2 could not be written")
@@ -209,7 +213,7 @@ def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
             "--config.packing.rows_per_microbatch=4",
             "--config.rollout.batch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
-                       XLA_FLAGS="--xla_force_host_platform_device_count=8")
+                       XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}")
     assert done.returncode == 0, done.stderr
     ours, theirs = (read_metrics(w) for w in (finished[0], tmp_path / "run"))
     for name in ("reward/mean", "completions/mean_length", "entropy", "kl", "loss", "grad_norm"):
@@ -282,7 +286,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
         "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
-        "--config.steps=3", *rewards))
+        "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
@@ -380,7 +384,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
-                                  "--config.model.remat=true"))
+                                  "--config.model.remat=true"), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
     assert len(lines) == 3 and all(math.isfinite(v) for line in lines for v in line.values())
@@ -402,7 +406,9 @@ def test_other_commands_name_what_is_missing(command, words):
     assert done.returncode == 2 and words in one_error(done)
 
 
-@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate", "plan"])
 def test_help(command):
-    done = run_command(f"sar_jax.{command}", "--help")
+    done = run_command(f"sar_jax.{command}", "--help", real=True)
+    forked = run_command(f"sar_jax.{command}", "--help")   # as the other tests start it
+    assert (forked.returncode, forked.stdout, forked.stderr) == (done.returncode, done.stdout, done.stderr)
     assert f"python -m sar_jax.{command}" in done.stdout and "Traceback" not in done.stderr
