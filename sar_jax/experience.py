@@ -15,13 +15,13 @@ is gathered, so that host arrays are equal on every process.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from sar_jax import gae, losses, multihost, packing, rewards, sharding
+from sar_jax import credit, multihost, packing, rewards, sharding
 from sar_jax import rollouts as rollouts_lib
 from sar_jax.data import Row
 from sar_jax.rollouts import Tools
@@ -46,10 +46,10 @@ class Experience(NamedTuple):
 
 
 def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array,
-            critic: Any | None = None, alpha: float | None = None) -> Experience:
+            alpha: float | None = None, critic: Any | None = None) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
-    `masters` are the policy's float32 parameters; `reference` is None without a KL term, `critic` (its float32 parameters)
-    without one; `alpha` is the self-aligned reward's weight in this step, None for the config's."""
+    `masters` are what learns of the policy, in float32; `reference` is None without a KL term, `critic` (its float32
+    parameters) without one. `alpha`: this step's weight of the self-aligned reward; None = the config's."""
     config, clock = tools.config, _Clock()
     Q, M, weights = config.rollout.questions, config.rollout.samples, tools.hand_over(masters)
     if config.rollout.refill_rounds:
@@ -83,15 +83,14 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
                               config.rollout.max_answer_tokens)
     weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
-    penalties = _penalties(config, logps["question"], ref_logps, grids)
-    found, centre = _credit(config, total, penalties, values, grids), _centre(config, _charged(total, penalties))
+    charges = credit.penalties(config.advantage.kl_penalty, logps["question"], _on_answers(ref_logps, grids))
+    found = credit.assign(config.advantage, {name: weights[name] * part for name, part in parts.items()}, charges,
+                          _on_answers(values, grids), signals.correct)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
-    sampled = [r[:n] for r, n in zip(rollouts.logps, rollouts.lengths)]
-    minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, sampled)
-    gap = np.abs(np.concatenate([s - l for s, l in zip(sampled, logps["question"])]))
+    minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts)
+    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
     metrics = {
         **_reward_metrics(total, parts), **found.metrics, **_answer_metrics(rows, rollouts, signals),
-        **_shares({n: np.abs(centre(weights[n] * p)) for n, p in parts.items()}, signals.correct),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
@@ -103,54 +102,6 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
                 "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
                 **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]
     return Experience(minibatches, metrics, samples)
-
-
-class _Credit(NamedTuple):
-    """advantages: a number, or an array of one a token, for each of the B answers; returns: arrays, the critic's alone."""
-    advantages: Sequence[Any]
-    returns: Sequence[np.ndarray]
-    metrics: dict[str, float]
-
-
-def _penalties(config, logps: list[np.ndarray], ref_logps: list[np.ndarray], grids: list["_Grid"],
-               ) -> list[np.ndarray] | None:
-    """What each token of each answer is charged for leaving the initial policy: kl_penalty * log(policy / initial)."""
-    coefficient = config.advantage.kl_penalty
-    if not coefficient:
-        return None
-    ref = [x for grid, values in zip(grids, ref_logps) for x in packing.gather(values, grid.layout)]
-    return [coefficient * (own - other) for own, other in zip(logps, ref)]
-
-
-def _charged(total: np.ndarray, penalties: list[np.ndarray] | None) -> np.ndarray:
-    """Rewards [Q, M] less what the answers' tokens are charged."""
-    return total if penalties is None else total - np.array([p.sum() for p in penalties]).reshape(total.shape)
-
-
-def _centre(config, charged: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes advantages of rewards [Q, M], and of one reward's part of them: linear, so that the parts add up. Where a
-    critic is what the group would be, a part is measured against the step's mean."""
-    if config.advantage.estimator == "critic":
-        return lambda part: part - part.mean()
-    estimate = losses.ADVANTAGES[config.advantage.estimator]
-    divisors = losses.group_deviations(charged) if config.advantage.divide_by_std else 1.0
-    return lambda part: estimate(part) / divisors
-
-
-def _credit(config, total: np.ndarray, penalties: list[np.ndarray] | None, values: list[np.ndarray], grids: list["_Grid"],
-            ) -> _Credit:
-    """The answers' rewards [Q, M] as advantages of their tokens."""
-    if config.advantage.estimator != "critic":
-        charged = _charged(total, penalties)
-        return _Credit(_centre(config, charged)(charged).reshape(-1), [], {})
-    said = [x for grid, v in zip(grids, values) for x in packing.gather(v, grid.layout)]
-    found = gae.credit(total.reshape(-1), said, penalties, config.advantage.gamma, config.advantage.lam)
-    metrics = {"value/mean": float(np.concatenate(said).mean())}
-    explained = gae.explained_variance(said, found.returns)
-    if explained is not None:
-        metrics["value/explained_variance"] = explained
-    advantages = gae.whitened(found.advantages) if config.advantage.whiten else found.advantages
-    return _Credit(advantages, found.returns, metrics)
 
 
 class _Clock:
@@ -222,45 +173,37 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     return found
 
 
-def _minibatches(tools, grids, scores, ref_logps, credit, values, trained, sampled) -> list[Minibatch]:
-    """`trained`: which of the B answers the losses see; the others still count in the divisor of answers. `sampled`: the
-    logps that each answer was sampled with."""
+def _on_answers(values: list[np.ndarray], grids: list[_Grid]) -> list[np.ndarray]:
+    """Values on the grids with the question, as an array for each of the B answers."""
+    return [x for grid, value in zip(grids, values) for x in packing.gather(value, grid.layout)]
+
+
+def _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts) -> list[Minibatch]:
+    """`trained`: which of the B answers the losses see; the others still count in the divisor of answers."""
     rows = tools.config.packing.rows_per_microbatch
     asked = [(g, s) for g, s in zip(grids, scores) if g.context == "question"]
     empty = [np.zeros_like(s.logps) for _, s in asked]
-    sampled = sampled if tools.config.loss.importance_cap else None
-    return [_minibatch(rows, grid, score.logps, ref, credit, value, trained, sampled)
+    sampled = [r[:n] for r, n in zip(rollouts.logps, rollouts.lengths)] if tools.config.loss.importance_cap else None
+    return [_minibatch(rows, grid, score.logps, ref, found, value, trained, sampled)
             for (grid, score), ref, value in zip(asked, ref_logps or empty, values or [None] * len(asked))]
 
 
-def _minibatch(rows: int, grid: _Grid, logps, ref_logps, credit: _Credit, values, trained, sampled) -> Minibatch:
+def _minibatch(rows: int, grid: _Grid, logps, ref_logps, found: credit.Credit, values, trained, sampled) -> Minibatch:
     """One grid, cut into pieces of `rows` rows."""
     place = lambda x: packing.scatter([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
     whole = grid.packed._replace(mask=grid.packed.mask & (place(trained) > 0))
     cut = packing.microbatches(whole, rows)
     pieces = lambda *grids: zip(*([g[k * rows:(k + 1) * rows] for k in range(len(cut))] for g in grids))
-    fields = [place(credit.advantages), logps, ref_logps, *([] if sampled is None else [place(sampled)])]
+    fields = [place(found.advantages), logps, ref_logps] + ([] if sampled is None else [place(sampled)])
     batches = [Batch(packed, *piece) for packed, piece in zip(cut, pieces(*fields))]
     learnt = [] if values is None else [
-        ValueBatch(packed, *piece) for packed, piece in zip(cut, pieces(place(credit.returns), values))]
+        ValueBatch(packed, *piece) for packed, piece in zip(cut, pieces(place(found.returns), values))]
     return Minibatch(batches, len(grid.answers), int(whole.mask.sum()), learnt)
 
 
 def _reward_metrics(total: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:
     return {"reward/mean": float(total.mean()), "reward/std": float(total.std()),
             **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()}}
-
-
-def _shares(parts: dict[str, np.ndarray], correct: np.ndarray) -> dict[str, float]:
-    """Of the step's advantage, how much each reward carries: mean |its part of it|, as shares that sum to 1.
-
-    And how much of it lies in groups whose answers are all right, or all wrong, where the verifiable reward says nothing;
-    where there are such groups. parts: name -> |its weighted, centred part| [Q, M]; correct: [Q, M].
-    """
-    whole = sum(p.mean() for p in parts.values())
-    kinds = {"": np.ones(len(correct), bool), "_all_right": correct.all(axis=1), "_all_wrong": ~correct.any(axis=1)}
-    return {f"advantage_share{kind}/{name}": float(np.where(groups[:, None], p, 0.0).mean() / whole) if whole else 0.0
-            for kind, groups in kinds.items() if groups.any() for name, p in parts.items()}
 
 
 def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:

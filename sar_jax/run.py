@@ -54,10 +54,10 @@ class Run(NamedTuple):
     metrics: metrics_lib.Metrics
     num_params: int
     questions: str          # fingerprint of the training data
-    critic: critic_lib.Critic | None
-    frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
     alpha: alpha.Weight     # of the self-aligned reward
     watch: guards.Watch
+    critic: critic_lib.Critic | None
+    frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
 
 
 class Policy(NamedTuple):
@@ -122,9 +122,9 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         greedy=sample.make_sample(decoder, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
         eval_rows=eval_rows, reference=policy.reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        num_params=parameters.count_params(cfg), questions=questions, critic=critic, frozen=policy.frozen,
+        num_params=parameters.count_params(cfg), questions=questions,
         alpha=alpha.Weight(config, None if step is None else checkpoints.meta(step).get("alpha")),
-        watch=guards.Watch(config.guards))
+        watch=guards.Watch(config.guards), critic=critic, frozen=policy.frozen)
     run.watch.remember(run.metrics.read() if step else [])
     return run, states, iterator, step or 0
 

@@ -16,7 +16,7 @@ import torch
 from conftest import CACHE, ROOT
 
 from sar_jax import config as config_lib
-from sar_jax import critic, experience, learner, losses, packing, parameters, sharding
+from sar_jax import credit, critic, learner, losses, packing, parameters, sharding
 from sar_jax.errors import UserError
 from sar_jax.structs import ValueBatch
 
@@ -124,49 +124,57 @@ def test_weight_decay_spares_gains_and_the_value_head(loaded, mesh):
 
 # What a step makes of values and rewards
 
-def a_step(rng, **settings):
-    """A config, two questions' grids with answers of 3 and 2 tokens, and logps of policy and reference on them."""
-    config = config_lib.TrainConfig(advantage=config_lib.Advantage(**settings))
-    packed, layout = packing.pack([[1, 2], [3]], [[4, 5, 6], [7, 8]], 8, 1)
-    grids = [experience._Grid("question", packed, layout, range(2))]
-    own, ref = ([rng.normal(-1, 0.5, n) for n in (3, 2)] for _ in range(2))
-    return config, grids, own, ref, lambda parts: packing.scatter(parts, layout, packed.tokens.shape)
+RIGHT = np.array([[True], [False]])
+
+
+def reward(*values):
+    return {"verifiable": np.array(values)}
+
+
+def logps(rng):
+    """Of two answers, of 3 and 2 tokens, by policy and reference."""
+    return ([rng.normal(-1, 0.5, n) for n in (3, 2)] for _ in range(2))
 
 
 def test_each_token_is_charged_for_leaving_the_initial_policy(rng):
-    config, grids, own, ref, on_grid = a_step(rng, estimator="critic", kl_penalty=0.3, whiten=False)
-    charges = experience._penalties(config, own, [on_grid(ref)], grids)
+    own, ref = logps(rng)
+    charges = credit.penalties(0.3, own, ref)
     for charge, mine, other in zip(charges, own, ref):
-        np.testing.assert_allclose(charge, 0.3 * (mine - other), atol=1e-6)
-    found = experience._credit(config, np.array([[1.0], [0.0]]), charges, [on_grid([np.zeros(3), np.zeros(2)])], grids)
-    for b, reward in enumerate((1.0, 0.0)):   # gamma = lam = 1, V = 0: what is still to come
-        np.testing.assert_allclose(found.advantages[b], reward - np.cumsum(charges[b][::-1])[::-1], atol=1e-6)
-    config.advantage.kl_penalty = 0.0
-    assert experience._penalties(config, own, [], grids) is None
+        np.testing.assert_allclose(charge, 0.3 * (mine - other), atol=1e-12)
+    cfg = config_lib.Advantage(estimator="critic", whiten=False)
+    found = credit.assign(cfg, reward([1.0], [0.0]), charges, [np.zeros(3), np.zeros(2)], RIGHT)
+    for b, r in enumerate((1.0, 0.0)):   # gamma = lam = 1, V = 0: what is still to come
+        np.testing.assert_allclose(found.advantages[b], r - np.cumsum(charges[b][::-1])[::-1], atol=1e-9)
+    assert credit.penalties(0.0, own, []) is None
 
 
 def test_without_a_critic_the_whole_answer_is_charged(rng):
-    config, grids, own, ref, on_grid = a_step(rng, kl_penalty=0.3)
-    charges = experience._penalties(config, own, [on_grid(ref)], grids)
-    found = experience._credit(config, np.array([[1.0, 0.0]]), charges, [], grids)
+    own, ref = logps(rng)
+    found = credit.assign(config_lib.Advantage(), reward([1.0, 0.0]), credit.penalties(0.3, own, ref), [], RIGHT.T)
     rewards = np.array([1.0, 0.0]) - [0.3 * (a - b).sum() for a, b in zip(own, ref)]
-    np.testing.assert_allclose(found.advantages, rewards - rewards.mean(), atol=1e-6)
+    np.testing.assert_allclose(found.advantages, rewards - rewards.mean(), atol=1e-9)
 
 
 def test_advantages_are_whitened_and_the_returns_are_not(rng):
-    config, grids, _, _, on_grid = a_step(rng, estimator="critic")
-    values = [rng.normal(size=3).astype(np.float32), rng.normal(size=2).astype(np.float32)]
-    found = experience._credit(config, np.array([[1.0], [0.0]]), None, [on_grid(values)], grids)
+    values = [rng.normal(size=3), rng.normal(size=2)]
+    found = credit.assign(config_lib.Advantage(estimator="critic"), reward([1.0], [0.0]), None, values, RIGHT)
     every = np.concatenate(found.advantages)
     assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 1, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 1, 0, 0], atol=1e-9)
     assert found.metrics["value/mean"] == pytest.approx(np.concatenate(values).mean())
+
+
+def test_shares_are_of_the_step_where_a_critic_is_the_baseline():
+    rewards = reward([1.0], [0.0]) | {"self_aligned": np.array([[0.1], [0.4]])}
+    found = credit.assign(config_lib.Advantage(estimator="critic"), rewards, None, [np.zeros(3), np.zeros(2)], RIGHT)
+    assert found.metrics["advantage_share/self_aligned"] == pytest.approx(0.15 / 0.65)
+    assert not any("all_right" in name for name in found.metrics)   # one answer is no group
 
 
 @pytest.mark.parametrize("field, value, message", [
     ("advantage.estimator", "gae", "group, leave_one_out, critic"), ("advantage.gamma", 1.5, "must lie in"),
     ("advantage.lam", -0.1, "must lie"),
-    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"),
+    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"), 
     ("loss.average", "mean", "limit, tokens, sequences"),
     ("critic.warmup_steps", -1, "not be negative"), ("advantage.kl_penalty", -0.1, "not be negative"),
     ("lora.rank", -1, "not be negative"), ("lora.alpha", 0.0, "greater than 0")])

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from sar_jax import answers, data, experience, generate, packing, sample, score
+from sar_jax import answers, credit, data, experience, generate, packing, sample, score
 from sar_jax import config as config_lib
 from sar_jax.prompts import Prompter
 from sar_jax.tasks import arithmetic
@@ -222,13 +222,13 @@ def test_shares_of_the_advantage_by_hand():
     """Three groups of two: mixed, all right, all wrong. Parts' absolute values sum to 10."""
     correct = np.array([[True, False], [True, True], [False, False]])
     parts = {"verifiable": np.array([[2.0, 2], [0, 0], [0, 0]]), "self_aligned": np.array([[0.5, 0.5], [1, 1], [1.5, 1.5]])}
-    assert experience._shares(parts, correct) == pytest.approx({
+    assert credit.shares(parts, correct) == pytest.approx({
         "advantage_share/verifiable": 0.4, "advantage_share/self_aligned": 0.6,
         "advantage_share_all_right/verifiable": 0.0, "advantage_share_all_right/self_aligned": 0.2,
         "advantage_share_all_wrong/verifiable": 0.0, "advantage_share_all_wrong/self_aligned": 0.3})
-    only = experience._shares({n: p[:1] for n, p in parts.items()}, correct[:1])
+    only = credit.shares({n: p[:1] for n, p in parts.items()}, correct[:1])
     assert only == pytest.approx({"advantage_share/verifiable": 0.8, "advantage_share/self_aligned": 0.2})
-    assert set(experience._shares({"length": np.zeros((3, 2))}, correct).values()) == {0.0}
+    assert set(credit.shares({"length": np.zeros((3, 2))}, correct).values()) == {0.0}
 
 
 def test_the_error_of_the_accuracy_is_that_of_a_mean_over_questions(made):
