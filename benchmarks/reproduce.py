@@ -40,6 +40,7 @@ VARIANTS = {
     "alpha .05": (False, ["--config.rewards.self_aligned=0.05"]),
     "alpha .1": (False, ["--config.rewards.self_aligned=0.1"]),
     "alpha .3": (False, ["--config.rewards.self_aligned=0.3"]),
+    "adaptive alpha": (False, ["--config.self_aligned.adaptive=true"]),
 }
 SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")   # SA-GRPO is alpha .2
 PHASES = ("rollout", "score", "value", "critic_update", "update", "step")

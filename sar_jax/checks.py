@@ -12,10 +12,9 @@ from sar_jax.errors import UserError
 
 _PROMPT_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
                    "thinking": ("default", "on", "off")}
-_CHOICES = {"self_aligned.form": ("relative", "log", "difference"),
-            "advantage.estimator": ("group", "leave_one_out", "critic"),
-            "loss.average": ("limit", "tokens", "sequences"), "loss.ratio": ("token", "sequence"),
-            "loss.kl_estimator": ("k1", "k2", "k3")}
+_CHOICES = {"self_aligned.form": ("relative", "log", "difference"), "loss.average": ("limit", "tokens", "sequences"),
+            "loss.ratio": ("token", "sequence"), "loss.kl_estimator": ("k1", "k2", "k3"),
+            "advantage.estimator": ("group", "leave_one_out", "critic")}
 
 
 def _require(ok: bool, message: str) -> None:
@@ -100,21 +99,21 @@ def _check_self_aligned(config: Any) -> None:
                  clash + "with config.self_aligned.form=difference it needs a config.self_aligned.cap")
 
 
-def _check_critic_and_lora(config: Any) -> None:
+def _check_advantage(config: Any) -> None:
     for name in ("gamma", "lam"):
         value = getattr(config.advantage, name)
         _require(0 <= value <= 1, f"config.advantage.{name} is {value}: it must lie in [0, 1]")
-    _require(config.advantage.estimator != "critic" or not config.advantage.divide_by_std,
-             "config.advantage.divide_by_std is true: it divides by a group's deviation, which "
-             "config.advantage.estimator 'critic' has no use for; see config.advantage.whiten")
-    _require(config.advantage.estimator != "critic" or config.loss.ratio == "token",
-             f"config.loss.ratio is {config.loss.ratio!r}: with config.advantage.estimator 'critic' each token has its own "
-             "advantage, and it must be 'token'")
     _check_positive(config, "critic.lr", "critic.value_clip", "lora.alpha")
-    _check_not_negative(config, "lora.rank", "advantage.kl_penalty", "critic.warmup_steps")
     _require(config.lora.rank == 0 or not config.model.offload_reference,
              "config.model.offload_reference is true with config.lora.rank > 0: the reference is the frozen base, which the "
              "policy needs on the devices anyway; leave it false")
+    _check_not_negative(config, "lora.rank", "advantage.kl_penalty", "critic.warmup_steps")
+    if config.advantage.estimator == "critic":
+        clash = "with config.advantage.estimator=critic "
+        _require(not config.advantage.divide_by_std,
+                 f"config.advantage.divide_by_std is true: {clash}there is no group, see config.advantage.whiten")
+        _require(config.loss.ratio == "token",
+                 f"config.loss.ratio is {config.loss.ratio!r}: {clash}each token has its own advantage, it must be 'token'")
 
 
 def _check_variants(config: Any) -> None:
@@ -123,6 +122,7 @@ def _check_variants(config: Any) -> None:
         section, name = path.split(".")
         value = getattr(getattr(config, section), name)
         _require(value in choices, f"config.{path} is {value!r}: it must be one of {', '.join(choices)}")
+    _check_advantage(config)
     several = config.rollout.samples > 1
     _require(several or config.advantage.estimator != "leave_one_out",
              "config.advantage.estimator is 'leave_one_out': config.rollout.samples must be greater than 1")
@@ -131,7 +131,6 @@ def _check_variants(config: Any) -> None:
     cap = config.loss.importance_cap
     _require(cap == 0 or cap >= 1, f"config.loss.importance_cap is {cap}: it must be at least 1, or 0 for no weights")
     _check_self_aligned(config)
-    _check_critic_and_lora(config)
     _check_not_negative(config, "guards.low_entropy", "guards.falling_evaluations")
     trend = config.guards.trend_steps
     _require(trend == 0 or trend >= 8, f"config.guards.trend_steps is {trend}: it must be at least 8, or 0 for no alarm")

@@ -46,7 +46,7 @@ class Experience(NamedTuple):
 
 
 def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array,
-            alpha: float | None = None, critic: Any | None = None) -> Experience:
+            critic: Any | None = None, alpha: float | None = None) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
     `masters` are what learns of the policy, in float32; `reference` is None without a KL term, `critic` (its float32
     parameters) without one. `alpha`: this step's weight of the self-aligned reward; None = the config's."""

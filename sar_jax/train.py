@@ -62,8 +62,8 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> tuple[Stat
     """One step: new states, metrics, and the sampled answers."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
-    exp = experience.collect(run.tools, lambda: next(iterator), states.policy.params, run.reference, key, run.alpha.of(step),
-                             states.critic and states.critic.params)
+    exp = experience.collect(run.tools, lambda: next(iterator), states.policy.params, run.reference, key,
+                             states.critic and states.critic.params, run.alpha.of(step))
     update_start = time.perf_counter()
     found: dict[str, float] = {}
     if run.critic is not None:
@@ -104,7 +104,7 @@ def _learn_values(run: Run, states: States, minibatches: list[Minibatch]) -> tup
 
 
 def _update_metrics(collected: list[dict[str, Any]], minibatches: list[Minibatch]) -> dict[str, float]:
-    """Means over the step's updates; the sums over tokens are divided by the mini-batch's tokens."""
+    """Means over the step's updates; all but loss and grad_norm are sums over tokens, divided by the mini-batch's tokens."""
     collected = jax.device_get(collected)
     plain = {name: [float(c[name]) for c in collected] for name in ("loss", "grad_norm")}
     per_token = {name: [float(c[name]) / max(m.tokens, 1) for c, m in zip(collected, minibatches)]
