@@ -276,6 +276,22 @@ def test_self_aligned_reward_alone_warns(hf_folder, tmp_path):
     assert read_metrics(tmp_path / "run")[1]["advantage_share/self_aligned"] == 1
 
 
+def test_variants_all_at_once_train_with_finite_metrics(hf_folder, tmp_path):
+    """What the default does not compute: whole answers' sums, the sampler's logps, a weight that rises and falls."""
+    done = run_command(*arguments(
+        hf_folder, tmp_path / "run", "--config.steps=2", "--config.advantage.estimator=leave_one_out",
+        "--config.advantage.divide_by_std=true", "--config.loss.average=sequences", "--config.loss.ratio=sequence",
+        "--config.loss.clip_low=3e-4", "--config.loss.clip_high=4e-4", "--config.loss.importance_cap=2",
+        "--config.loss.kl_estimator=k2", "--config.self_aligned.form=log", "--config.self_aligned.cap=50",
+        "--config.self_aligned.adaptive=false", "--config.self_aligned.peak_at=0.5"))
+    assert done.returncode == 0, done.stderr
+    lines = read_metrics(tmp_path / "run")
+    assert all(math.isfinite(v) for line in lines for v in line.values())
+    assert [line["alpha"] for line in lines[1:]] == [0.1, 0.1]   # at 1/4 and at 3/4 of the run
+    assert lines[1]["importance/weight"] == pytest.approx(1, abs=1e-3) and lines[1]["importance/capped"] == 0
+    assert lines[2]["compilations"] == 0 and lines[2]["grad_norm"] > 0
+
+
 @pytest.mark.skipif("SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data sets")
 def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
     """Real text of real lengths, from a JSONL file, in bfloat16; the baselines' rewards all at once."""
