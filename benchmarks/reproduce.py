@@ -3,11 +3,10 @@
     python benchmarks/reproduce.py --output=runs/tiny_comparison                        the tiny model, on this machine
     python benchmarks/reproduce.py --model=qwen3_1p7b --tasks=gsm8k,math,... --output=DIR      a real one, on a TPU host
 
-launch/reproduce_tiny.sh and launch/reproduce.sh call it with the settings that docs/results.md describes. A run is a process
-of its own, `python -m sar_jax.train` with the overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so
-the same command goes on where it was stopped. --parallel=2 trains two at once, each on its share of the cores. Arguments
-after `--` go to every run. Written to OUTPUT: a JSON file of figures a run, table.md, pareto.png; with --tasks also an
-evaluation of every run, and `comparison/` of all of them.
+launch/reproduce_tiny.sh and launch/reproduce.sh call it. A run is a process of its own, `python -m sar_jax.train` with the
+overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so the same command goes on where it was stopped.
+--parallel=2 trains two at once, each on its share of the cores. Arguments after `--` go to every run. Written to OUTPUT: a
+JSON file of figures a run, table.md, pareto.png; with --tasks also an evaluation of every run, and `comparison/` of all.
 """
 
 import argparse

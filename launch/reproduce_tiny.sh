@@ -3,8 +3,8 @@
 #
 #     launch/reproduce_tiny.sh [OUTPUT] [-- --config.any.field=value ...]
 #
-# Writes OUTPUT/table.md and OUTPUT/pareto.png (OUTPUT: runs/reproduce_tiny); docs/results.md has what came out. Started again
-# with the same OUTPUT it goes on. Variables: SEEDS (3), VARIANTS (all; names in benchmarks/reproduce.py), PARALLEL (runs at a
+# Writes OUTPUT/table.md and OUTPUT/pareto.png (OUTPUT: runs/reproduce_tiny). Started again with the same OUTPUT it goes on.
+# Variables: SEEDS (3), VARIANTS (all; names in benchmarks/reproduce.py), PARALLEL (runs at a
 # time, 2), PYTHON (python).
 set -euo pipefail
 
