@@ -2,23 +2,26 @@
 moved into place when complete, so the last good one survives a full disk or a killed process.
 
     state   TrainState (parameters, moments, counts)        data   grain iterator state
-    meta    the fingerprint of the questions: a resumed run must go on with the same ones
+    critic  the critic's TrainState, where there is one
+    meta    the fingerprint of the questions: a resumed run must go on with the same ones; the adaptive alpha's state
 Random keys are derived from seed and step, so they need no saving.
 """
 
 import contextlib
+import functools
 import json
 import re
 from typing import Any
 
 import grain
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from sar_jax import config as config_lib
-from sar_jax import parameters
+from sar_jax import download, hf, lora, parameters, sharding
 from sar_jax.errors import UserError
-from sar_jax.learner import TrainState
+from sar_jax.learner import States
 
 
 class Checkpoints:
@@ -33,16 +36,17 @@ class Checkpoints:
     def latest(self) -> int | None:
         return self.manager.latest_step()
 
-    def save(self, step: int, state: TrainState, iterator: Any, questions: str) -> None:
+    def save(self, step: int, states: States, iterator: Any, questions: str, alpha: dict[str, Any] | None = None) -> None:
         """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError` where writing fails."""
         self.wait()
         if self.latest() == step:
             return
         self.writing = step
         try:
+            critic = {} if states.critic is None else {"critic": ocp.args.StandardSave(states.critic)}
             self.manager.save(step, args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(iterator),
-                meta=ocp.args.JsonSave({"questions": questions})))
+                state=ocp.args.StandardSave(states.policy), data=grain.checkpoint.CheckpointSave(iterator),
+                meta=ocp.args.JsonSave({"questions": questions} | ({"alpha": alpha} if alpha else {})), **critic))
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -64,22 +68,27 @@ class Checkpoints:
         return UserError(f"the checkpoint of step {self.writing} could not be written to {self.folder} ({reason}); {kept}. "
                          "Free some space and run the same command with the same --workdir to go on.")
 
-    def restore(self, step: int, like: TrainState, iterator: Any, questions: str) -> TrainState:
-        """The state of `step`, placed as `like` describes; `iterator` is set to where it was.
+    def restore(self, step: int, like: States, iterator: Any, questions: str) -> States:
+        """The states of `step`, placed as `like` describes; `iterator` is set to where it was.
 
         Raises `UserError` where the checkpoint cannot be read, or the questions are not those of the run.
         """
+        critic = {} if like.critic is None else {"critic": ocp.args.StandardRestore(like.critic)}
         try:
             restored = self.manager.restore(step, args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), data=grain.checkpoint.CheckpointRestore(iterator),
-                meta=ocp.args.JsonRestore()))
+                state=ocp.args.StandardRestore(like.policy), data=grain.checkpoint.CheckpointRestore(iterator),
+                meta=ocp.args.JsonRestore(), **critic))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged, or of another "
                             f"model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
         if restored["meta"]["questions"] != questions:
             raise UserError(f"{self.folder.parent} was trained on other questions: the data under config.data.train has "
                             "changed since; restore it, or choose another --workdir")
-        return restored["state"]
+        return States(restored["state"], restored["critic"] if critic else None)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What `save` kept of `step` beside arrays and data; older checkpoints have less of it."""
+        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def close(self) -> None:
         self.manager.close()
@@ -113,11 +122,25 @@ def pick_step(workdir: epath.Path, step: int | None) -> int:
 
 def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConfig, shardings: Any,
                 dtype: str = "float32") -> parameters.Params:
-    """The parameters alone of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read."""
-    like = parameters.describe_params(cfg, shardings, dtype)
+    """The model's parameters of a step (the latest by default), as `dtype`, placed by `shardings`; moments are not read.
+
+    Where adapters were trained, the base is loaded from where the run had it, and they are added to it.
+    """
+    config, step = read_config(workdir), pick_step(workdir, step)
+    if not config.lora.rank:
+        return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings, dtype))
+    adapted = lora.adapted(cfg, config.lora)
+    mesh = shardings["embedding"].mesh
+    adapters = _load_learnt(workdir, step, parameters.describe(
+        lora.specs(adapted), sharding.param_shardings(lora.specs(adapted), mesh)))
+    base = hf.load_params(download.locate(config.model.path), cfg, shardings, dtype)
+    return jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)(base, adapters)
+
+
+def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> parameters.Params:
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
-    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{pick_step(workdir, step):08d}" / "state"
+    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{step:08d}" / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder, args=args)["params"]
 
@@ -125,15 +148,18 @@ def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConf
 def check_workdir(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     """Raises `UserError` where the workdir holds a run with another config, or something that is no run.
 
-    `steps`, `logging` and `checkpoint` may change between restarts (`steps` not if the learning rate decays over them).
+    `steps`, `logging`, `checkpoint` and `guards` may change between restarts (`steps` not if the learning rate or the weight
+    of the self-aligned reward follows them).
     """
     path = workdir / "config.json"
     if not path.is_file():
         if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
             raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
         return
-    old, new = _leaves(_read_json(path)), _leaves(json.loads(config_lib.to_json(config)))
-    free = {"logging", "checkpoint"} | ({"steps"} if config.optimizer.final_lr_fraction == 1 else set())
+    # Fields that are newer than the workdir have their defaults there.
+    old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
+    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
+    free = {"logging", "checkpoint", "guards"} | ({"steps"} if constant else set())
     differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
     if differ:
         changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)

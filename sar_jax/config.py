@@ -2,22 +2,17 @@
 
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`; every field can be
 overridden on the command line by its path: `--config.optimizer.lr=2e-6`. Unknown fields and wrong types are errors.
-`check()` is called before anything slow starts and names the field that is wrong.
+`check()` (sar_jax.checks) is called before anything slow starts and names the field that is wrong.
 
 Left out: anything a library reads by itself (JAX_COMPILATION_CACHE_DIR, XLA_FLAGS, HF_HOME).
 """
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterator
 from typing import Any
 
-from sar_jax import sampling
+from sar_jax.checks import check, check_pretrain, check_prompt, warnings  # noqa: F401   called as config.check(config)
 from sar_jax.errors import UserError
-
-_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
-            "thinking": ("default", "on", "off")}
 
 
 @dataclasses.dataclass
@@ -87,13 +82,54 @@ class Rewards:
 
 
 @dataclasses.dataclass
+class SelfAligned:
+    """The self-aligned reward's variants, and how its weight `rewards.self_aligned` changes in a run (docs/method.md)."""
+    form: str = "relative"         # (ppl(a) - ppl(a|q)) / ppl(a); "log": the same of ln ppl; "difference": undivided
+    cap: float = 0.0               # perplexities count at most so much; 0 = no cap
+    peak_at: float = 0.0           # the weight rises linearly up to this fraction of the run, then falls; 0 = constant
+    adaptive: bool = False         # the weight starts at `rewards.self_aligned` and follows `target_share`
+    target_share: float = 0.1      # of the advantage, as the metric advantage_share/self_aligned has it
+
+
+@dataclasses.dataclass
+class Advantage:
+    estimator: str = "group"       # reward - mean of its group (Dr.GRPO); "leave_one_out": - mean of the others (RLOO);
+                                   # "critic": GAE, which is PPO
+    divide_by_std: bool = False    # by the group's sample standard deviation + 1e-4 (GRPO, as TRL has it)
+    gamma: float = 1.0             # the critic's: discount, and GAE's lambda
+    lam: float = 1.0
+    whiten: bool = True            # the critic's: to mean 0 and variance 1 over the step's tokens
+    kl_penalty: float = 0.0        # times each token's log(policy / initial policy), off the reward; 0 = none
+
+
+@dataclasses.dataclass
+class Critic:
+    """Of advantage.estimator "critic"; what is not here stands in `optimizer`."""
+    lr: float = 2e-6
+    value_clip: float = 0.5        # values move at most so far in a step
+    warmup_steps: int = 0          # so many first steps train the critic alone
+
+
+@dataclasses.dataclass
+class Lora:
+    """Low-rank adapters learn in place of the weights, which stay frozen in `model.dtype` and are the reference too."""
+    rank: int = 0                  # 0 = all weights learn
+    alpha: float = 32.0            # the adapters' product counts alpha / rank
+    targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+
+
+@dataclasses.dataclass
 class Loss:
     minibatch_questions: int = 64  # questions an update: rollout.questions / minibatch_questions updates a step
-    clip_low: float = 0.2
-    clip_high: float = 0.2
+    average: str = "limit"         # sum / (answers * answer limit), Dr.GRPO; mean over "tokens", DAPO, or "sequences", GRPO
+    ratio: str = "token"           # of probabilities; "sequence": of an answer's, per token (GSPO: then clip at about 4e-4)
+    clip_low: float = 0.2          # the ratio is clipped to [1 - clip_low, 1 + clip_high];
+    clip_high: float = 0.2         # larger than clip_low: DAPO's clip-higher (there 0.28)
     dual_clip: float = 3.0
+    importance_cap: float = 0.0    # tokens count min(scored / sampled probability, this cap); 0 = off
     mask_clipped: bool = False     # answers that the limit cut off are left out of the loss
-    kl: float = 0.001              # coefficient of KL(policy || initial policy); 0 = no reference model is loaded
+    kl: float = 0.001              # coefficient of KL(policy || initial policy); without any KL no reference is loaded
+    kl_estimator: str = "k3"       # or "k2", whose gradient is the KL's own; "k1" has none on average (sar_jax/losses.py)
 
 
 @dataclasses.dataclass
@@ -146,6 +182,16 @@ class Logging:
 
 
 @dataclasses.dataclass
+class Guards:
+    """When a run raises an alarm; it goes on (docs/method.md). 0 = this alarm is off."""
+    short_length: float = 0.3      # answers are shorter than this fraction of the first steps'
+    falling_evaluations: int = 2   # so many evaluations in a row are worse than the one before
+    low_entropy: float = 0.02      # the policy's entropy is below, nats a token
+    trend_steps: int = 20          # over so many steps the self-aligned reward rises while accuracy falls
+    echo: float = 0.5              # a larger share of the answers' token trigrams stands in their question
+
+
+@dataclasses.dataclass
 class Checkpoint:
     every_steps: int = 50          # also after the last step and on Ctrl-C
     keep: int = 2
@@ -161,6 +207,10 @@ class TrainConfig:
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
     rollout: Rollout = dataclasses.field(default_factory=Rollout)
     rewards: Rewards = dataclasses.field(default_factory=Rewards)
+    self_aligned: SelfAligned = dataclasses.field(default_factory=SelfAligned)
+    advantage: Advantage = dataclasses.field(default_factory=Advantage)
+    critic: Critic = dataclasses.field(default_factory=Critic)
+    lora: Lora = dataclasses.field(default_factory=Lora)
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
@@ -168,6 +218,7 @@ class TrainConfig:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     verification: Verification = dataclasses.field(default_factory=Verification)
     logging: Logging = dataclasses.field(default_factory=Logging)
+    guards: Guards = dataclasses.field(default_factory=Guards)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
 
 
@@ -190,117 +241,14 @@ class PretrainConfig:
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
 
 
-def _require(ok: bool, message: str) -> None:
-    if not ok:
-        raise UserError(message)
-
-
-def _check_positive(config: Any, *paths: str) -> None:
-    for path in paths:
-        value = config
-        for name in path.split("."):
-            value = getattr(value, name)
-        _require(value > 0, f"config.{path} is {value}: it must be greater than 0")
-
-
-def _check_not_negative(config: Any, *paths: str) -> None:
-    for path in paths:
-        section, name = path.split(".")
-        value = getattr(getattr(config, section), name)
-        _require(value >= 0, f"config.{path} is {value}: it must not be negative")
-
-
-def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of every field."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", value
-
-
-def check_prompt(prompt: Prompt) -> None:
-    """Raises `UserError` where a field is not one of its choices."""
-    for name, choices in _CHOICES.items():
-        value = getattr(prompt, name)
-        _require(value in choices, f"config.prompt.{name} is {value!r}: it must be one of {', '.join(choices)}")
-
-
-def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
-    """What training and pretraining have in common; `limit_name`: the field of the answer limit."""
-    _check_positive(config, "steps", "data.max_prompt_tokens", "data.eval_questions", "optimizer.lr",
-                    "optimizer.clip_norm", "packing.row_tokens", "packing.rows_per_microbatch", "packing.logprob_chunk")
-    _require(config.data.train != "", "config.data.train is empty: give 'arithmetic' or the path of a JSONL file")
-    _require(config.model.dtype in ("float32", "bfloat16"),
-             f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
-    _require(config.optimizer.mu_dtype in ("float32", "bfloat16"),
-             f"config.optimizer.mu_dtype is {config.optimizer.mu_dtype!r}: it must be 'float32' or 'bfloat16'")
-    _require(config.model.attention in ("auto", "xla", "splash"),
-             f"config.model.attention is {config.model.attention!r}: it must be 'auto', 'xla' or 'splash'")
-    check_prompt(config.prompt)
-    for path, value in _leaves(config):
-        _require(not isinstance(value, float) or math.isfinite(value), f"config.{path} is {value}: it must be finite")
-    _require(0 <= config.seed < 2**32, f"config.seed is {config.seed}: it must lie in [0, 2**32)")
-    for name in ("b1", "b2"):
-        value = getattr(config.optimizer, name)
-        _require(0 <= value < 1, f"config.optimizer.{name} is {value}: it must lie in [0, 1)")
-    _check_not_negative(config, "optimizer.warmup_updates", "optimizer.weight_decay")
-    _require(0 <= config.optimizer.final_lr_fraction <= 1,
-             f"config.optimizer.final_lr_fraction is {config.optimizer.final_lr_fraction}: it must lie in [0, 1]")
-    longest = config.data.max_prompt_tokens + max_answer_tokens
-    _require(config.packing.row_tokens >= longest,
-             f"config.packing.row_tokens is {config.packing.row_tokens}: a row must hold the longest sequence, "
-             f"data.max_prompt_tokens + {limit_name} = {longest}")
-
-
-def check(config: TrainConfig) -> None:
-    """Raises `UserError` that names the first field of a training config that cannot work."""
-    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.slots", "rollout.max_answer_tokens",
-                    "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
-                    "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep",
-                    "verification.workers", "verification.timeout")
-    _require(0 <= config.verification.max_error_share <= 1,
-             f"config.verification.max_error_share is {config.verification.max_error_share}: it must lie in [0, 1]")
-    _check_shared(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
-    _require(config.model.path != "", "config.model.path is empty: give the folder of a Hugging Face model, or its hub id")
-    _require(config.rollout.questions % config.loss.minibatch_questions == 0,
-             f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
-             f"rollout.questions ({config.rollout.questions})")
-    sampling.check(config.rollout)
-    _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
-    _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
-    _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
-             f"config.rollout.tensor is {config.rollout.tensor}: it must be greater than 0, or -1")
-    _require(config.profile_steps >= 0, f"config.profile_steps is {config.profile_steps}: it must not be negative")
-    _check_not_negative(config, "rollout.refill_rounds", "loss.kl", "loss.clip_low", "loss.clip_high",
-                        "logging.samples_shown")
-
-
-def check_pretrain(config: PretrainConfig) -> None:
-    """Raises `UserError` that names the first field of a pretraining config that cannot work."""
-    _check_positive(config, "batch_examples", "log_every_steps", "eval_batch", "max_answer_tokens")
-    _check_shared(config, config.max_answer_tokens, "max_answer_tokens")
-    _require(0 <= config.empty_question_fraction < 1,
-             f"config.empty_question_fraction is {config.empty_question_fraction}: it must lie in [0, 1)")
+def needs_reference(config: TrainConfig) -> bool:
+    """Is anything compared with the initial policy?"""
+    return config.loss.kl != 0 or config.advantage.kl_penalty != 0
 
 
 def max_length(config: TrainConfig) -> int:
     """The longest sequence of a run, in tokens."""
     return config.data.max_prompt_tokens + config.rollout.max_answer_tokens
-
-
-def warnings(config: TrainConfig) -> list[str]:
-    """What works but is known to end badly; shown before training starts."""
-    weights = dataclasses.asdict(config.rewards)
-    found = []
-    if weights["verifiable"] == 0 and weights["self_aligned"] != 0:
-        found.append(
-            "rewards.verifiable is 0: the self-aligned reward alone does not know right from wrong and collapses "
-            "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
-    if config.rollout.samples == 1:
-        found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
-    return found
 
 
 def to_json(config: Any) -> str:
@@ -312,6 +260,7 @@ def from_dict(cls: type, fields: dict[str, Any]) -> Any:
     """The inverse of `dataclasses.asdict` for the classes above; unknown fields raise `UserError`."""
     known = {f.name: f for f in dataclasses.fields(cls)}
     unknown = set(fields) - set(known)
-    _require(not unknown, f"unknown config field(s): {', '.join(sorted(unknown))}")
+    if unknown:
+        raise UserError(f"unknown config field(s): {', '.join(sorted(unknown))}")
     values = {name: from_dict(known[name].type, v) if isinstance(v, dict) else v for name, v in fields.items()}
     return cls(**values)

@@ -3,8 +3,9 @@
     rows [Q] --sample--> rollouts [B = Q * M]
              --verify--> right or wrong, by worker processes while the device goes on
              --pack----> rows with the question, mini-batch by mini-batch, then rows in the standalone context
-             --score---> policy on all of them, reference on those with the question
-             --rewards-> signals [Q, M] -> advantages [Q, M] -> back on the packed grid -> micro-batches of `Batch`
+             --score---> policy on all of them, reference and critic on those with the question
+             --rewards-> signals [Q, M] -> rewards [Q, M] -> each token's advantage -> back on the packed grid
+                         -> micro-batches of `Batch`, and of `ValueBatch` for the critic
 
 The rows with the question serve scoring and the update alike. Answers are token ids throughout: the standalone pass
 reuses the very ids that were sampled.
@@ -20,19 +21,21 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sar_jax import losses, multihost, packing, rewards, sharding
+from sar_jax import credit, multihost, packing, rewards, sharding
 from sar_jax import rollouts as rollouts_lib
 from sar_jax.data import Row
 from sar_jax.rollouts import Tools
-from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores
+from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
 from sar_jax.verifier import Outcome
 
 
 class Minibatch(NamedTuple):
-    """What one update consumes: micro-batches (host arrays), how many answers and answer tokens they hold."""
+    """What one update consumes: micro-batches (host arrays), how many answers and answer tokens they hold; values: the
+    critic's micro-batches."""
     microbatches: list[Batch]
     answers: int
     tokens: int
+    values: list[ValueBatch]
 
 
 class Experience(NamedTuple):
@@ -42,9 +45,11 @@ class Experience(NamedTuple):
     samples: list[dict[str, Any]]
 
 
-def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array) -> Experience:
+def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any | None, key: jax.Array,
+            critic: Any | None = None, alpha: float | None = None) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers. `draw` gives this process's next questions;
-    `masters` are the policy's float32 parameters; `reference` is None without a KL term."""
+    `masters` are what learns of the policy, in float32; `reference` is None without a KL term, `critic` (its float32
+    parameters) without one. `alpha`: this step's weight of the self-aligned reward; None = the config's."""
     config, clock = tools.config, _Clock()
     Q, M, weights = config.rollout.questions, config.rollout.samples, tools.hand_over(masters)
     if config.rollout.refill_rounds:
@@ -57,7 +62,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     clock.lap("time/rollout")
     refill |= tools.sample.stats.metrics
     grids = _pack(tools, rows, rollouts)
-    pending, pending_reference = _score(tools, grids, tools.cast(masters), reference)
+    pending, pending_reference, pending_values = _score(tools, grids, tools.cast(masters), reference, critic)
     clock.lap("time/score")
     if not config.rollout.refill_rounds:
         verified = rollouts_lib.settle(tools, pending_verdicts)
@@ -67,6 +72,9 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     scores = [_join(pending[grid]) for grid in range(len(grids))]
     ref_logps = [_join(p).logps for p in pending_reference]
     clock.lap("time/score")
+    values = [np.concatenate(multihost.fetch(p)) for p in pending_values]
+    if values:
+        clock.lap("time/value")
 
     logps, entropy = _per_answer(scores, grids, "logps"), _per_answer(scores, grids, "entropy")
     mean_logp = np.array([x.mean(dtype=np.float64) for x in logps["question"]])
@@ -74,14 +82,16 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     mean_alone = np.array([x.mean(dtype=np.float64) for x in alone]) if alone else np.full(Q * M, np.nan)
     signals = rewards.Signals(*(x.reshape(Q, M) for x in (correct, rollouts.lengths, mean_logp, mean_alone)),
                               config.rollout.max_answer_tokens)
-    weights = vars(config.rewards)
-    total, parts = rewards.total(weights, signals)
-    advantages = losses.group_advantages(total)
+    weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
+    total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
+    charges = credit.penalties(config.advantage.kl_penalty, logps["question"], _on_answers(ref_logps, grids))
+    found = credit.assign(config.advantage, {name: weights[name] * part for name, part in parts.items()}, charges,
+                          _on_answers(values, grids), signals.correct)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
-    minibatches = _minibatches(tools, grids, scores, ref_logps, advantages.reshape(-1), trained)
+    minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts)
     gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.policy_logps, rollouts.lengths, logps["question"])]))
     metrics = {
-        **_reward_metrics(weights, total, parts), **_answer_metrics(rows, rollouts, signals),
+        **_reward_metrics(total, parts), **found.metrics, **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
@@ -89,7 +99,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],
                 "correct": bool(correct[b]), "verdict": outcomes[b].value, "length": int(rollouts.lengths[b]),
                 "clipped": not bool(rollouts.stopped[b]),
-                "reward": float(total.flat[b]), "advantage": float(advantages.flat[b]),
+                "reward": float(total.flat[b]), "advantage": float(np.mean(found.advantages[b])),
                 "ppl_conditional": float(np.exp(-mean_logp[b])), "ppl_standalone": float(np.exp(-mean_alone[b])),
                 **{f"reward/{name}": float(values.flat[b]) for name, values in parts.items()}} for b in range(Q * M)]
     return Experience(minibatches, metrics, samples)
@@ -133,9 +143,10 @@ def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
     return grids
 
 
-def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None) -> tuple[list, list]:
-    """Starts scoring every micro-batch, without waiting: the policy on all grids, the reference on the question's."""
-    policy, ref, asked = [], [], []
+def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None, critic: Any | None,
+           ) -> tuple[list, list, list]:
+    """Starts scoring every micro-batch, without waiting: the policy on all grids, reference and critic on the question's."""
+    policy, ref, values, asked = [], [], [], []
     for grid in grids:
         micro = [sharding.place(m, sharding.rows(tools.mesh))
                  for m in packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)]
@@ -144,7 +155,9 @@ def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None)
     if reference is not None:
         reference = tools.fetch_reference(reference)
         ref = [[tools.score(reference, m) for m in micro] for micro in asked]
-    return policy, ref
+    if critic is not None:
+        values = [[tools.values(critic, m) for m in micro] for micro in asked]
+    return policy, ref, values
 
 
 def _join(parts: list[Scores]) -> Scores:
@@ -161,31 +174,37 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     return found
 
 
-def _minibatches(tools, grids, scores, ref_logps, advantages, trained) -> list[Minibatch]:
-    """`trained`: which of the B answers the loss sees; the others still count in its divisor."""
-    minibatches = []
+def _on_answers(values: list[np.ndarray], grids: list[_Grid]) -> list[np.ndarray]:
+    """Values on the grids with the question, as an array for each of the B answers."""
+    return [x for grid, value in zip(grids, values) for x in packing.gather(value, grid.layout)]
+
+
+def _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts) -> list[Minibatch]:
+    """`trained`: which of the B answers the losses see; the others still count in the divisor of answers."""
     rows = tools.config.packing.rows_per_microbatch
-    for i, (grid, score) in enumerate(zip(grids, scores)):
-        if grid.context != "question":
-            continue
-        on_grid = packing.scatter(advantages[grid.answers], grid.layout, grid.packed.tokens.shape)
-        fields = (on_grid, score.logps, ref_logps[i] if ref_logps else np.zeros_like(score.logps))
-        seen = packing.scatter(trained[grid.answers].astype(np.float32), grid.layout, grid.packed.tokens.shape) > 0
-        whole = grid.packed._replace(mask=grid.packed.mask & seen)
-        micro = [Batch(packed, *(f[k * rows:(k + 1) * rows] for f in fields))
-                 for k, packed in enumerate(packing.microbatches(whole, rows))]
-        minibatches.append(Minibatch(micro, len(grid.answers), int(whole.mask.sum())))
-    return minibatches
+    asked = [(g, s) for g, s in zip(grids, scores) if g.context == "question"]
+    empty = [np.zeros_like(s.logps) for _, s in asked]
+    sampled = [r[:n] for r, n in zip(rollouts.logps, rollouts.lengths)] if tools.config.loss.importance_cap else None
+    return [_minibatch(rows, grid, score.logps, ref, found, value, trained, sampled)
+            for (grid, score), ref, value in zip(asked, ref_logps or empty, values or [None] * len(asked))]
 
 
-def _reward_metrics(weights, total, parts) -> dict[str, float]:
-    """Means, and how much of the advantage each reward carries: mean |its weighted, centred part|, shares of 1."""
-    centred = {n: np.abs(losses.group_advantages(weights[n] * p)).mean() for n, p in parts.items()}
-    whole = sum(centred.values())
-    return {
-        "reward/mean": float(total.mean()), "reward/std": float(total.std()),
-        **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()},
-        **{f"advantage_share/{n}": float(c / whole) if whole else 0.0 for n, c in centred.items()}}
+def _minibatch(rows: int, grid: _Grid, logps, ref_logps, found: credit.Credit, values, trained, sampled) -> Minibatch:
+    """One grid, cut into pieces of `rows` rows."""
+    place = lambda x: packing.scatter([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
+    whole = grid.packed._replace(mask=grid.packed.mask & (place(trained) > 0))
+    cut = packing.microbatches(whole, rows)
+    pieces = lambda *grids: zip(*([g[k * rows:(k + 1) * rows] for k in range(len(cut))] for g in grids))
+    fields = [place(found.advantages), logps, ref_logps] + ([] if sampled is None else [place(sampled)])
+    batches = [Batch(packed, *piece) for packed, piece in zip(cut, pieces(*fields))]
+    learnt = [] if values is None else [
+        ValueBatch(packed, *piece) for packed, piece in zip(cut, pieces(place(found.returns), values))]
+    return Minibatch(batches, len(grid.answers), int(whole.mask.sum()), learnt)
+
+
+def _reward_metrics(total: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:
+    return {"reward/mean": float(total.mean()), "reward/std": float(total.std()),
+            **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()}}
 
 
 def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:
@@ -194,6 +213,8 @@ def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals)
     overlap = [_overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)]
     found = {
         "accuracy": float(s.correct.mean()),
+        # its standard error, questions being what is drawn
+        "accuracy_error": float(s.correct.mean(axis=1).std() / max(len(s.correct) - 1, 1) ** 0.5),
         # of the verifiable reward: groups that are all right or all wrong tell it nothing
         "frac_reward_zero_std": float((s.correct.all(axis=1) | ~s.correct.any(axis=1)).mean()),
         "completions/mean_length": float(s.lengths.mean()), "completions/min_length": float(s.lengths.min()),

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
-from sar_jax import losses, model, parameters
+from sar_jax import lora, losses, model, parameters
 from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
 
@@ -29,6 +29,12 @@ class TrainState(NamedTuple):
     opt_state: Any
     updates: Int[Array, ""]
     skipped: Int[Array, ""]
+
+
+class States(NamedTuple):
+    """Everything that learns. critic: None without one."""
+    policy: TrainState
+    critic: TrainState | None
 
 
 Metrics = dict[str, Float[Array, ""]]
@@ -77,8 +83,10 @@ def _scalar_sharding(params: Any) -> jax.sharding.Sharding:
 
 
 def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn,
-                ) -> Callable[[TrainState, Sequence[Any], float], tuple[TrainState, Metrics]]:
-    """`update(state, micro-batches, scale) -> state, metrics`; the update donates its state.
+                ) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its state.
+
+    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of `sar_jax.lora`).
 
     `state`: a state, or its description; only the shardings are read.
 
@@ -87,15 +95,16 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
     param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
     state_shardings = jax.tree.map(lambda p: p.sharding, state)
 
-    def gradient(params, microbatch, scale):
-        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, microbatch, scale)
+    def gradient(params, microbatch, scale, frozen):
+        whole = lambda params, *rest: loss_fn(lora.merged(frozen, params), *rest)
+        (loss, metrics), grads = jax.value_and_grad(whole, has_aux=True)(params, microbatch, scale)
         return grads, {"loss": loss, **metrics}
 
-    def zeros(params, microbatch, scale):
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, microbatch, scale))
+    def zeros(*args):
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, *args))
 
-    def add(params, sums, microbatch, scale):
-        return jax.tree.map(jnp.add, sums, gradient(params, microbatch, scale))
+    def add(params, sums, *rest):
+        return jax.tree.map(jnp.add, sums, gradient(params, *rest))
 
     sums_shardings = (param_shardings, _scalar_sharding(state.params))
     zeros = jax.jit(zeros, out_shardings=sums_shardings)
@@ -111,11 +120,12 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
     apply = jax.jit(apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params)))
 
-    def update(state: TrainState, microbatches: Sequence[Any], scale: float) -> tuple[TrainState, Metrics]:
-        scale = jnp.float32(scale)
-        sums = zeros(state.params, microbatches[0], scale)
+    def update(state: TrainState, microbatches: Sequence[Any], scale: float, frozen: Any = None,
+               ) -> tuple[TrainState, Metrics]:
+        scale, frozen = jnp.float32(scale), frozen or {}
+        sums = zeros(state.params, microbatches[0], scale, frozen)
         for microbatch in microbatches:
-            sums = accumulate(state.params, sums, microbatch, scale)
+            sums = accumulate(state.params, sums, microbatch, scale, frozen)
         grads, metrics = sums
         state, norm = apply(state, grads)
         return state, {**metrics, "grad_norm": norm}
@@ -125,18 +135,24 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
 
 def make_policy_loss(graphdef: model.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
-    """Dr.GRPO with KL in the loss on a `Batch`; scale = 1 / (answers in the mini-batch * answer limit)."""
+    """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of the mini-batch."""
+    make_log_ratio, weigh = losses.LOG_RATIOS[cfg.ratio], losses.TOKEN_WEIGHTS[cfg.average]
+    estimate_kl = losses.KL_ESTIMATORS[cfg.kl_estimator]
 
     def loss_fn(params, batch: Batch, scale):
         logps = score_rows(graphdef, params, batch.packed, chunk).logps
-        mask = batch.packed.mask
-        per_token, clipped = losses.clipped_policy_loss(logps, batch.old_logps, batch.advantages, cfg.clip_low,
-                                                        cfg.clip_high, cfg.dual_clip)
-        kl = losses.kl_k3(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
+        segments, mask = batch.packed.segment_ids, batch.packed.mask
+        log_ratio = make_log_ratio(logps - batch.old_logps, segments, mask)
+        per_token, clipped = losses.clipped_policy_loss(log_ratio, batch.advantages, cfg.clip_low, cfg.clip_high,
+                                                        cfg.dual_clip)
+        kl = estimate_kl(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
         total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
-        metrics = {"clip_ratio": total(clipped), "kl": total(kl),
-                   "ratio": total(jnp.exp(logps - batch.old_logps))}
-        return scale * total(per_token + cfg.kl * kl), metrics
+        metrics = {"clip_ratio": total(clipped), "kl": total(kl), "ratio": total(jnp.exp(log_ratio))}
+        if cfg.importance_cap:   # of the policy's part: the KL is no estimate of a return
+            weights = losses.importance_weights(batch.old_logps, batch.sampling_logps, cfg.importance_cap)
+            per_token = weights * per_token
+            metrics |= {"importance/weight": total(weights), "importance/capped": total(weights >= cfg.importance_cap)}
+        return scale * total(weigh(per_token + cfg.kl * kl, segments, mask)), metrics
 
     return loss_fn
 

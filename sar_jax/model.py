@@ -56,12 +56,22 @@ class Layer(nnx.Module):
     def _norm(self, name: str, x: Array) -> Array:
         return rms_norm(x, self._weight(name), self.cfg)
 
+    def _dense(self, equation: str, x: Array, name: str) -> Array:
+        """The product of x with a matrix, and with its adapter if it has one: x W + scale (x A) B."""
+        y, adapter = jnp.einsum(equation, x, self._weight(name)), self.cfg.adapter
+        if adapter is None or name not in adapter.targets:
+            return y
+        inputs, weight, outputs = equation.replace("->", ",").split(",")   # "...NH", "NHD", "...D"
+        taken = "".join(letter for letter in weight if letter in inputs)
+        low = jnp.einsum(f"{inputs},{taken}r->...r", x, self._weight(f"{name}_a"))
+        return y + adapter.scale * jnp.einsum(f"...r,r{weight[len(taken):]}->{outputs}", low, self._weight(f"{name}_b"))
+
     def project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values of the tokens x [..., T, D], rotated by the tables [..., T, half]."""
         cfg, x = self.cfg, self._norm("attn_norm", x)
-        q = jnp.einsum("...D,DNH->...NH", x, self._weight("q_proj"))
-        k = jnp.einsum("...D,DKH->...KH", x, self._weight("k_proj"))
-        v = jnp.einsum("...D,DKH->...KH", x, self._weight("v_proj"))
+        q = self._dense("...D,DNH->...NH", x, "q_proj")
+        k = self._dense("...D,DKH->...KH", x, "k_proj")
+        v = self._dense("...D,DKH->...KH", x, "v_proj")
         if cfg.qkv_bias:
             q, k, v = q + self._weight("q_bias"), k + self._weight("k_bias"), v + self._weight("v_bias")
         if cfg.qk_norm:
@@ -71,12 +81,12 @@ class Layer(nnx.Module):
     def combine(self, x: Array, attended: Array) -> Array:
         """Adds the attention's output [..., N, H] and the feed-forward to x."""
         cfg = self.cfg
-        y = jnp.einsum("...NH,NHD->...D", attended, self._weight("o_proj"))
+        y = self._dense("...NH,NHD->...D", attended, "o_proj")
         x = x + (self._norm("attn_post_norm", y) if cfg.post_norms else y)
         y = self._norm("ffw_norm", x)
-        gate = _ACTIVATIONS[cfg.activation](jnp.einsum("...D,DF->...F", y, self._weight("gate_proj")))
-        up = jnp.einsum("...D,DF->...F", y, self._weight("up_proj"))
-        y = jnp.einsum("...F,FD->...D", gate * up, self._weight("down_proj"))
+        gate = _ACTIVATIONS[cfg.activation](self._dense("...D,DF->...F", y, "gate_proj"))
+        up = self._dense("...D,DF->...F", y, "up_proj")
+        y = self._dense("...F,FD->...D", gate * up, "down_proj")
         return x + (self._norm("ffw_post_norm", y) if cfg.post_norms else y)
 
 

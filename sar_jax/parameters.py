@@ -24,6 +24,17 @@ class Kind(NamedTuple):
     window: int | None
 
 
+class Adapter(NamedTuple):
+    """Low-rank adapters (`sar_jax.lora`) beside some matrices of every layer; scale: factor on their products."""
+    rank: int
+    scale: float
+    targets: tuple[str, ...]
+
+
+# The matrices of a layer, and how many of their dimensions (after the layer's) are inputs.
+MATRICES = {"q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 1, "up_proj": 1, "down_proj": 1}
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Everything that the function which a model computes depends on, but for the parameters."""
@@ -49,6 +60,7 @@ class ModelConfig:
     embed_scale: float = 1.0       # factor on the embeddings
     attn_softcap: float | None = None     # c: scores become c * tanh(scores / c)
     final_softcap: float | None = None    # the same for logits
+    adapter: Adapter | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +103,21 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
                    "v_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0)}
     if cfg.post_norms:
         layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
+    for name in cfg.adapter.targets if cfg.adapter else ():
+        layers |= _adapter(name, layers[name], cfg.adapter.rank)
     specs = {"embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02), "layers": layers,
              "final_norm": ParamSpec((D,), ("embed",), 0.0, one)}
     if not cfg.tied:
         specs["head"] = ParamSpec((V, D), ("vocab", "embed"), 0.02)
     return specs
+
+
+def _adapter(name: str, spec: ParamSpec, rank: int) -> dict[str, ParamSpec]:
+    """The two thin matrices beside one of the layers' matrices."""
+    cut = 1 + MATRICES[name]
+    a = ParamSpec((*spec.shape[:cut], rank), (*spec.axes[:cut], "rank"), math.prod(spec.shape[1:cut]) ** -0.5)
+    b = ParamSpec((spec.shape[0], rank, *spec.shape[cut:]), ("layers", "rank", *spec.axes[cut:]), 0.0)
+    return {f"{name}_a": a, f"{name}_b": b}
 
 
 def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
@@ -105,7 +127,12 @@ def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
 
 def describe_params(cfg: ModelConfig, shardings: Any, dtype: Any = jnp.float32) -> Params:
     """The parameters' shapes, dtype and shardings without their memory."""
-    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, dtype, sharding=s), param_specs(cfg), shardings)
+    return describe(param_specs(cfg), shardings, dtype)
+
+
+def describe(specs: Any, shardings: Any, dtype: Any = jnp.float32) -> Params:
+    """The same for any tree of specs."""
+    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, dtype, sharding=s), specs, shardings)
 
 
 def init_params(cfg: ModelConfig, key: jax.Array) -> Params:
@@ -122,4 +149,9 @@ def count_params(cfg: ModelConfig) -> int:
 
 def decayed(cfg: ModelConfig) -> dict[str, Any]:
     """True for the parameters that weight decay shrinks: matrices, not gains or biases."""
-    return spec_map(lambda s: s.scale != 0, param_specs(cfg))
+    return decays(param_specs(cfg))
+
+
+def decays(specs: Any) -> Any:
+    """The same for any tree of specs; what begins at 0 is spared too."""
+    return spec_map(lambda s: s.scale != 0, specs)

@@ -40,9 +40,11 @@ def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]
     console.print("args, temp: arguments and temporaries of the program; beside: what lies there meanwhile; sent: to other "
                   "devices, a call; cpu s: to compile it here")
     r = found["residents"]
-    console.print(f"always there: float32 masters {gib(r['masters'])}, Adam's moments {gib(r['moments'])}, reference "
-                  f"{gib(r['reference'])}; by turns: weights {gib(r['weights'])}, weights for decoding "
-                  f"{gib(r['decoding_weights'])}, cache {gib(found['cache'])}, gradient sums {gib(r['gradients'])}")
+    there = {"float32 masters": "masters", "Adam's moments": "moments", "reference": "reference", "critic": "critic",
+             "frozen base": "base"}
+    console.print("always there: " + ", ".join(f"{name} {gib(r[key])}" for name, key in there.items() if r[key])
+                  + f"; by turns: weights {gib(r['weights'])}, weights for decoding {gib(r['decoding_weights'])}, cache "
+                  f"{gib(found['cache'])}, gradient sums {gib(r['gradients'])}")
     _show_times(console, config, found)
     spare = found["hbm"] - found["peak"]
     if spare >= 0:
@@ -70,7 +72,7 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
     lines, devices, r = [], found["devices"], found["residents"]
     over = {name for name, p in found["programs"].items() if p["total"] > found["hbm"]}
     rows, slots = config.packing.rows_per_microbatch, config.rollout.slots
-    if over & {"gradient", "score"}:
+    if over & {"gradient", "score", "value", "value_gradient"}:
         if not config.model.remat:
             lines.append("--config.model.remat=true: activations of one layer at a time")
         if rows // devices > 1:
@@ -83,7 +85,7 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
                      "fewer tokens")
     if config.optimizer.mu_dtype == "float32":
         lines.append(f"--config.optimizer.mu_dtype=bfloat16: {gib(r['moments'] / 4)} GiB less, Adam's first moment rounded")
-    if config.loss.kl and not config.model.offload_reference:
+    if r["reference"] and not config.model.offload_reference:
         lines.append(f"--config.model.offload_reference=true: {gib(r['reference'])} GiB less outside score; the reference "
                      "waits in the hosts' memory")
     if config.loss.kl:
@@ -105,7 +107,7 @@ def sweep_table(found: list[dict[str, Any]]) -> Table:
                         "answer tokens/s", "hours", "chip-hours"))
     for f in found:
         p = f["programs"]
-        update = max(p["gradient"]["total"], p["apply"]["total"])
+        update = max(p[name]["total"] for name in ("gradient", "apply", "value_gradient", "value_apply") if name in p)
         decode = max(p[name]["total"] for name in ("prefill", "insert", "decode", "shrink") if name in p)
         table.add_row(f["topology"], str(f["chips"]), gib(f["hbm"]), gib(decode), gib(p["score"]["total"]), gib(update),
                       gib(f["hbm"] - f["peak"]), "yes" if f["peak"] <= f["hbm"] else "no", f"{f['step_seconds']:.0f}",

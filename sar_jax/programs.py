@@ -11,10 +11,21 @@
     gradient    masters, gradient sums, packed rows    moments, reference
     apply       masters, moments, gradient sums        reference
 
+With adapters (`sar_jax.lora`) the masters are these alone; their frozen base lies beside everything or is an argument, and
+
+    fold        base, masters -> weights with both     moments, reference
+
+gives what hand_over takes. With a critic its parameters and moments lie beside all of these, and there are
+
+    value            critic, packed rows               masters, moments, reference, weights, critic's moments
+    value_gradient   critic, gradient sums, packed rows    the same without weights
+    value_apply      critic, its moments, gradient sums    masters, moments, reference
+
 masters: the float32 parameters; weights: their copies in the compute dtype, which decode and score. The order is a step's.
 Evaluations decode with the same programs.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,9 +35,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import capacity, handover, learner, model, parameters, sampling, score, sharding, slots
+from sar_jax import capacity, handover, learner, lora, model, parameters, sampling, score, sharding, slots
 from sar_jax import config as config_lib
-from sar_jax.structs import Batch, Packed
+from sar_jax import critic as critic_lib
+from sar_jax.structs import Batch, Packed, ValueBatch
 
 
 class Program(NamedTuple):
@@ -44,6 +56,8 @@ class Residents(NamedTuple):
     weights: int
     decoding_weights: int
     gradients: int
+    critic: int             # parameters and moments
+    base: int               # frozen, beside adapters
 
 
 def chip_bytes(tree: Any) -> int:
@@ -55,41 +69,73 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
              ) -> tuple[dict[str, Program], Residents]:
     """The programs of a run of `config` on `mesh`, whose devices need not exist, and what stays in memory between them."""
     dtype, specs = jnp.dtype(config.model.dtype), parameters.param_specs(cfg)
+    adapted = lora.adapted(cfg, config.lora) if config.lora.rank else cfg
+    learnt = lora.specs(adapted) if config.lora.rank else specs
     decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
     shardings = sharding.param_shardings(specs, mesh)
-    masters, weights = (parameters.describe_params(cfg, shardings, d) for d in (jnp.float32, dtype))
+    masters, weights = (parameters.describe(learnt, sharding.param_shardings(learnt, mesh), d) for d in (jnp.float32, dtype))
+    frozen = parameters.describe_params(cfg, shardings, dtype) if config.lora.rank else {}
     decoding_weights = parameters.describe_params(
         cfg, sharding.param_shardings(specs, decoding, sharding.DECODING_RULES), dtype)
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model.attention, mesh))
-    optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decayed(cfg))
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (cfg, adapted))
+    optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decays(learnt))
     state = learner.describe_state(masters, optimizer)
     chunk = config.packing.logprob_chunk
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk))
     packed, batch = _rows(config, mesh)
     scalar = lambda kind: jax.ShapeDtypeStruct((), kind, sharding=sharding.replicated(mesh))
-    metrics = jax.eval_shape(update.parts["zeros"], masters, batch, scalar(jnp.float32))[1]
+    metrics = jax.eval_shape(update.parts["zeros"], masters, batch, scalar(jnp.float32), frozen)[1]
     sums = (masters, jax.tree.map(lambda x: scalar(x.dtype), metrics))
     copied = dtype != jnp.float32
+    critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     residents = Residents(
         masters=chip_bytes(masters), moments=chip_bytes(state.opt_state),
-        reference=chip_bytes(weights) if config.loss.kl else 0, weights=chip_bytes(weights) if copied else 0,
-        decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters))
-    behind = residents.moments + residents.reference
+        reference=chip_bytes(weights) if config_lib.needs_reference(config) else 0,   # beside adapters only their copy
+        weights=chip_bytes(weights) if copied else 0,
+        decoding_weights=chip_bytes(decoding_weights), gradients=chip_bytes(masters),
+        critic=chip_bytes((critic.described.params, critic.described.opt_state)) if critic else 0,
+        base=chip_bytes(frozen))
+    behind = residents.moments + residents.reference + residents.critic
+    between = behind + residents.masters + residents.base
     scorer = score.make_score(graphdef, chunk)
     hand_over = handover.make_hand_over(cfg, mesh, decoding, config.model.dtype)
     cast = handover.make_cast(cfg, mesh, config.model.dtype)
     programs = {
-        **_decoder(config, cfg, graphdef, decoding, decoding_weights, behind + residents.masters),
-        "score": Program(lambda: scorer.lower(weights, packed), mesh, behind + residents.masters * copied),
-        "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32)), mesh,
-                            behind),
-        "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh, residents.reference),
+        **_decoder(config, cfg, decoder, decoding, decoding_weights, between),
+        "score": Program(lambda: scorer.lower(lora.merged(frozen, weights), packed), mesh,
+                         behind + residents.masters * copied),
+        "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32), frozen),
+                            mesh, behind),
+        "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh,
+                         residents.reference + residents.critic + residents.base),
     }
     if decoding != mesh:
-        programs = {"hand_over": Program(lambda: hand_over.lower(masters), mesh, behind)} | programs
-    if hasattr(cast, "lower"):
+        whole = frozen or masters   # adapters were added to the base, which stays
+        programs = {"hand_over": Program(lambda: hand_over.lower(whole), mesh, between if frozen else behind)} | programs
+    if frozen:
+        fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
+        programs = {"fold": Program(lambda: fold.lower(frozen, masters), mesh, behind)} | programs
+    elif hasattr(cast, "lower"):
         programs["cast"] = Program(lambda: cast.lower(masters), mesh, behind)
+    if critic:
+        programs |= _critic_programs(config, mesh, critic, residents)
     return programs, residents
+
+
+def _critic_programs(config: config_lib.TrainConfig, mesh: Mesh, critic: critic_lib.Critic, r: Residents,
+                     ) -> dict[str, Program]:
+    packed, batch = _rows(config, mesh)
+    batch = ValueBatch(packed, batch.advantages, batch.old_logps)   # described alike
+    params, parts = critic.described.params, critic.update.parts
+    scale = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(mesh))
+    metrics = jax.eval_shape(parts["zeros"], params, batch, scale, {})[1]
+    sums = (params, jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype, sharding=scale.sharding), metrics))
+    policy, moments = r.masters + r.moments + r.reference + r.base, r.critic - chip_bytes(params)
+    return {
+        "value": Program(lambda: critic.values.lower(params, packed), mesh, policy + r.weights + moments),
+        "value_gradient": Program(lambda: parts["accumulate"].lower(params, sums, batch, scale, {}), mesh, policy + moments),
+        "value_apply": Program(lambda: parts["apply"].lower(critic.described, params), mesh, policy)}
 
 
 def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
@@ -97,7 +143,8 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     shape = (config.packing.rows_per_microbatch, config.packing.row_tokens)
     grid = lambda dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.rows(mesh))
     packed = Packed(grid(jnp.int32), grid(jnp.int32), grid(jnp.int32), grid(jnp.bool_))
-    return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32))
+    sampling = grid(jnp.float32) if config.loss.importance_cap else None
+    return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32), sampling)
 
 
 def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, kernel: str, mesh: Mesh,

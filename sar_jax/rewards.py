@@ -31,6 +31,7 @@ class Signals(NamedTuple):
 
 
 Reward = Float[np.ndarray, "Q M"]
+Registry = Mapping[str, Callable[[Signals], Reward]]
 
 
 def verifiable(s: Signals) -> Reward:
@@ -42,6 +43,27 @@ def self_aligned(s: Signals) -> Reward:
     """clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1) = clip(1 - exp(-mean_j v(a_j)), -1, 1)  (arXiv 2509.05489)."""
     # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip has taken over, so exp cannot overflow.
     return np.clip(1 - np.exp(np.minimum(s.mean_logp_alone - s.mean_logp, 1.0)), -1, 1)
+
+
+def self_aligned_log(s: Signals) -> Reward:
+    """The same with ln ppl in place of ppl: clip((ln ppl(a) - ln ppl(a|q)) / ln ppl(a), -1, 1).
+
+    An answer that is certain without the question (ln ppl(a) = 0) earns 0 if it is so with it too, else -1.
+    """
+    surprise, alone = -s.mean_logp, -s.mean_logp_alone
+    return np.clip((alone - surprise) / np.maximum(alone, 1e-12), -1, 1)
+
+
+def self_aligned_difference(s: Signals) -> Reward:
+    """ppl(a) - ppl(a|q), not divided and not clipped: as large as perplexities are, so it wants a cap (see `capped`)."""
+    ppl = lambda mean_logp: np.exp(np.minimum(-mean_logp, 80.0))   # 5e34 is enough; no overflow
+    return ppl(s.mean_logp_alone) - ppl(s.mean_logp)
+
+
+def capped(s: Signals, cap: float) -> Signals:
+    """The signals with both perplexities at most `cap` (> 1)."""
+    least = -np.log(cap)
+    return s._replace(mean_logp=np.maximum(s.mean_logp, least), mean_logp_alone=np.maximum(s.mean_logp_alone, least))
 
 
 def entropy_min(s: Signals) -> Reward:
@@ -72,12 +94,14 @@ def length(s: Signals) -> Reward:
     return -s.lengths / s.max_length
 
 
-def total(weights: Mapping[str, float], signals: Signals) -> tuple[Reward, dict[str, Reward]]:
-    """The weighted sum, and each reward that has a weight, unweighted.
+def total(weights: Mapping[str, float], signals: Signals, registry: Registry | None = None,
+          ) -> tuple[Reward, dict[str, Reward]]:
+    """The weighted sum, and each reward that has a weight, unweighted. registry: `REWARDS`, or one of its `variant`s.
 
     Raises ValueError that names the reward and the answer where a value is not finite: a NaN is never a silent 0.
     """
-    parts = {name: REWARDS[name](signals) for name, weight in weights.items() if weight != 0}
+    registry = registry or REWARDS
+    parts = {name: registry[name](signals) for name, weight in weights.items() if weight != 0}
     for name, values in parts.items():
         if not np.isfinite(values).all():
             question, sample = np.argwhere(~np.isfinite(values))[0]
@@ -86,7 +110,7 @@ def total(weights: Mapping[str, float], signals: Signals) -> tuple[Reward, dict[
     return sum((weights[name] * values for name, values in parts.items()), np.zeros(signals.correct.shape)), parts
 
 
-REWARDS: Mapping[str, Callable[[Signals], Reward]] = {
+REWARDS: Registry = {
     "verifiable": verifiable,
     "self_aligned": self_aligned,
     "entropy_min": entropy_min,
@@ -94,3 +118,14 @@ REWARDS: Mapping[str, Callable[[Signals], Reward]] = {
     "efficient_reasoner": efficient_reasoner,
     "length": length,
 }
+SELF_ALIGNED: Registry = {
+    "relative": self_aligned,
+    "log": self_aligned_log,
+    "difference": self_aligned_difference,
+}
+
+
+def variant(form: str, cap: float) -> Registry:
+    """The rewards with the self-aligned one in another form, its perplexities at most `cap` (0: no cap)."""
+    chosen = SELF_ALIGNED[form]
+    return {**REWARDS, "self_aligned": (lambda s: chosen(capped(s, cap))) if cap else chosen}

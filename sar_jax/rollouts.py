@@ -27,7 +27,7 @@ Draw = Callable[[], Sequence[Row]]   # this process's next questions
 class Tools(NamedTuple):
     """What a step needs beside its own inputs. `cast` and `hand_over` make the weights of `score` and `sample`
     (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the devices;
-    `errors` stops the run when too many answers cannot be verified."""
+    `values` is the critic's; `errors` stops the run when too many answers cannot be verified."""
     sample: sample_lib.Sample
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
@@ -39,6 +39,7 @@ class Tools(NamedTuple):
     hand_over: Callable[[Any], Any]
     fetch_reference: Callable[[Any], Any]
     decoding: Mesh
+    values: Callable[[Any, Packed], Any] | None = None
 
 
 class Pending(NamedTuple):

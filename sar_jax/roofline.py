@@ -69,15 +69,23 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     steps = answers * answer_tokens / (rollout.slots * _OCCUPIED)
     reads = -(-PREFILL_TOKENS // config.data.max_prompt_tokens) * config.data.max_prompt_tokens
     prompt = forward_flops(cfg, reads, prompt_tokens / 2)
+    spared = 1 if config.lora.rank else 0   # frozen weights need no gradient of their own
+    learning = lambda flops: Call((recomputed - spared) * flops, recomputed * whole + 2 * resident.gradients, with_question)
+    applying = Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates)
+    critic = {}
+    if config.advantage.estimator == "critic":   # the same decoder without logits
+        bare = forward - 2 * batch_tokens * matmul_params(cfg)[1]
+        critic = {"value": Call(bare, whole, with_question), "value_gradient": learning(bare), "value_apply": applying}
+    fold = {"fold": Call(0, resident.masters + 2 * resident.base, 1)} if config.lora.rank else {}
     return {
-        "hand_over": Call(0, resident.masters + 2 * resident.decoding_weights, 1),
+        **fold, "hand_over": Call(0, resident.masters + 2 * resident.decoding_weights, 1),
         "prefill": Call(prompt / devices, resident.decoding_weights,
                         math.ceil(rollout.questions * prompt_tokens / (reads * _FILLED))),
         "decode": Call(token / devices, resident.decoding_weights + live_bytes(config, cfg, columns) / devices, steps),
         "cast": Call(0, resident.masters + resident.weights, 1),
-        "score": Call(forward, whole, with_question * (2 if config.loss.kl else 1) + alone),
-        "gradient": Call(recomputed * forward, recomputed * whole + 2 * resident.gradients, with_question),
-        "apply": Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates),
+        "score": Call(forward, whole, with_question * (2 if config_lib.needs_reference(config) else 1) + alone),
+        "gradient": learning(forward),
+        "apply": applying, **critic,
     }
 
 

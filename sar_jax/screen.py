@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from sar_jax.guards import Watch
 from sar_jax.results import Result, aes
 
 _PREFIX = "eval/"
@@ -36,6 +37,14 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
         parts = ", ".join(f"{k.removeprefix('reward/')} {v:.3f}" for k, v in s.items() if k.startswith("reward/"))
         verdict = "right" if s["correct"] else f"wrong, the answer is {s['truth']}"
         tqdm.write(f"\n[step {step}] {s['question']}\n  -> {s['answer']}\n     {verdict}; {s['length']} tokens; {parts}\n")
+
+
+def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
+    """Tells what is newly alarming about the step, and returns the metrics of all alarms."""
+    found, news = watch.see(metrics)
+    for text in news:
+        tqdm.write(f"\nALARM at step {step}: {text}\n")
+    return found
 
 
 def _results(lines: list[dict[str, float]]) -> dict[int, Result]:

@@ -25,7 +25,7 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 RULES: Mapping[str, str | None] = {
     "layers": None, "vocab": "tensor", "embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "head_dim": None,
-    "ffw": "tensor",
+    "ffw": "tensor", "rank": None,
 }
 DECODING_RULES = {**RULES, "embed": None}
 

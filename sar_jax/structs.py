@@ -63,8 +63,21 @@ class Batch(NamedTuple):
     advantages     the answer's advantage on each of its tokens
     old_logps      logps of the policy that sampled (scored, so that the ratio starts at exactly 1)
     ref_logps      logps of the frozen initial policy; zeros where no KL is asked for
+    sampling_logps the sampler's own; None where no importance weights are asked for
     """
     packed: Packed
     advantages: Float[Array, "R T"]
     old_logps: Float[Array, "R T"]
     ref_logps: Float[Array, "R T"]
+    sampling_logps: Float[Array, "R T"] | None = None
+
+
+class ValueBatch(NamedTuple):
+    """What one update of the critic sees of packed rows, all on the packed grid.
+
+    returns      what the value of each answer token should have been
+    old_values   the values before the step's first update
+    """
+    packed: Packed
+    returns: Float[Array, "R T"]
+    old_values: Float[Array, "R T"]

@@ -1,21 +1,29 @@
 """Shared by all tests: the CPU as eight devices, and tiny random Hugging Face models as the oracle."""
 
+import atexit
 import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+# What one test or command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
+if "SAR_JAX_TEST_CACHE" not in os.environ:
+    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
+CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
+# Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of what they test. Commands
+# optimize as users' do unless they are given this too.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK}"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-import atexit  # noqa: E402
-import pathlib  # noqa: E402
-import shutil  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from processes import Forked  # noqa: E402
 
 from sar_jax import hf, model, parameters, sharding  # noqa: E402
 from sar_jax.config import Prompt  # noqa: E402
@@ -24,12 +32,6 @@ from sar_jax.tasks import arithmetic  # noqa: E402
 from sar_jax.tokenizer import train_tokenizer  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
-# What one command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
-if "SAR_JAX_TEST_CACHE" not in os.environ:
-    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
-CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
-
 
 # Sizes and values that no default has, for every family that `transformers` knows under these names.
 _ODD = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, intermediate_size=56,
@@ -86,8 +88,9 @@ def load_torch(folder: pathlib.Path, long: bool = False):
 
 
 # The files that take longest begin, so that two workers end at about the same time.
-_LONGEST = ("test_train.py", "test_multihost.py", "test_learner.py", "test_pretrain.py", "test_sample.py",
-            "test_sharding.py", "test_verifier.py", "test_model.py", "test_plan.py")
+_LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sample.py", "test_sharding.py",
+            "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_model.py", "test_losses.py",
+            "test_pretrain.py", "test_score.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -153,8 +156,23 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def run_command(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
-    """`python -m sar_jax.<...>` as a user runs it, on one CPU device."""
+def start_command(*arguments: str, stdout, stderr, real: bool = False, **environment: str) -> Forked | subprocess.Popen:
+    """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the system starts."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE | environment
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True,
-                          timeout=timeout)
+    if real:
+        return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=env, stdout=stdout, stderr=stderr)
+    return Forked(arguments, ROOT, env, stdout, stderr)
+
+
+def run_command(*arguments: str, timeout: float = 900, real: bool = False, **environment: str,
+                ) -> subprocess.CompletedProcess:
+    """The same until its end: `returncode`, `stdout` and `stderr`."""
+    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+        process = start_command(*arguments, stdout=stdout, stderr=stderr, real=real, **environment)
+        try:
+            process.wait(timeout)
+        finally:
+            process.kill()
+            process.wait()
+        stdout.seek(0), stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout.read(), stderr.read())

@@ -55,7 +55,10 @@ def leaves(cls: type, prefix: str = "") -> dict[str, type]:
     ("loss.clip_low", 0.2), ("loss.clip_high", 0.2), ("loss.dual_clip", 3.0), ("loss.kl", 0.001),
     ("rewards.verifiable", 1.0), ("rewards.self_aligned", 0.2), ("rewards.entropy_min", 0.0),
     ("rewards.o1_pruner", 0.0), ("rewards.efficient_reasoner", 0.0), ("rewards.length", 0.0),
-    ("prompt.standalone_context", "empty_question"), ("optimizer.lr", 1e-6),
+    ("prompt.standalone_context", "empty_question"), ("self_aligned.form", "relative"), ("self_aligned.cap", 0.0),
+    ("self_aligned.peak_at", 0.0), ("self_aligned.adaptive", False), ("advantage.estimator", "group"),
+    ("advantage.divide_by_std", False), ("loss.average", "limit"), ("loss.ratio", "token"), ("loss.kl_estimator", "k3"),
+    ("loss.importance_cap", 0.0), ("loss.mask_clipped", False), ("optimizer.lr", 1e-6),
     ("optimizer.b1", 0.9), ("optimizer.b2", 0.999), ("optimizer.eps", 1e-8),
     ("optimizer.weight_decay", 0.01), ("optimizer.clip_norm", 1.0), ("optimizer.warmup_updates", 0),
     ("optimizer.final_lr_fraction", 1.0), ("model.dtype", "bfloat16")])
@@ -161,7 +164,7 @@ def reads(source: str, cls: type) -> set[str]:
 
 
 # A file that belongs to the other command proves nothing.
-OTHERS = {TrainConfig: {"config", "pretrain"}, PretrainConfig: {"config", "train", "experience"}}
+OTHERS = {TrainConfig: {"config", "checks", "pretrain"}, PretrainConfig: {"config", "checks", "train", "experience"}}
 
 
 def unread(cls: type) -> set[str]:
@@ -220,7 +223,14 @@ DECODER = [("rollout.slots", 0), ("rollout.temperature", 0.0), ("rollout.tempera
            ("rollout.min_p", 1.5), ("rollout.cache_dtype", "int4"), ("rollout.top_p", float("nan"))]
 FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + DECODER + [
     ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
-    ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20)]
+    ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20),
+    ("loss.average", "token"), ("loss.ratio", "sequences"), ("loss.kl_estimator", "k4"), ("loss.importance_cap", 0.5),
+    ("loss.importance_cap", -1.0), ("advantage.estimator", "rloo"), ("advantage.estimator", ""),
+    ("self_aligned.form", "ratio"), ("self_aligned.cap", 1.0), ("self_aligned.cap", -2.0), ("self_aligned.peak_at", -0.1),
+    ("self_aligned.peak_at", 1.1), ("self_aligned.target_share", 0.0), ("self_aligned.target_share", 1.0),
+    ("guards.short_length", 1.0), ("guards.short_length", -0.1), ("guards.echo", 1.0), ("guards.echo", -0.1),
+    ("guards.low_entropy", -0.1), ("guards.falling_evaluations", -1), ("guards.trend_steps", 7),
+    ("guards.trend_steps", -1)]
 FAULTS_PRETRAIN = [(path, value) for path in POSITIVE_PRETRAIN for value in (0, -1)] + SHARED + [
     ("empty_question_fraction", -0.1), ("empty_question_fraction", 1.0), ("max_answer_tokens", 4097),
     ("data.max_prompt_tokens", 4097)]
@@ -257,11 +267,70 @@ def test_a_row_that_holds_the_longest_sequence_exactly_is_wide_enough():
 @pytest.mark.parametrize("path, value", [
     ("optimizer.final_lr_fraction", 0), ("loss.kl", 0), ("rewards.self_aligned", 0), ("rewards.length", -1.0),
     ("loss.minibatch_questions", 128), ("loss.minibatch_questions", 1), ("model.dtype", "float32"),
-    ("prompt.standalone_context", "bos"), ("data.eval", ""), ("logging.samples_shown", 0)])
+    ("prompt.standalone_context", "bos"), ("data.eval", ""), ("logging.samples_shown", 0), ("loss.importance_cap", 1.0),
+    ("self_aligned.cap", 1.001), ("self_aligned.peak_at", 1.0), ("self_aligned.adaptive", True), ("guards.short_length", 0),
+    ("guards.trend_steps", 0), ("guards.falling_evaluations", 0), ("guards.echo", 0)])
 def test_settings_at_the_edge_pass(path, value):
     config = good()
     put(config, path, value)
     config_lib.check(config)
+
+
+@pytest.mark.parametrize("path, value, choices", [
+    ("loss.average", "x", "limit, tokens, sequences"), ("loss.ratio", "x", "token, sequence"),
+    ("loss.kl_estimator", "x", "k1, k2, k3"), ("advantage.estimator", "x", "group, leave_one_out, critic"),
+    ("self_aligned.form", "x", "relative, log, difference")])
+def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, value, choices):
+    config = good()
+    put(config, path, value)
+    with pytest.raises(UserError, match=rf"config\.{re.escape(path)} is 'x': it must be one of .*{choices}"):
+        config_lib.check(config)
+
+
+def test_the_choices_are_those_that_the_arithmetic_has():
+    from sar_jax import checks, losses, rewards
+    tables = {"loss.average": losses.DIVISORS, "loss.ratio": losses.LOG_RATIOS, "loss.kl_estimator": losses.KL_ESTIMATORS,
+              "self_aligned.form": rewards.SELF_ALIGNED, "advantage.estimator": losses.ADVANTAGES}
+    for path, table in tables.items():
+        assert set(table) <= set(checks._CHOICES[path]), path
+        for choice in table:
+            config = good()
+            put(config, path, choice)
+            config_lib.check(config)
+    assert losses.TOKEN_WEIGHTS.keys() == losses.DIVISORS.keys()
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"self_aligned.adaptive": True, "self_aligned.peak_at": 0.5}, "config.self_aligned.peak_at must be 0"),
+    ({"self_aligned.adaptive": True, "rewards.self_aligned": 0.0}, "config.rewards.self_aligned"),
+    ({"self_aligned.adaptive": True, "rewards.verifiable": 0.0}, "config.rewards.verifiable"),
+    ({"self_aligned.adaptive": True, "rollout.samples": 1}, "config.rollout.samples"),
+    ({"self_aligned.adaptive": True, "self_aligned.form": "difference"}, "config.self_aligned.cap"),
+    ({"advantage.estimator": "leave_one_out", "rollout.samples": 1}, "config.rollout.samples"),
+    ({"advantage.divide_by_std": True, "rollout.samples": 1}, "config.rollout.samples"),
+    ({"advantage.estimator": "critic", "advantage.divide_by_std": True}, "config.advantage.divide_by_std is true"),
+    ({"advantage.estimator": "critic", "loss.ratio": "sequence"}, "config.loss.ratio is 'sequence'")])
+def test_what_does_not_go_together_is_named(settings, words):
+    config = good()
+    for path, value in settings.items():
+        put(config, path, value)
+    with pytest.raises(UserError) as error:
+        config_lib.check(config)
+    assert words in str(error.value) and re.match(r"config\.\w", str(error.value)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"loss.kl_estimator": "k1"}, "loss.kl_estimator is k1"), ({"loss.ratio": "sequence"}, "loss.ratio is sequence"),
+    ({"self_aligned.form": "difference"}, "self_aligned.form is difference")])
+def test_what_works_but_is_no_use_is_warned_of(settings, words):
+    config = good()
+    for path, value in settings.items():
+        put(config, path, value)
+    config_lib.check(config)
+    warning, = config_lib.warnings(config)
+    assert words in warning
+    config.loss.kl, config.loss.clip_low, config.loss.clip_high, config.self_aligned.cap = 0.0, 3e-4, 4e-4, 20.0
+    assert config_lib.warnings(config) == []
 
 
 def test_all_weights_zero_is_refused():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from sar_jax import answers, data, experience, generate, packing, sample, score
+from sar_jax import answers, credit, data, experience, generate, packing, sample, score
 from sar_jax import config as config_lib
 from sar_jax.prompts import Prompter
 from sar_jax.tasks import arithmetic
@@ -167,3 +167,71 @@ def test_answers_that_the_limit_cut_off_can_be_left_out_of_the_loss(made, loaded
     assert kept == sorted(ids for (ids, *_), in zip(answers_on_grid(whole)) if len(ids) < 10 or ids[-1] in loaded.stop)
     assert [m.answers for m in exp.minibatches] == [m.answers for m in whole.minibatches]   # the divisor stays
     assert sum(m.tokens for m in exp.minibatches) == sum(map(len, kept))
+
+
+def collected(made, params, **settings):
+    """The same step with other settings: dotted paths with __ for dots."""
+    tools, rows, reference, _ = made
+    config = copy.deepcopy(tools.config)
+    for path, value in settings.items():
+        section, name = path.split("__")
+        setattr(getattr(config, section), name, value)
+    return experience.collect(tools._replace(config=config), lambda: rows, params, reference, jax.random.key(0))
+
+
+def rewards_and_advantages(exp):
+    return (np.array([s[name] for s in exp.samples]).reshape(4, 3) for name in ("reward", "advantage"))
+
+
+def test_the_advantages_estimator_and_its_divisor(made, loaded):
+    exp = collected(made, loaded.params, advantage__estimator="leave_one_out", advantage__divide_by_std=True)
+    rewards, advantages = rewards_and_advantages(exp)
+    expected = [(r - (sum(group) - r) / 2) / (np.std(group, ddof=1) + 1e-4) for group in rewards for r in group]
+    np.testing.assert_allclose(advantages.reshape(-1), expected, atol=1e-9)
+    assert np.abs(advantages).max() > 0.5
+    assert sum(v for k, v in exp.metrics.items() if k.startswith("advantage_share/")) == pytest.approx(1)
+    on_grid = sorted(float(a[0]) for _, a, *_ in answers_on_grid(exp))
+    np.testing.assert_allclose(on_grid, np.sort(advantages.reshape(-1)), atol=1e-6)
+
+
+def test_the_self_aligned_rewards_form_cap_and_weight(made, loaded):
+    tools, rows, reference, _ = made
+    exp = collected(made, loaded.params, self_aligned__form="difference", self_aligned__cap=300.0)
+    for s in exp.samples:
+        expected = min(s["ppl_standalone"], 300) - min(s["ppl_conditional"], 300)
+        assert s["reward/self_aligned"] == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    assert max(s["ppl_standalone"] for s in exp.samples) > 300
+    exp = experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0), alpha=0.07)
+    for s in exp.samples:
+        expected = s["correct"] + 0.07 * s["reward/self_aligned"] - 0.5 * s["length"] / 10
+        assert s["reward"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_samplers_logps_stand_on_their_tokens_only_where_they_are_asked_for(made, loaded):
+    whole = made[-1]
+    assert all(b.sampling_logps is None for m in whole.minibatches for b in m.microbatches)
+    exp = collected(made, loaded.params, loss__importance_cap=2.0)
+    for minibatch in exp.minibatches:
+        for batch in minibatch.microbatches:
+            mask = batch.packed.mask
+            np.testing.assert_allclose(batch.sampling_logps[mask], batch.old_logps[mask], atol=2e-5)
+            assert (batch.sampling_logps[~mask] == 0).all() and np.ptp(batch.sampling_logps[mask]) > 1
+
+
+def test_shares_of_the_advantage_by_hand():
+    """Three groups of two: mixed, all right, all wrong. Parts' absolute values sum to 10."""
+    correct = np.array([[True, False], [True, True], [False, False]])
+    parts = {"verifiable": np.array([[2.0, 2], [0, 0], [0, 0]]), "self_aligned": np.array([[0.5, 0.5], [1, 1], [1.5, 1.5]])}
+    assert credit.shares(parts, correct) == pytest.approx({
+        "advantage_share/verifiable": 0.4, "advantage_share/self_aligned": 0.6,
+        "advantage_share_all_right/verifiable": 0.0, "advantage_share_all_right/self_aligned": 0.2,
+        "advantage_share_all_wrong/verifiable": 0.0, "advantage_share_all_wrong/self_aligned": 0.3})
+    only = credit.shares({n: p[:1] for n, p in parts.items()}, correct[:1])
+    assert only == pytest.approx({"advantage_share/verifiable": 0.8, "advantage_share/self_aligned": 0.2})
+    assert set(credit.shares({"length": np.zeros((3, 2))}, correct).values()) == {0.0}
+
+
+def test_the_error_of_the_accuracy_is_that_of_a_mean_over_questions(made):
+    exp = made[-1]
+    per_question = np.array([s["correct"] for s in exp.samples]).reshape(4, 3).mean(axis=1)
+    assert exp.metrics["accuracy_error"] == pytest.approx(per_question.std(ddof=1) / 2)

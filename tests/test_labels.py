@@ -45,7 +45,7 @@ CHOICES = [   # text, truth, choices, right
     ("choice_3", "choice_3", 4, RIGHT), ("choice_3", "choice_2", 4, WRONG), ("Choice 3", "choice_3", 4, RIGHT),
     ("C", "choice_3", 4, RIGHT),
     ("choice_3", "C", 4, RIGHT), ("choice_1 is wrong, choice_4 right", "choice_4", 4, RIGHT),
-    ("choice_2, not choice_7", "choice_2", 4, RIGHT),
+    ("choice_2, choice_0", "choice_2", 4, RIGHT), ("choice_2, not choice_7", "choice_2", 4, RIGHT),
     # none
     ("", "A", 4, WRONG), ("I do not know", "A", 4, WRONG), ("42", "A", 4, WRONG)]
 BOOLEANS = [   # text, truth, right

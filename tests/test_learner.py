@@ -25,7 +25,8 @@ def batches(data, width, rows_per_microbatch, order=None):
     """Micro-batches of the same answers, packed as asked."""
     prompts, answers, advantages, old, ref = ([x[i] for i in (order or range(len(data[0])))] for x in data)
     packed, layout = packing.pack(prompts, answers, width, rows_per_microbatch)
-    grids = [packing.scatter(x, layout, packed.tokens.shape) for x in (advantages, old, ref)]
+    sampling = [x + 0.3 * np.sin(np.arange(len(x))) for x in old]
+    grids = [packing.scatter(x, layout, packed.tokens.shape) for x in (advantages, old, ref, sampling)]
     n = rows_per_microbatch
     return [Batch(p, *(g[i * n:(i + 1) * n] for g in grids)) for i, p in enumerate(packing.microbatches(packed, n))]
 
@@ -49,6 +50,10 @@ def run(loaded, micro, params=None, mesh=None, **settings):
     return jax.device_get(state.params), jax.device_get(metrics)
 
 
+# Whole answers are summed up within rows: that too must not depend on how they lie.
+SEQUENCES = config.Loss(kl=0.1, average="sequences", ratio="sequence", importance_cap=1.2, kl_estimator="k2")
+
+
 def close(a, b, tolerance=1e-5):
     for name in a[1]:
         np.testing.assert_allclose(a[1][name], b[1][name], rtol=tolerance, atol=1e-6)
@@ -56,24 +61,25 @@ def close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(x, y, atol=5e-7)   # of an update of up to 1e-3
 
 
-@pytest.mark.parametrize("width, rows, order", [
-    (32, 4, None), (32, 1, None), (64, 2, None), (128, 1, None), (32, 8, None), (64, 2, [7, 3, 1, 0, 6, 2, 5, 4])])
-def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(loaded, rng, width, rows, order):
+@pytest.mark.parametrize("width, rows, order, loss", [
+    (32, 4, None, None), (32, 1, None, None), (64, 2, None, None), (128, 1, None, None), (32, 8, None, None),
+    (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], None), (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], SEQUENCES)])
+def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(loaded, rng, width, rows, order, loss):
     data = sequences(loaded, rng)
-    one_row_each = run(loaded, batches(data, 32, 8))
-    other = run(loaded, batches(data, width, rows, order))
+    one_row_each = run(loaded, batches(data, 32, 8), loss=loss)
+    other = run(loaded, batches(data, width, rows, order), loss=loss)
     assert abs(one_row_each[1]["loss"]) > 1e-4 and one_row_each[1]["grad_norm"] > 1e-3
     close(one_row_each, other)
 
 
-@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2)])
-def test_eight_devices_equal_one(loaded, rng, shape):
-    micro = batches(sequences(loaded, rng), 32, 8)
-    one = run(loaded, micro)
+@pytest.mark.parametrize("shape, loss", [((8, 1, 1), None), ((1, 8, 1), None), ((2, 2, 2), None), ((2, 2, 2), SEQUENCES)])
+def test_eight_devices_equal_one(loaded, rng, shape, loss):
+    micro = batches(sequences(loaded, rng), 64 if loss else 32, 8)   # 64: several answers share a row
+    one = run(loaded, micro, loss=loss)
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
     with jax.set_mesh(mesh):
-        close(one, run(loaded, micro, params, mesh))
+        close(one, run(loaded, micro, params, mesh, loss=loss))
 
 
 def test_moments_are_sharded_like_their_parameters(loaded):
@@ -95,7 +101,7 @@ def test_loss_is_the_papers_formula(loaded, rng):
     _, metrics = run(loaded, batches(data, 32, 8))
     prompts, answers, advantages, old, ref = data
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    logps = packing.gather(jax.device_get(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps), layout)
+    logps = packing.gather(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
     total = kl_total = 0.0
     for lp, a, o, r in zip(logps, advantages, old, ref):
         for t in range(len(lp)):

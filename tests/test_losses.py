@@ -74,7 +74,7 @@ def compare(ours, theirs, logps):
 
 def test_policy_loss_and_its_gradient_equal_torch(case, dtype):
     logps, old, _, advantages, mask = (x.astype(dtype) for x in case)
-    ours = lambda x: losses.clipped_policy_loss(x, old, advantages, LOW, HIGH, DUAL)[0]
+    ours = lambda x: losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0]
     theirs = lambda x: torch_policy_loss(x, torch.tensor(old), torch.tensor(advantages))
     np.testing.assert_allclose(ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6)
     weights = (mask / np.maximum(1, np.abs(advantages) * np.exp(np.clip(logps - old, 0, 20)))).astype(dtype)
@@ -90,7 +90,7 @@ def test_kl_and_its_gradient_equal_torch(case, dtype):
 
 def test_values_and_gradients_are_finite_on_extreme_ratios():
     logps, old, ref, advantages, _ = (x.astype(np.float32) for x in extremes())
-    f = lambda x: (losses.clipped_policy_loss(x, old, advantages, LOW, HIGH, DUAL)[0] + losses.kl_k3(x, ref)).sum()
+    f = lambda x: (losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0] + losses.kl_k3(x, ref)).sum()
     value, grad = jax.value_and_grad(f)(jnp.asarray(logps))
     assert np.isfinite(value) and np.isfinite(grad).all()
 
@@ -111,7 +111,7 @@ def test_values_and_gradients_are_finite_on_extreme_ratios():
     (4.0, 0.0, 0.0, 0.0, False),
 ])
 def test_policy_loss_by_hand(ratio, advantage, loss, slope, cut):
-    f = lambda x: losses.clipped_policy_loss(x, jnp.zeros((1, 1)), jnp.full((1, 1), advantage), LOW, HIGH, DUAL)
+    f = lambda x: losses.clipped_policy_loss(x, jnp.full((1, 1), advantage), LOW, HIGH, DUAL)
     logps = jnp.full((1, 1), np.log(ratio))
     value, clipped = f(logps)
     assert value[0, 0] == pytest.approx(loss, rel=1e-5) and bool(clipped[0, 0]) is cut
@@ -122,7 +122,7 @@ def test_policy_loss_by_hand(ratio, advantage, loss, slope, cut):
 def test_the_log_ratio_is_clamped_at_20(log_ratio, advantage):
     """Beyond it the loss is that of 20 and its slope 0; inside it is not (without a dual clip, which would hide it)."""
     old, advantages = jnp.zeros((1, 1)), jnp.full((1, 1), advantage)
-    f = lambda x: losses.clipped_policy_loss(x, old, advantages, LOW, HIGH, 1e12)[0].sum()
+    f = lambda x: losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, 1e12)[0].sum()
     bound = np.exp(np.sign(log_ratio) * 20)
     value, slope = jax.value_and_grad(f)(jnp.full((1, 1), log_ratio))
     assert value == pytest.approx(-advantage * bound, rel=1e-5, abs=0) and slope[0, 0] == 0
@@ -168,10 +168,10 @@ def scored(loaded, rng):
     packed, layout = packing.pack(prompts, answers, 16, 1)
     logps = np.asarray(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps)
     far = rng.choice([0.05, 0.3, 3.0, 15.0, 30.0], size=logps.shape)
-    old, ref = ((logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(2))
+    old, ref, sampling = ((logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3))
     advantages = packing.scatter(rng.normal(size=5), layout, logps.shape)
-    old[~packed.mask], ref[~packed.mask], advantages[~packed.mask] = -55, 44, 33
-    return Batch(packed, advantages, old, ref)
+    old[~packed.mask], ref[~packed.mask], advantages[~packed.mask], sampling[~packed.mask] = -55, 44, 33, -5e5
+    return Batch(packed, advantages, old, ref, sampling)
 
 
 @pytest.mark.parametrize("kl", [0.0, KL])
@@ -201,8 +201,9 @@ def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, s
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * max(1, float(jnp.abs(theirs).max())))
 
 
-def test_what_stands_off_the_mask_has_no_effect(loaded, scored):
-    loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=KL), 8)
+@pytest.mark.parametrize("settings", [{}, dict(average="sequences", ratio="sequence", importance_cap=2.0)])
+def test_what_stands_off_the_mask_has_no_effect(loaded, scored, settings):
+    loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=KL, **settings), 8)
     f = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     mask = scored.packed.mask
     _, *fields = scored

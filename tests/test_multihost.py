@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import CACHE, ROOT
+from conftest import QUICK, ROOT, start_command
 
 from sar_jax import data, multihost, rendezvous
 from sar_jax.errors import UserError
@@ -32,16 +32,15 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(processes, workdir, *arguments, devices=1):
+def start(processes, workdir, *arguments, devices=1, real=False):
     """The processes of a run; each one's output goes to a file beside the workdir."""
-    port, env = free_port(), os.environ | CACHE | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    started = []
+    port, started = free_port(), []
     for i in range(processes):
         several = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"] if processes > 1 else []
-        output = open(f"{workdir}.{i}.txt", "w")
-        started.append(subprocess.Popen(
-            [sys.executable, "-m", "sar_jax.train", *SMALL, f"--workdir={workdir}", *several, *arguments], cwd=ROOT, env=env,
-            stdout=output, stderr=subprocess.STDOUT))
+        with open(f"{workdir}.{i}.txt", "w") as output:
+            started.append(start_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *several, *arguments, real=real,
+                                         stdout=output, stderr=output,
+                                         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}"))
     return started
 
 
@@ -69,10 +68,12 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
 def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices):
-    """Losses, answers and evaluations of three steps are those of one process; with two, the third is of a resumed run."""
+    """Losses, answers and evaluations of three steps are those of one process; with two, the third is of a resumed run.
+    The two share nothing, not even the seed of hashes."""
     workdir = tmp_path / "run"
     for steps in (2, 3) if processes == 2 else (3,):
-        statuses, outputs = finish(start(processes, workdir, f"--config.steps={steps}", devices=devices), workdir)
+        statuses, outputs = finish(start(processes, workdir, f"--config.steps={steps}", devices=devices,
+                                         real=processes == 2), workdir)
         assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
     assert ("resumed at step 2" in outputs[0]) == (processes == 2)
     for output in outputs[1:]:

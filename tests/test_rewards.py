@@ -181,3 +181,72 @@ def test_a_value_that_is_not_finite_raises_and_names_reward_and_answer(name, fie
     values[1, 2] = bad
     with pytest.raises(ValueError, match=f"'{name}' is {bad} for question 1, sample 2.*length 64"):
         rewards.total({"verifiable": 1.0, name: 0.1}, signals(**{field: values}))
+
+
+# The self-aligned reward's other forms
+
+def by_form(form: str, cap: float, given_: float, alone: float) -> float:
+    """The formula in perplexities, for one answer."""
+    ppl, ppl_alone = (min(math.exp(-x), cap or math.inf) for x in (given_, alone))
+    if form == "difference":
+        return ppl_alone - ppl
+    if form == "log":
+        ppl, ppl_alone = math.log(ppl), math.log(ppl_alone)
+    return max(-1.0, min(1.0, (ppl_alone - ppl) / ppl_alone))
+
+
+@pytest.mark.parametrize("form", ["relative", "log", "difference"])
+@pytest.mark.parametrize("cap", [0.0, 1.5, 2.5, 1e6])
+def test_each_form_equals_its_formula_with_and_without_a_cap(form, cap):
+    registry = rewards.variant(form, cap)
+    found = registry["self_aligned"](signals())
+    by_hand = [[by_form(form, cap, GIVEN[q][m], ALONE[q][m]) for m in range(4)] for q in range(3)]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-9, atol=1e-9)
+    for name in set(NAMES) - {"self_aligned"}:   # the cap is the self-aligned reward's alone
+        assert registry[name] is REWARDS[name]
+
+
+@pytest.mark.parametrize("form, cap, values", [
+    ("relative", 0.0, [0.75, 0.0, -1.0]), ("relative", 4.0, [0.5, 0.0, -1.0]),
+    ("log", 0.0, [2 / 3, 0.0, -1.0]), ("log", 4.0, [0.5, 0.0, -1.0]),
+    ("difference", 0.0, [6.0, 0.0, -12.0]), ("difference", 4.0, [2.0, 0.0, -2.0])])
+def test_the_forms_by_hand(form, cap, values):
+    """ppl(a|q) 2, 2, 14 and ppl(a) 8, 2, 2."""
+    s = Signals(np.ones((1, 3), bool), np.ones((1, 3), int), -np.log([[2.0, 2, 14]]), -np.log([[8.0, 2, 2]]), 8)
+    np.testing.assert_allclose(rewards.variant(form, cap)["self_aligned"](s), [values], rtol=1e-9, atol=1e-9)
+
+
+def test_the_published_form_is_bit_equal_by_default():
+    default = config.SelfAligned()
+    weights = vars(config.Rewards())
+    variant = rewards.total(weights, signals(), rewards.variant(default.form, default.cap))
+    plain = rewards.total(weights, signals())
+    np.testing.assert_array_equal(variant[0], plain[0])
+    np.testing.assert_array_equal(variant[1]["self_aligned"], plain[1]["self_aligned"])
+    np.testing.assert_array_equal(plain[1]["self_aligned"],
+                                  np.clip(1 - np.exp(np.minimum(np.array(ALONE) - np.array(GIVEN), 1.0)), -1, 1))
+
+
+@pytest.mark.parametrize("form", ["relative", "log", "difference"])
+@pytest.mark.parametrize("cap", [0.0, 20.0])
+def test_the_forms_stay_finite_at_the_ends(form, cap):
+    """Certain answers (mean logp 0, or above it by a rounding), impossible ones."""
+    ends = np.array([[0.0, 1e-7, -1e-9, -1e4]])
+    given_, alone = np.repeat(ends, 4, axis=1), np.tile(ends, (1, 4))
+    s = Signals(np.ones((1, 16), bool), np.ones((1, 16), int), given_, alone, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = rewards.variant(form, cap)["self_aligned"](s)
+    assert np.isfinite(found).all()
+    if form != "difference":
+        assert (np.abs(found) <= 1).all()
+    same = given_ == alone
+    np.testing.assert_allclose(found[same], 0, atol=1e-12)
+
+
+@given(st.floats(-30, 0), st.floats(-30, 0))
+def test_every_form_has_the_sign_of_what_the_question_does(given_, alone):
+    s = Signals(np.array([[True]]), np.array([[3]]), np.array([[given_]]), np.array([[alone]]), 8)
+    for form in rewards.SELF_ALIGNED:
+        value = rewards.variant(form, 0.0)["self_aligned"](s)[0, 0]
+        assert value * (given_ - alone) >= 0

@@ -101,7 +101,7 @@ def test_gradient_equals_torch(loaded, hf_folder, rng):
     network = AutoModelForCausalLM.from_pretrained(hf_folder).eval()
     contexts, answers = draw(loaded, rng, 3)
     packed, _ = packing.pack(contexts, answers, 64, 1)
-    grads = jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum())(loaded.params)
+    grads = jax.jit(jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum()))(loaded.params)
     total = 0
     for context, answer in zip(contexts, answers):
         logps = network(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, make_hf_folder, run_command
+from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
 
 from sar_jax.tasks import arithmetic
 
@@ -24,6 +24,8 @@ SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.quest
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
          "--config.packing.row_tokens=144", "--config.packing.logprob_chunk=144", "--config.packing.rows_per_microbatch=2",
          "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10",
+         # a weight with a state, which a restart must take up again
+         "--config.self_aligned.adaptive=true",
          # a constant rate: then a restart may change the number of steps
          "--config.optimizer.warmup_updates=0", "--config.optimizer.final_lr_fraction=1"]
 
@@ -59,9 +61,10 @@ def state_of(workdir, step) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def finished(hf_folder, tmp_path_factory) -> tuple[pathlib.Path, str]:
-    """A run of four steps that nothing interrupted: its workdir and what it printed."""
+    """A run of four steps that nothing interrupted: its workdir and what it printed. What others do like it is compared
+    with a process that shares nothing with theirs."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    done = run_command(*arguments(hf_folder, workdir))
+    done = run_command(*arguments(hf_folder, workdir), real=True)
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -75,8 +78,11 @@ def test_a_run_writes_what_the_readme_says(finished):
     for name in ("reward/verifiable/mean", "reward/self_aligned/mean", "completions/mean_length",
                  "completions/clipped_ratio", "kl", "clip_ratio", "frac_reward_zero_std", "sampling/logp_difference/mean",
                  "sampling/logp_difference/max", "time/rollout", "time/score", "time/verify", "time/update",
-                 "tokens_per_second", "entropy", "rollout/tokens_per_second", "rollout/occupancy"):
+                 "tokens_per_second", "entropy", "rollout/tokens_per_second", "rollout/occupancy",
+                 "advantage_share/self_aligned", "alpha", "alpha_trust", "accuracy_error", "alarms"):
         assert name in lines[1]
+    weights = [line["alpha"] for line in lines[1:]]   # of the adaptive weight: it starts where the config says
+    assert weights[0] == 0.2 and len(set(weights)) == 4
     assert lines[1]["sampling/logp_difference/max"] < 1e-4
     assert [("eval/accuracy" in line) for line in lines] == [True, False, True, False, True]
     assert list((workdir / "tensorboard").glob("events*"))
@@ -114,8 +120,8 @@ def test_steps_sample_anew_and_weights_move(finished):
 @pytest.mark.parametrize("when", [1, 3])
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder, tmp_path, when):
     """SIGKILL as soon as the checkpoint of step `when` is complete, wherever the run is by then."""
-    process = start(arguments(hf_folder, tmp_path / "run"))
-    wait_for(lambda: (tmp_path / "run/checkpoints" / f"{when:08d}").is_dir(), process)
+    process = start(arguments(hf_folder, tmp_path / "run"), tmp_path / "printed")
+    wait_for(lambda: (tmp_path / "run/checkpoints" / f"{when:08d}").is_dir(), process, tmp_path / "printed")
     process.kill()
     process.wait()
     again = run_command(*arguments(hf_folder, tmp_path / "run"))
@@ -126,28 +132,28 @@ def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder
     assert ours == theirs
 
 
-def start(args, **settings) -> subprocess.Popen:
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.Popen([sys.executable, "-m", *args], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, **settings)
+def start(args, output):
+    """A command that goes on while the test does; `output` is what it prints and the errors."""
+    with output.open("w") as file:
+        return start_command(*args, stdout=file, stderr=file)
 
 
-def wait_for(condition, process, seconds=240):
+def wait_for(condition, process, output, seconds=240):
     for _ in range(seconds * 20):
         if condition():
             return
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, output.read_text()
         time.sleep(0.05)
     raise AssertionError("it never came")
 
 
 def test_ctrl_c_saves_says_so_and_exits(finished, hf_folder, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(arguments(hf_folder, workdir, "--config.steps=1000", "--config.checkpoint.every_steps=1000"))
-    wait_for(lambda: (workdir / "metrics.jsonl").is_file() and len(read_metrics(workdir)) > 2, process)
+    workdir, output = tmp_path / "run", tmp_path / "printed"
+    process = start(arguments(hf_folder, workdir, "--config.steps=1000", "--config.checkpoint.every_steps=1000"), output)
+    wait_for(lambda: (workdir / "metrics.jsonl").is_file() and len(read_metrics(workdir)) > 2, process, output)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.wait(120) == 130
+    printed = output.read_text()
     step = read_metrics(workdir)[-1]["step"]
     assert f"stopped and saved at step {step} of 1000" in printed and f"--workdir={workdir}" in printed
     assert "Traceback" not in printed
@@ -161,9 +167,12 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
     """The system refuses to let any file grow beyond 100 kB: the checkpoint of step 2 cannot be written."""
     workdir = tmp_path / "run"
     assert run_command(*arguments(hf_folder, workdir, "--config.steps=1")).returncode == 0
-    limited = start(arguments(hf_folder, workdir),
-                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
-    printed, _ = limited.communicate(timeout=240)
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    env |= CACHE | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}   # others' cache: it could write half a file there
+    limited = subprocess.run([sys.executable, "-m", *arguments(hf_folder, workdir)], cwd=ROOT, env=env, text=True,
+                             timeout=240, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
+    printed = limited.stdout
     assert limited.returncode == 2, printed
     error = [line for line in printed.splitlines() if line.startswith("error: ")]   # a thread of Orbax may add its own
     assert len(error) == 1 and error[0].startswith("error: the checkpoint of step 2 could not be written")
@@ -204,7 +213,7 @@ def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
     more = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
             "--config.packing.rows_per_microbatch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
-                       XLA_FLAGS="--xla_force_host_platform_device_count=8")
+                       XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}")
     assert done.returncode == 0, done.stderr
     ours, theirs = (read_metrics(w) for w in (finished[0], tmp_path / "run"))
     for name in ("reward/mean", "completions/mean_length", "entropy", "kl", "loss", "grad_norm"):
@@ -264,10 +273,26 @@ def test_own_jsonl_errors_name_file_and_line(hf_folder, tmp_path):
 
 def test_self_aligned_reward_alone_warns(hf_folder, tmp_path):
     done = run_command(*arguments(hf_folder, tmp_path / "run", "--config.rewards.verifiable=0", "--config.steps=1",
-                                  "--config.data.eval="))
+                                  "--config.self_aligned.adaptive=false", "--config.data.eval="))
     assert done.returncode == 0, done.stderr
     assert "warning: rewards.verifiable is 0" in done.stdout and "collapses" in done.stdout
     assert read_metrics(tmp_path / "run")[1]["advantage_share/self_aligned"] == 1
+
+
+def test_variants_all_at_once_train_with_finite_metrics(hf_folder, tmp_path):
+    """What the default does not compute: whole answers' sums, the sampler's logps, a weight that rises and falls."""
+    done = run_command(*arguments(
+        hf_folder, tmp_path / "run", "--config.steps=2", "--config.advantage.estimator=leave_one_out",
+        "--config.advantage.divide_by_std=true", "--config.loss.average=sequences", "--config.loss.ratio=sequence",
+        "--config.loss.clip_low=3e-4", "--config.loss.clip_high=4e-4", "--config.loss.importance_cap=2",
+        "--config.loss.kl_estimator=k2", "--config.self_aligned.form=log", "--config.self_aligned.cap=50",
+        "--config.self_aligned.adaptive=false", "--config.self_aligned.peak_at=0.5"))
+    assert done.returncode == 0, done.stderr
+    lines = read_metrics(tmp_path / "run")
+    assert all(math.isfinite(v) for line in lines for v in line.values())
+    assert [line["alpha"] for line in lines[1:]] == [0.1, 0.1]   # at 1/4 and at 3/4 of the run
+    assert lines[1]["importance/weight"] == pytest.approx(1, abs=1e-3) and lines[1]["importance/capped"] == 0
+    assert lines[2]["compilations"] == 0 and lines[2]["grad_norm"] > 0
 
 
 @pytest.mark.skipif("SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data sets")
@@ -280,7 +305,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
         "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
-        "--config.steps=3", *rewards))
+        "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
@@ -378,7 +403,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
-                                  "--config.model.remat=true"))
+                                  "--config.model.remat=true"), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
     assert len(lines) == 3 and all(math.isfinite(v) for line in lines for v in line.values())
@@ -400,7 +425,9 @@ def test_other_commands_name_what_is_missing(command, words):
     assert done.returncode == 2 and words in one_error(done)
 
 
-@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "pretrain", "export", "explain", "evaluate", "plan"])
 def test_help(command):
-    done = run_command(f"sar_jax.{command}", "--help")
+    done = run_command(f"sar_jax.{command}", "--help", real=True)
+    forked = run_command(f"sar_jax.{command}", "--help")   # as the other tests start it
+    assert (forked.returncode, forked.stdout, forked.stderr) == (done.returncode, done.stdout, done.stderr)
     assert f"python -m sar_jax.{command}" in done.stdout and "Traceback" not in done.stderr

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -102,6 +104,15 @@ def test_a_worker_that_died_idle_is_replaced_without_an_error(verifier):
     assert verifier.check(GOOD * 4) == EXPECTED * 4
 
 
+def test_an_interrupt_is_the_trainers_alone(verifier):
+    assert verifier.check(GOOD * 4) == EXPECTED * 4
+    before = children(os.getpid())
+    for child in before:
+        os.kill(child, signal.SIGINT)
+    time.sleep(0.2)
+    assert before and children(os.getpid()) == before
+
+
 def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
     monkeypatch.setattr("sar_jax.verifier._COMPARISONS", 2)
     with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
@@ -181,29 +192,46 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
         lambda: draw.randbytes(draw.randrange(300)).decode("utf-8", "surrogateescape"),
         lambda: "".join(draw.choices(pieces, k=draw.randrange(60))),
         lambda: r"\boxed{" + "".join(draw.choices(pieces[1:], k=10)) + "}",
-        lambda: draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"]) * draw.randrange(1, 2000)]
+        lambda: draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"]) * draw.randrange(1, 2000),
+        lambda: r"\boxed{" + nested(draw.choice([r"\sqrt{", "{", r"\frac{1}{"]), "}", draw.randrange(1, 99)) + "}",
+        lambda: r"\boxed{" + nested(draw.choice("([|"), draw.choice(")]|"), draw.randrange(1, 240)) + "}"]
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
-    # The third and fourth kind often reach computer algebra, which takes a hundred times as long.
-    kinds = draw.choices(makers, [20, 20, 6, 1, 20], k=count - 24)
+    # The kinds of small weight often reach computer algebra, which takes a hundred times as long.
+    kinds = draw.choices(makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24)   # of 20 numbers and 4 towers
     items = [Item(make(), draw.choices(truths, weights)[0]) for make in kinds]
     items += [Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
               for before, after in (("", ""), (r"\boxed{", "}"), ("#### 1/", ""), (r"\boxed{\frac{", "}{3}}"), ("", ".5e9"))
               for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")]
-    towers = "9**9**9**9", r"\boxed{9**9**9**9}", r"\boxed{9^{9^{9^{9}}}}", r"\boxed{10^{10^{10}}}"
-    items += [Item(text, "5") for text in towers]
+    items += [Item(text, "5") for text in ("9**9**9**9", r"\boxed{9**9**9**9}", *TOWERS)]
     draw.shuffle(items)
     return items
 
 
+def nested(before: str, after: str, depth: int) -> str:
+    return before * depth + "2" + after * depth
+
+
+TOWERS = r"\boxed{9^{9^{9^{9}}}}", r"\boxed{10^{10^{10}}}"
+
+
 def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     items = answers_of_a_broken_model(10_000)
+    assert len(items) == 10_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     handle = verifier.submit(items)
     outcomes = handle.result()
     assert len(outcomes) == len(items) and set(outcomes) <= set(Outcome)
     assert outcomes.count(ERROR) == len(handle.reasons) <= 20, handle.reasons
     assert outcomes.count(RIGHT) < 500   # a text of few characters may be right by chance
+    towers = [i for i, item in enumerate(items) if item.text in TOWERS]
+    assert [outcomes[i] for i in towers] == [ERROR] * 2
+    assert {handle.reasons[i] for i in towers} <= {"took over 5 seconds", "MemoryError"}   # which one is a matter of speed
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000   # kB, of the trainer's process
     assert verifier.check(GOOD) == EXPECTED
+    for child in children(os.getpid()):
+        limits = (pathlib.Path("/proc") / str(child) / "limits").read_text()
+        assert re.search(rf"^Max address space +{2**30} ", limits, re.MULTILINE)
 
 
 def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):

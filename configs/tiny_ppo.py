@@ -1,0 +1,44 @@
+"""SA-PPO on the tiny model that comes with sar_jax: one answer a question, and a critic in place of the group.
+
+    python -m sar_jax.train --config=configs/tiny_ppo.py
+
+Plain PPO, for comparison: --config.rewards.self_aligned=0
+"""
+
+import importlib.resources
+
+from sar_jax.config import (
+    Advantage,
+    Checkpoint,
+    Critic,
+    Data,
+    Evaluation,
+    Logging,
+    Loss,
+    Model,
+    Optimizer,
+    Packing,
+    Prompt,
+    Rewards,
+    Rollout,
+    TrainConfig,
+)
+
+
+def get_config() -> TrainConfig:
+    return TrainConfig(
+        steps=50,
+        model=Model(path=str(importlib.resources.files("sar_jax") / "assets/tiny"), dtype="float32", remat=False),
+        data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
+        prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
+        rollout=Rollout(questions=256, samples=1, slots=256, max_answer_tokens=96),
+        rewards=Rewards(verifiable=1.0, self_aligned=0.2),
+        advantage=Advantage(estimator="critic"),
+        critic=Critic(lr=4.4e-4),
+        loss=Loss(minibatch_questions=128, average="tokens", kl=0.0),
+        optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),
+        packing=Packing(row_tokens=288, rows_per_microbatch=8),
+        evaluation=Evaluation(every_steps=25, batch=256),
+        logging=Logging(samples_every_steps=10, samples_shown=1),
+        checkpoint=Checkpoint(every_steps=25, keep=2),
+    )
