@@ -87,7 +87,7 @@ def load_torch(folder: pathlib.Path, long: bool = False):
     return AutoModelForCausalLM.from_pretrained(folder, config=config, attn_implementation="eager").eval()
 
 
-# The files that take longest begin, so that two workers end at about the same time.
+# The files that take longest begin, so that the workers end at about the same time.
 _LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sample.py", "test_sharding.py",
             "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_model.py", "test_losses.py",
             "test_pretrain.py", "test_score.py")
