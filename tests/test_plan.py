@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, run_command
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import chips, families, hlo, model, parameters, planning, published, roofline, sharding
+from sar_jax import chips, families, hlo, lora, model, parameters, planning, programs, published, roofline, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 
@@ -226,3 +226,29 @@ def test_rows_are_raised_to_what_the_devices_share_and_the_overrides_named():
     changed = plan.fit_rows(config, mesh, decoding(tensor=1))
     assert "--config.packing.rows_per_microbatch=16" in changed and "--config.rollout.batch=16" in changed
     assert np.array([config.packing.rows_per_microbatch, config.rollout.batch]).tolist() == [16, 16]
+
+
+# With a critic, and with adapters
+
+@pytest.mark.parametrize("rank, estimator", [(0, "critic"), (3, "group")])
+def test_programs_of_critics_and_adapters_are_those_of_a_run(loaded, rank, estimator):
+    """Each can be traced, and what stays in memory is what by hand: bytes on one of eight devices."""
+    config = config_lib.TrainConfig(lora=config_lib.Lora(rank=rank), advantage=config_lib.Advantage(estimator=estimator))
+    config.model.dtype, config.packing = "bfloat16", config_lib.Packing(row_tokens=64, rows_per_microbatch=8)
+    config.data.max_prompt_tokens, config.rollout.max_answer_tokens = 16, 16
+    mesh = sharding.make_mesh(8, 1, 1)   # copies: every parameter is whole on each
+    found, residents = programs.describe(config, loaded.cfg, mesh)
+    for program in found.values():
+        with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
+            program.lower()
+    whole = parameters.count_params(loaded.cfg)
+    if rank:
+        cfg = lora.adapted(loaded.cfg, config.lora)
+        thin = sum(math.prod(s.shape) for s in lora.specs(cfg)["layers"].values())
+        assert residents.masters == 4 * thin and residents.base == 2 * whole and residents.reference == 2 * thin
+        assert {"fold", "score", "gradient"} <= set(found) and residents.critic == 0
+        assert found["apply"].beside == residents.base + residents.reference
+    else:
+        values = whole + loaded.cfg.embed_dim   # tied: no head to leave out
+        assert abs(residents.critic - 3 * 4 * values) < 64 and residents.masters == 4 * whole   # and Adam's counts
+        assert {"value", "value_gradient", "value_apply"} <= set(found) and residents.base == 0
