@@ -36,15 +36,16 @@ def plan(config: str, topology: str) -> dict:
 def markdown(found: list[dict]) -> str:
     """One table; GiB a chip."""
     gib = lambda size: "too much" if size is None else f"{size / 2**30:.1f}"
-    lines = ["| config | slice | chips | sample | evaluate | score | update | usable | fits | s a step | tokens/s "
-             "| chip-hours |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| config | slice | chips | decode | score | update | usable | fits | s a step | tokens/s "
+             "| chip-hours |", "|---|---|---|---|---|---|---|---|---|---|---|"]
     for f in found:
         p = f["programs"]
-        totals = {name: p[name]["total"] for name in ("sample", "evaluate", "score", "gradient", "apply")}
+        totals = {name: p[name]["total"] for name in p}
+        decoder = [totals[n] for n in ("prefill", "insert", "decode", "shrink") if n in p]
+        decode = None if None in decoder else max(decoder)
         update = None if None in (totals["gradient"], totals["apply"]) else max(totals["gradient"], totals["apply"])
         fits = None not in totals.values() and max(totals.values()) <= f["hbm"]
-        lines.append(f"| {f['config']} | {f['topology']} | {f['chips']} | {gib(totals['sample'])} | "
-                     f"{gib(totals['evaluate'])} | "
+        lines.append(f"| {f['config']} | {f['topology']} | {f['chips']} | {gib(decode)} | "
                      f"{gib(totals['score'])} | {gib(update)} | {gib(f['hbm'])} | {'yes' if fits else 'no'} | "
                      f"{f['step_seconds']:.0f} | "
                      f"{f['tokens_per_second']:.0f} | {f['chip_hours']:.0f} |")

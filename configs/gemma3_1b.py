@@ -5,7 +5,7 @@
 The model comes from the hub (google/gemma-3-1b-it) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: 8 chips of v5e, one host (v5e:2x4: 5.6 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
+Hardware: 8 chips of v5e, one host (v5e:2x4: 4.6 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
 docs/tpu.md have other slices. Not run on a TPU yet.
 The paper does not say whether it took the base or the instruction-tuned model; this is the latter.
 Published result after 500 steps, average of five mathematics sets: accuracy 22.56 -> 32.24 %, 1,097 -> 1,017 tokens.

@@ -5,7 +5,7 @@
 The model comes from the hub (Qwen/Qwen3-1.7B-Base) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: 8 chips of v5e, one host (v5e:2x4: 8.7 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
+Hardware: 8 chips of v5e, one host (v5e:2x4: 12.0 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and
 docs/tpu.md have other slices. Not run on a TPU yet.
 Published result after 500 steps, average of five mathematics sets: accuracy 41.48 -> 54.13 %, 825 -> 602 tokens.
 """

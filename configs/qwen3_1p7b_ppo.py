@@ -18,7 +18,7 @@ def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings that GRPO and PPO share
     config.model = Model(path="Qwen/Qwen3-1.7B-Base")
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")   # their train and test splits
-    config.rollout = Rollout(questions=128, samples=1, batch=64)
+    config.rollout = Rollout(questions=128, samples=1, slots=64)
     config.advantage = Advantage(estimator="critic")
     config.critic = Critic(lr=2e-6, value_clip=0.5)
     config.loss = Loss(minibatch_questions=64, average="tokens", kl=0.0)

@@ -5,7 +5,7 @@
 The model comes from the hub (Qwen/Qwen3-4B-Base) or a folder (--config.model.path=FOLDER). Data: the
 published mix, from the hub or local copies (--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise;
 docs/data.md), or your own JSONL with "question" and "answer" on each line.
-Hardware: 8 chips of v6e (v6e:2x4: 14.8 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 7.9 of 15.7 GiB), by the TPU compiler:
+Hardware: 8 chips of v6e (v6e:2x4: 18.7 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 9.8 of 15.7 GiB), by the TPU compiler:
 `python -m sar_jax.plan` and docs/tpu.md have other slices. Not run on a TPU yet.
 Published result after 500 steps, average of five mathematics sets: accuracy 53.03 -> 71.41 %, 765 -> 894 tokens.
 """

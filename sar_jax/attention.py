@@ -1,7 +1,7 @@
 """Scaled dot-product attention with grouped queries.
 
 `attend` serves packed rows: a token sees the earlier tokens of its own segment. `attend_cached` serves decoding: one
-query a sequence, over the cache of its group's question and over its own answer so far.
+query a sequence, over what the cache holds of it.
 
 Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times slower on CPUs.
 scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w: a token sees itself and the w - 1 before
@@ -13,7 +13,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 _MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
 _NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN
@@ -75,27 +75,22 @@ def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: F
 
 
 def attend_cached(
-    q: Float[Array, "Q M N H"],
-    question_k: Float[Array, "Q P K H"],
-    question_v: Float[Array, "Q P K H"],
-    question_visible: Bool[Array, "Q P"],
-    answer_k: Float[Array, "Q M A K H"],
-    answer_v: Float[Array, "Q M A K H"],
-    answer_visible: Bool[Array, " A"],
+    q: Float[Array, "S N H"],
+    k: Float[Array, "K S C H"],
+    v: Float[Array, "K S C H"],
+    lengths: Int[Array, " S"],
     *,
     scale: float,
     softcap: float | None = None,
-) -> Float[Array, "Q M N H"]:
-    """One query for each of M answers to Q questions; the M answers share their question's cache."""
-    Q, M, N, H = q.shape
-    K = question_k.shape[2]
-    q = q.reshape(Q, M, K, N // K, H)
-    to_question = jnp.einsum("QMKGH,QPKH->QMKGP", q, question_k, preferred_element_type=jnp.float32)
-    to_answer = jnp.einsum("QMKGH,QMAKH->QMKGA", q, answer_k, preferred_element_type=jnp.float32)
-    to_question = jnp.where(question_visible[:, None, None, None], softcapped(to_question * scale, softcap), _NEGATIVE)
-    to_answer = jnp.where(answer_visible, softcapped(to_answer * scale, softcap), _NEGATIVE)
-    probs = jax.nn.softmax(jnp.concatenate([to_question, to_answer], axis=-1), axis=-1).astype(question_v.dtype)
-    P = question_k.shape[1]
-    out = jnp.einsum("QMKGP,QPKH->QMKGH", probs[..., :P], question_v)
-    out = out + jnp.einsum("QMKGA,QMAKH->QMKGH", probs[..., P:], answer_v)
-    return out.reshape(Q, M, N, H)
+) -> Float[Array, "S N H"]:
+    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever their order."""
+    S, N, H = q.shape
+    K, C = k.shape[0], k.shape[2]
+    q = q.reshape(S, K, N // K, H).swapaxes(0, 1)
+    scores = jnp.einsum("KSGH,KSCH->KSGC", q, k.astype(q.dtype), preferred_element_type=jnp.float32)
+    bias = jnp.where(jnp.arange(C) < lengths[:, None], 0.0, _NEGATIVE)
+    scores = softcapped(scores * scale, softcap) + bias[:, None]
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    out = jnp.einsum("KSGC,KSCH->KSGH", weights.astype(q.dtype), v.astype(q.dtype))
+    out = (out / weights.sum(axis=-1)[..., None]).astype(q.dtype)
+    return out.swapaxes(0, 1).reshape(S, N, H)

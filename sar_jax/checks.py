@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sar_jax import sampling
 from sar_jax.errors import UserError
 
 _PROMPT_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
@@ -141,7 +142,7 @@ def _check_variants(config: Any) -> None:
 
 def check(config: Any) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
-    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.batch", "rollout.max_answer_tokens",
+    _check_positive(config, "rollout.questions", "rollout.samples", "rollout.slots", "rollout.max_answer_tokens",
                     "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
                     "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep",
                     "verification.workers", "verification.timeout")
@@ -152,9 +153,7 @@ def check(config: Any) -> None:
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
-    _require(config.rollout.questions % config.rollout.batch == 0,
-             f"config.rollout.batch is {config.rollout.batch}: it must divide rollout.questions "
-             f"({config.rollout.questions})")
+    sampling.check(config.rollout)
     _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
@@ -183,6 +182,9 @@ def warnings(config: Any) -> list[str]:
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
     if config.rollout.samples == 1 and config.advantage.estimator != "critic":
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
+    if config.rollout.weights_dtype and not config.loss.importance_cap:
+        found.append("rollout.weights_dtype is int8: answers are drawn from a slightly other policy than the one that "
+                     "learns (metric sampling/logp_difference). Set loss.importance_cap, for example to 2.")
     if config.loss.kl and config.loss.kl_estimator == "k1":
         found.append("loss.kl_estimator is k1: its gradient is 0 on average, so loss.kl holds nothing. Use k2 or k3.")
     if config.loss.ratio == "sequence" and max(config.loss.clip_low, config.loss.clip_high) > 0.05:

@@ -59,8 +59,14 @@ class Prompt:
 class Rollout:
     questions: int = 128           # a step
     samples: int = 6               # answers a question
-    batch: int = 16                # questions decoded at once: batch * samples answers have a cache
+    slots: int = 96                # answers decoded at once: each has a cache; when one ends, the next takes its slot
+    cache_dtype: str = ""          # of the cached keys and values: "" = model.dtype, "bfloat16", or "float32"
+    weights_dtype: str = ""        # of the decoder's matrices: "" = model.dtype, or "int8" (see loss.importance_cap)
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
+    temperature: float = 1.0       # divides the logits before a token is drawn; scores are those of temperature 1
+    top_k: int = 0                 # draw from the so many most probable tokens; 0 = from all
+    top_p: float = 1.0             # draw from the fewest tokens with at least this probability together; 1 = from all
+    min_p: float = 0.0             # draw from tokens with at least this share of the largest probability; 0 = from all
     refill_rounds: int = 0         # so many more rounds of questions may replace groups that are all right or all wrong
     tensor: int = -1               # devices that share a copy of the weights for decoding; -1: as the kv heads allow
 

@@ -10,7 +10,7 @@ it stopped; other benchmarks may join. --tasks takes the names of config.data.ev
 gsm8k:100, mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes it from
 --config, or the defaults. --reference is the --output of the untrained model: AES is measured against it.
 
-Greedy with one sample; with more, drawn at temperature 1 as in training (the decoder knows no other), and then also avg@n,
+Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters), and then also avg@n,
 maj@n and pass@k. The second puts results beside each other and beside the published ones; without --reference the first
 folder is what the others are measured against.
 """
@@ -32,11 +32,13 @@ from sar_jax import (
     compare,
     data,
     generate,
+    int8,
     model,
     policy,
     prompts,
     results_folder,
     sample,
+    sampling,
     sharding,
     summary,
     tasks,
@@ -77,7 +79,7 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
     return found
 
 
-def check_config(found: policy.Policy, mesh: jax.sharding.Mesh) -> None:
+def check_config(found: policy.Policy) -> None:
     """Raises `UserError` that names the first field that the evaluation cannot work with."""
     config = found.config
     for section, name in (("data", "max_prompt_tokens"), ("rollout", "max_answer_tokens"), ("evaluation", "batch"),
@@ -91,14 +93,15 @@ def check_config(found: policy.Policy, mesh: jax.sharding.Mesh) -> None:
     if longest > found.cfg.max_positions:
         raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
                         f"for {found.cfg.max_positions} positions (max_position_embeddings)")
-    sharding.check_rows(mesh, evaluation__batch=config.evaluation.batch)
+    sampling.check(config.rollout)
 
 
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     """The settings that answers depend on. Batch, mesh and workers are not among them: they may change on the way."""
-    return {"samples": samples, "decoding": "greedy" if samples == 1 else "temperature 1",
+    return {"samples": samples, "decoding": "greedy" if samples == 1 else sampling.Sampling.of(config).words,
             "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
             "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
+            **({"weights": config.rollout.weights_dtype} if config.rollout.weights_dtype else {}),
             **{f"prompt.{field.name}": getattr(config.prompt, field.name) for field in dataclasses.fields(config.prompt)
                if field.name != "standalone_context"}}   # which no answer depends on
 
@@ -119,12 +122,15 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
            by_label: dict[str, Task], samples: int, output: pathlib.Path) -> None:
     """Answers the questions of `todo`, label -> numbers, and writes each batch to the folder."""
     config = found.config
-    # With several samples a question, as many answers at once as without; over the devices evenly.
-    devices = sharding.batch_devices(mesh)
-    batch = max(config.evaluation.batch // samples // devices, 1) * devices
+    rollout = config.rollout
+    batch = max(config.evaluation.batch // samples, 1)   # with several samples a question, as many answers as without
     params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
-    graphdef = model.build(found.cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
-    decode = sample.make_sample(graphdef, prompter.stops, samples, config.rollout.max_answer_tokens, greedy=samples == 1)
+    light = int8.described(found.cfg, rollout.weights_dtype)
+    if light.int8:
+        params = jax.jit(int8.rounded, donate_argnums=0)(params)
+    graphdef = model.build(light, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
+    decode = sample.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
+                                slots=rollout.slots, sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, mesh, verifier)
@@ -154,7 +160,7 @@ def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_l
     found = policy.locate(name, config, config_lib.TrainConfig(), step)
     mesh = sharding.decoding_mesh(sharding.make_mesh(**dataclasses.asdict(found.config.mesh)), found.config.rollout.tensor,
                                   found.cfg.num_kv_heads)
-    check_config(found, mesh)
+    check_config(found)
     prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
     settings = {"model": policy.shown(found, name), "decoding": decoding(found.config, samples)}
     old = results_folder.read_settings(output)
@@ -194,7 +200,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("tasks", [], "Benchmarks, with commas between them.")
     flags.DEFINE_string("output", None, "Folder for the results; one that holds a part of them is completed.")
     flags.DEFINE_string("reference", None, "Results of the untrained model, for AES: the --output of its evaluation.")
-    flags.DEFINE_integer("samples", 1, "Answers a question: 1 is greedy, more are drawn at temperature 1.")
+    flags.DEFINE_integer("samples", 1, "Answers a question: 1 is greedy, more are drawn as in training.")
     flags.DEFINE_list("k", [], "Of pass@k, each at most --samples. Default: 1 and --samples.")
     flags.DEFINE_boolean("compare", False, "Compare the results in the folders that follow.")
     cli.run(functools.partial(main, cli.config_flag(config_lib.TrainConfig)), __doc__, words=True)

@@ -60,6 +60,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
         rows, rollouts = pending_verdicts.rows, pending_verdicts.rollouts
     del weights   # before the score's copy is made
     clock.lap("time/rollout")
+    refill |= tools.sample.stats.metrics
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference, pending_values = _score(tools, grids, tools.cast(masters), reference, critic)
     clock.lap("time/score")
@@ -88,7 +89,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
                           _on_answers(values, grids), signals.correct)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
     minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts)
-    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
+    gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.policy_logps, rollouts.lengths, logps["question"])]))
     metrics = {
         **_reward_metrics(total, parts), **found.metrics, **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),

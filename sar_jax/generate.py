@@ -6,7 +6,7 @@ While a batch is decoded, the answers of the one before it are judged. Several p
 into text and judges it; what they found is gathered.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +15,18 @@ from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import answers as answers_lib
-from sar_jax import multihost, results, sharding
+from sar_jax import multihost, results
 from sar_jax.data import Row
+from sar_jax.errors import UserError
+from sar_jax.sample import Sample
 from sar_jax.structs import Rollouts
 from sar_jax.verifier import Item, Outcome, Verifier
 
 
 class Decoder(NamedTuple):
-    """sample: jitted, `samples` answers a question; batch: questions at once; width: of the padded prompts, in tokens."""
-    sample: Callable[..., Rollouts]
+    """sample: `samples` answers a question; batch: questions between two judgements; width: of the padded prompts, in
+    tokens."""
+    sample: Sample
     samples: int
     batch: int
     width: int
@@ -33,7 +36,11 @@ class Decoder(NamedTuple):
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0."""
+    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0. Raises `UserError` for a prompt
+    that is longer than `width`."""
+    longest = max(map(len, prompts), default=0)
+    if longest > width:
+        raise UserError(f"a prompt has {longest} tokens, config.data.max_prompt_tokens is {width}")
     tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
     for i, prompt in enumerate(prompts):
         tokens[i, :len(prompt)], lengths[i] = prompt, len(prompt)
@@ -54,18 +61,15 @@ def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequenc
             ) -> Iterator[list[dict[str, Any]]]:
     """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with id, question, truth and
     text beside. What a question draws depends on its number and `key` alone, not on the batch that it is in."""
-    waiting, key = None, sharding.place_key(key, decoder.mesh)
+    waiting = None
     for start in range(0, len(numbers), decoder.batch):
         part = numbers[start:start + decoder.batch]
         tokens, lengths = pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)
         padded = np.zeros(decoder.batch, np.int32)
         padded[:len(part)] = part
-        inputs = sharding.place((tokens, lengths, padded), sharding.rows(decoder.mesh))
-        with jax.set_mesh(decoder.mesh):
-            pending = decoder.sample(params, *inputs, key)   # returns at once: the last batch is judged meanwhile
+        rollouts = decoder.sample(params, tokens, lengths, padded, key)   # the last batch is judged meanwhile
         if waiting:
             yield _judged(*waiting)
-        rollouts = multihost.fetch(pending)
         own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
         found = []
         for b, text in zip(own, decode_texts(decoder.tokenizer, rollouts, own)):
@@ -99,7 +103,7 @@ def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
 
 
-def greedy_evaluation(sample: Callable[..., Rollouts], params: Any, rows: Sequence[Row], batch: int, width: int,
+def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Row], batch: int, width: int,
                       tokenizer: PreTrainedTokenizerBase, mesh: Mesh, verifier: Verifier,
                       ) -> tuple[results.Result, list[dict[str, Any]]]:
     """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""

@@ -1,7 +1,7 @@
 """Weights for scoring and decoding, from the float32 masters: cast first, then spread anew: the half-sized copy travels.
 
     masters, float32, RULES  --cast-->       weights, RULES             score
-                             --hand_over-->  weights, DECODING_RULES    sample
+                             --hand_over-->  weights, DECODING_RULES    sample; where asked for, rounded to int8
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import sharding
-from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs
+from sar_jax import int8, sharding
+from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs, spec_map
 
 
 def make_cast(cfg: ModelConfig, mesh: Mesh, dtype: str) -> Callable[[Params], Params]:
@@ -24,11 +24,17 @@ def make_cast(cfg: ModelConfig, mesh: Mesh, dtype: str) -> Callable[[Params], Pa
 
 
 def make_hand_over(cfg: ModelConfig, mesh: Mesh, decoding: Mesh, dtype: str) -> Callable[[Params], Params]:
-    """`hand_over(masters) -> weights` of `dtype` for decoding on `decoding` (see `sharding.decoding_mesh`)."""
+    """`hand_over(masters) -> weights` of `dtype`, or as `cfg.int8` has them, for decoding on `decoding` (see
+    `sharding.decoding_mesh`)."""
     specs = param_specs(cfg)
     shardings = sharding.param_shardings(specs, decoding, sharding.DECODING_RULES)
+
+    def lighter(masters: Params) -> Params:
+        params = int8.rounded(masters) if cfg.int8 else masters
+        return spec_map(lambda spec, x: x.astype(spec.dtype or dtype), specs, params)
+
     if decoding == mesh:
-        return make_cast(cfg, mesh, dtype)
+        return jax.jit(lighter, out_shardings=shardings) if cfg.int8 else make_cast(cfg, mesh, dtype)
 
     def half_way(spec: ParamSpec) -> NamedSharding:
         """What fsdp cut stays cut, in as many parts as "tensor" has devices."""
@@ -37,7 +43,7 @@ def make_hand_over(cfg: ModelConfig, mesh: Mesh, decoding: Mesh, dtype: str) -> 
                                            for axis, size in zip(cut, spec.shape))))
 
     def hand_over(masters: Params) -> Params:
-        halfway = jax.tree.map(half_way, specs, is_leaf=lambda s: isinstance(s, ParamSpec))
-        return jax.lax.with_sharding_constraint(jax.tree.map(lambda x: x.astype(dtype), masters), halfway)
+        halfway = spec_map(half_way, specs)
+        return jax.lax.with_sharding_constraint(lighter(masters), halfway)
 
     return jax.jit(hand_over, out_shardings=shardings)

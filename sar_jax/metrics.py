@@ -4,16 +4,17 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.summary import histogram, scalar
 
 from sar_jax.checkpoint import is_remote, read_metrics, write_atomically
 
@@ -88,7 +89,8 @@ class Metrics:
         start = SessionLog(status=SessionLog.START)   # tells TensorBoard to forget what it has from this step on
         self.board.write_event(Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time()))
 
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def write(self, step: int, values: dict[str, float], lengths: Sequence[int] = ()) -> None:
+        """`lengths`: of the step's answers, as a histogram for TensorBoard."""
         if not self.writes:
             return
         self.lines.append(json.dumps({"step": step, **values}) + "\n")
@@ -99,6 +101,9 @@ class Metrics:
                 file.write(self.lines[-1])
         for name, value in values.items():
             self.board.write_event(Event(step=step, summary=scalar(name, value), wall_time=time.time()))
+        if lengths:
+            drawn = histogram("completions/length", np.array(lengths), bins="auto")
+            self.board.write_event(Event(step=step, summary=drawn, wall_time=time.time()))
         self.board.flush()
         self.unsaved += 1
         if self.unsaved == _COPY_EVERY:

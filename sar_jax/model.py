@@ -7,40 +7,26 @@
 
 One decoder for all families (`sar_jax.families`): what differs stands in `ModelConfig`; what differs from layer to layer
 (window, rotary base) is data in the scan over the stacked layers.
-Letters: R rows, T tokens a row, Q questions, M samples, P prompt width, A answer width, D embed, N heads, K kv heads,
-H head dim, F ffw, L layers, V vocabulary.
+Letters: R rows, T tokens a row, S slots of the decoder, D embed, N heads, K kv heads, H head dim, F ffw, L layers, V
+vocabulary.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from sar_jax import attention, rope, splash
+from sar_jax import cache as cache_lib
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig, Params, param_specs
 from sar_jax.sharding import BATCH, constrain, dividing
 
 GraphDef = nnx.GraphDef
-_FOREVER = 2**30   # wider than any sequence
-
-
-class Cache(NamedTuple):
-    """Keys and values of all layers during decoding; M answers share their question's part.
-
-    question_k, question_v: [L, Q, P, K, H]; visible: [Q, P], True where the question has a token;
-    answer_k, answer_v: [L, Q, M, A, K, H]; lengths: [Q] tokens of each question.
-    """
-    question_k: Float[Array, "L Q P K H"]
-    question_v: Float[Array, "L Q P K H"]
-    visible: Bool[Array, "Q P"]
-    lengths: Int[Array, " Q"]
-    answer_k: Float[Array, "L Q M A K H"]
-    answer_v: Float[Array, "L Q M A K H"]
 
 
 def rms_norm(x: Array, gain: Array, cfg: ModelConfig) -> Array:
@@ -71,7 +57,10 @@ class Layer(nnx.Module):
         return rms_norm(x, self._weight(name), self.cfg)
 
     def _dense(self, equation: str, x: Array, name: str) -> Array:
-        """The product of x with a matrix, and with its adapter if it has one: x W + scale (x A) B."""
+        """The product of x with a matrix, and with its adapter if it has one: x W + scale (x A) B; or (x Q) s, rounded."""
+        if self.cfg.int8:
+            y = jnp.einsum(equation, x, self._weight(name), preferred_element_type=jnp.float32)
+            return (y * getattr(self, f"{name}_scale")[...]).astype(x.dtype)
         y, adapter = jnp.einsum(equation, x, self._weight(name)), self.cfg.adapter
         if adapter is None or name not in adapter.targets:
             return y
@@ -228,44 +217,47 @@ def head_chunks(graphdef: GraphDef, params: Params, chunk: int,
     return constrain(head, None, dividing("tensor", V), dividing("fsdp", D)), cut(jnp.arange(V), V), logits
 
 
-def prefill(graphdef: GraphDef, params: Params, tokens: Int[Array, "Q P"], lengths: Int[Array, " Q"], samples: int,
-            answer_width: int) -> tuple[Float[Array, "Q D"], Cache]:
-    """Reads Q questions once. Returns the hidden state of each one's last token and a cache for `samples` answers."""
-    Q, P = tokens.shape
-    visible = jnp.arange(P) < lengths[:, None]
-    positions = jnp.broadcast_to(jnp.arange(P), (Q, P))
-    x, (k, v) = _read(nnx.merge(graphdef, params), tokens, positions, visible.astype(jnp.int32), keep=True)
-    last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    heads = dividing("tensor", k.shape[3])   # a cache is cut by rows and kv heads
-    k, v = (constrain(x, None, BATCH, None, heads, None) for x in (k, v))
-    answers = constrain(jnp.zeros((k.shape[0], Q, samples, answer_width, *k.shape[3:]), k.dtype),
-                        None, BATCH, None, None, heads, None)
-    return last, Cache(k, v, visible, lengths, answers, answers)
+def prefill(graphdef: GraphDef, params: Params, tokens: Int[Array, "R T"], positions: Int[Array, "R T"],
+            segment_ids: Int[Array, "R T"]) -> tuple[Float[Array, "R L K T H"], Float[Array, "R L K T H"]]:
+    """The keys and values of packed rows, whole on every device but for the kv heads, to be put into a cache."""
+    _, kept = _read(nnx.merge(graphdef, params), tokens, positions, segment_ids, keep=True)
+    heads = dividing("tensor", kept[0].shape[3])
+    return tuple(constrain(jnp.einsum("LRTKH->RLKTH", x), None, None, heads, None, None) for x in kept)
 
 
-def decode(graphdef: GraphDef, params: Params, tokens: Int[Array, "Q M"], t: Int[Array, ""],
-           cache: Cache) -> tuple[Float[Array, "Q M D"], Cache]:
-    """Reads the t-th token (from 0) of every answer: its hidden state, and the cache with it."""
+def settings(graphdef: GraphDef, params: Params) -> tuple[ModelConfig, str, str]:
+    """What `build` was given: description, dtype, kernel."""
     decoder = nnx.merge(graphdef, params)
-    cfg = decoder.cfg
-    now = cache.lengths[:, None] + t
-    cos, sin = decoder.tables(jnp.broadcast_to(now, tokens.shape))
-    windows = jnp.array([kind.window or _FOREVER for kind in cfg.kinds])[:, None, None]
-    in_question = cache.visible & (now - jnp.arange(cache.visible.shape[1]) < windows)   # [kinds, Q, P]
-    age = t - jnp.arange(cache.answer_k.shape[3])
-    in_answer = (age >= 0) & (age < windows[:, 0])                                       # [kinds, A]
+    return decoder.cfg, decoder.dtype.name, decoder.kernel
 
-    def step(layer, kind, carry, per_layer):
-        x, answer_k, answer_v = carry    # carried whole, and updated in place: as scanned inputs they would be copied
-        l, question_k, question_v = per_layer
+
+def apart(params: Params) -> list[Params]:
+    """The parameters of each layer by itself: made once, before a loop that reads them again and again."""
+    stacked = params["layers"]
+    return [{name: x[l] for name, x in stacked.items()} for l in range(len(stacked["attn_norm"]))]
+
+
+def decode(graphdef: GraphDef, params: Params, layers: list[Params] | None, tokens: Int[Array, " S"],
+           positions: Int[Array, " S"], cache: cache_lib.Cache) -> tuple[Float[Array, "S D"], cache_lib.Cache]:
+    """Reads the next token of every slot: its hidden state, and the cache with it. layers: those of `apart`, to go through
+    them one by one; None to scan over the stacked ones."""
+    decoder = nnx.merge(graphdef, params)
+    cfg, kernel = decoder.cfg, decoder.kernel
+    cos, sin = decoder.tables(positions)
+    places = {l: (g, i) for g, group in enumerate(cache_lib.groups(cfg, kernel)) for i, l in enumerate(group.layers)}
+
+    def step(layer, kind, carry, place):
+        x, cache = carry    # carried whole, and updated in place: as a scanned input it would be copied
         q, k, v = layer.project(x, cos[kind], sin[kind])
-        answer_k = jax.lax.dynamic_update_slice(answer_k, k[None, :, :, None], (l, 0, 0, t, 0, 0))
-        answer_v = jax.lax.dynamic_update_slice(answer_v, v[None, :, :, None], (l, 0, 0, t, 0, 0))
-        attended = attention.attend_cached(
-            q, question_k, question_v, in_question[kind], answer_k[l], answer_v[l], in_answer[kind],
-            scale=cfg.query_scale, softcap=cfg.attn_softcap)
-        return (layer.combine(x, attended), answer_k, answer_v), None
+        attended, cache = cache_lib.write(cfg, kernel, cache, q, k, v, positions, *place)
+        return (layer.combine(x, attended), cache), None
 
-    layers = (jnp.arange(cache.answer_k.shape[0]), cache.question_k, cache.question_v)
-    (x, k, v), _ = decoder.scan(step, (decoder.embed(tokens), cache.answer_k, cache.answer_v), layers)
-    return decoder.finish(x), cache._replace(answer_k=k, answer_v=v)
+    x = decoder.embed(tokens)
+    if layers is None:
+        order = tuple(jnp.array([places[l][part] for l in range(cfg.num_layers)], jnp.int32) for part in (0, 1))
+        (x, cache), _ = decoder.scan(step, (x, cache), order)
+    else:
+        structure = nnx.split(decoder.layers)[0]
+        for l, (own, kind) in enumerate(zip(layers, cfg.layer_kinds)):
+            (x, cache), _ = step(nnx.merge(structure, own), kind, (x, cache), places[l])
+    return decoder.finish(x), cache

@@ -61,6 +61,7 @@ class ModelConfig:
     attn_softcap: float | None = None     # c: scores become c * tanh(scores / c)
     final_softcap: float | None = None    # the same for logits
     adapter: Adapter | None = None
+    int8: bool = False             # the layers' matrices are integers with scales (`sar_jax.int8`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,7 @@ class ParamSpec:
     axes: tuple[str, ...]     # logical axes, see sharding.RULES
     scale: float              # standard deviation at initialisation; 0 for gains and biases, which weight decay spares
     mean: float = 0.0
+    dtype: str = ""           # where it is not that of the others
 
 
 def param_specs(cfg: ModelConfig) -> dict[str, Any]:
@@ -105,6 +107,8 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
         layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
     for name in cfg.adapter.targets if cfg.adapter else ():
         layers |= _adapter(name, layers[name], cfg.adapter.rank)
+    for name in MATRICES if cfg.int8 else ():
+        layers |= _rounded(name, layers[name])
     specs = {"embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02), "layers": layers,
              "final_norm": ParamSpec((D,), ("embed",), 0.0, one)}
     if not cfg.tied:
@@ -120,6 +124,13 @@ def _adapter(name: str, spec: ParamSpec, rank: int) -> dict[str, ParamSpec]:
     return {f"{name}_a": a, f"{name}_b": b}
 
 
+def _rounded(name: str, spec: ParamSpec) -> dict[str, ParamSpec]:
+    """One of the layers' matrices as integers, and the scales of its outputs."""
+    cut = 1 + MATRICES[name]
+    scale = ParamSpec((spec.shape[0], *spec.shape[cut:]), ("layers", *spec.axes[cut:]), 0.0, dtype="float32")
+    return {name: dataclasses.replace(spec, dtype="int8"), f"{name}_scale": scale}
+
+
 def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
     """`jax.tree.map` over a tree whose leaves are `ParamSpec`s."""
     return jax.tree.map(f, specs, *rest, is_leaf=lambda s: isinstance(s, ParamSpec))
@@ -132,7 +143,7 @@ def describe_params(cfg: ModelConfig, shardings: Any, dtype: Any = jnp.float32) 
 
 def describe(specs: Any, shardings: Any, dtype: Any = jnp.float32) -> Params:
     """The same for any tree of specs."""
-    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, dtype, sharding=s), specs, shardings)
+    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, spec.dtype or dtype, sharding=s), specs, shardings)
 
 
 def init_params(cfg: ModelConfig, key: jax.Array) -> Params:

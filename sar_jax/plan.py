@@ -42,23 +42,13 @@ def read_model(config: config_lib.TrainConfig) -> ModelConfig:
     return hf.load_config(download.locate(path), longest)
 
 
-def fit_rows(config: config_lib.TrainConfig, mesh: jax.sharding.Mesh, decoding: jax.sharding.Mesh) -> list[str]:
-    """Raises the counts of rows, in place, to what the devices can share; returns the overrides that a run would need."""
-    changed = []
-    for section, name, over in (("packing", "rows_per_microbatch", mesh), ("rollout", "batch", decoding),
-                                ("evaluation", "batch", decoding)):
-        old, devices = getattr(getattr(config, section), name), sharding.batch_devices(over)
-        new = math.ceil(old / devices) * devices
-        if new != old:
-            setattr(getattr(config, section), name, new)
-            changed.append(f"--config.{section}.{name}={new}")
-    short = -config.rollout.questions % config.rollout.batch
-    if short:
-        config.rollout.questions += short
-        config.loss.minibatch_questions = config.rollout.questions // 2
-        changed += [f"--config.rollout.questions={config.rollout.questions}",
-                    f"--config.loss.minibatch_questions={config.loss.minibatch_questions}"]
-    return changed
+def fit_rows(config: config_lib.TrainConfig, mesh: jax.sharding.Mesh) -> list[str]:
+    """Raises the count of rows, in place, to what the devices can share; returns the override that a run would need. (The
+    decoder rounds its slots up by itself.)"""
+    old, devices = config.packing.rows_per_microbatch, sharding.batch_devices(mesh)
+    config.packing.rows_per_microbatch = math.ceil(old / devices) * devices
+    new = config.packing.rows_per_microbatch
+    return [] if new == old else [f"--config.packing.rows_per_microbatch={new}"]
 
 
 def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt_tokens: float, answer_tokens: float,
@@ -69,9 +59,9 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
     found: dict[str, Any] = {"topology": topology, "chips": len(devices) // chip.devices, "devices": len(devices),
-                             "hbm": chip.hbm, "overrides": fit_rows(config, mesh, decoding), "programs": {}}
+                             "hbm": chip.hbm, "overrides": fit_rows(config, mesh), "programs": {}}
     described, residents = programs.describe(config, cfg, mesh)
-    found |= {"residents": residents._asdict(), "cache": roofline.cache_bytes(config, cfg) / len(devices),
+    found |= {"residents": residents._asdict(), "cache": programs.cache_bytes(config, cfg, decoding),
               "decoding_copies": len(devices) // decoding.shape["tensor"]}
     for name, program in described.items():
         found["programs"][name] = _compile(program)
@@ -79,9 +69,7 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens)
     times = {}
     for name, call in calls.items():
-        sent = found["programs"].get(name, {}).get("sent") or 0
-        if name == "decode":   # sample's loop, one token; what its prefill sends is little beside it
-            sent = (found["programs"]["sample"]["sent"] or 0) / config.rollout.max_answer_tokens
+        sent = found["programs"].get(name, {}).get("sent") or 0   # decode: in its loop's body, which is one token
         limits = roofline.seconds(call, sent, chip)
         times[name] = {"calls": call.calls, "flops": call.flops, **limits, "seconds": call.calls * max(limits.values())}
     step = sum(t["seconds"] for t in times.values())

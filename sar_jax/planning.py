@@ -71,7 +71,7 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
     """What would make the run fit, by the programs that do not: settings with the bytes a device that they give back."""
     lines, devices, r = [], found["devices"], found["residents"]
     over = {name for name, p in found["programs"].items() if p["total"] > found["hbm"]}
-    rows, batch = config.packing.rows_per_microbatch, config.rollout.batch
+    rows, slots = config.packing.rows_per_microbatch, config.rollout.slots
     if over & {"gradient", "score", "value", "value_gradient"}:
         if not config.model.remat:
             lines.append("--config.model.remat=true: activations of one layer at a time")
@@ -80,15 +80,12 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
                          "temporaries of score and gradient")
         if config.packing.logprob_chunk > 2048:
             lines.append("--config.packing.logprob_chunk=2048: fewer logits at once")
-    if "sample" in over:
-        copies = found["decoding_copies"]
-        smaller = next((b for b in range(batch // 2, 0, -1) if b % copies == 0 and config.rollout.questions % b == 0), 0)
-        if smaller:
-            saved = found["cache"] * (1 - smaller / batch)
-            lines.append(f"--config.rollout.batch={smaller}: {gib(saved)} GiB less cache, and more batches a step")
-    if "evaluate" in over:
-        half = max(config.evaluation.batch // 2 // found["decoding_copies"], 1) * found["decoding_copies"]
-        lines.append(f"--config.evaluation.batch={half}: about half the cache of an evaluation")
+    if over & {"prefill", "insert", "decode", "shrink"} and slots > 1:
+        lines.append(f"--config.rollout.slots={slots // 2}: {gib(found['cache'] / 2)} GiB less cache, and more steps of "
+                     "fewer tokens")
+    if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
+        lines.append(f"--config.rollout.weights_dtype=int8: up to {gib(r['decoding_weights'] / 2)} GiB less, answers drawn "
+                     "from rounded weights (see loss.importance_cap)")
     if config.optimizer.mu_dtype == "float32":
         lines.append(f"--config.optimizer.mu_dtype=bfloat16: {gib(r['moments'] / 4)} GiB less, Adam's first moment rounded")
     if r["reference"] and not config.model.offload_reference:
@@ -109,13 +106,13 @@ def show_sweep(console: Console, found: list[dict[str, Any]]) -> None:
 
 
 def sweep_table(found: list[dict[str, Any]]) -> Table:
-    table = _table("", ("slice", "chips", "usable", "sample", "evaluate", "score", "update", "free", "fits", "s a step",
+    table = _table("", ("slice", "chips", "usable", "decode", "score", "update", "free", "fits", "s a step",
                         "answer tokens/s", "hours", "chip-hours"))
     for f in found:
         p = f["programs"]
         update = max(p[name]["total"] for name in ("gradient", "apply", "value_gradient", "value_apply") if name in p)
-        table.add_row(f["topology"], str(f["chips"]), gib(f["hbm"]), gib(p["sample"]["total"]),
-                      gib(p["evaluate"]["total"]), gib(p["score"]["total"]), gib(update),
+        decode = max(p[name]["total"] for name in ("prefill", "insert", "decode", "shrink") if name in p)
+        table.add_row(f["topology"], str(f["chips"]), gib(f["hbm"]), gib(decode), gib(p["score"]["total"]), gib(update),
                       gib(f["hbm"] - f["peak"]), "yes" if f["peak"] <= f["hbm"] else "no", f"{f['step_seconds']:.0f}",
                       f"{f['tokens_per_second']:.0f}", f"{f['hours']:.0f}", f"{f['chip_hours']:.0f}")
     return table

@@ -105,7 +105,7 @@ def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, config: con
 def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
     """Trains and writes the folder; returns the evaluation's result, or the last loss without one."""
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch, eval_batch=config.eval_batch)
+    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
     source = tasks.load(config.data.train, "train")
     folder = download.locate(config.model.path) if config.model.path else None
     longest = config.data.max_prompt_tokens + config.max_answer_tokens
@@ -137,7 +137,8 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         print(f"wrote {output}", flush=True)
         if not eval_rows:
             return {"loss": loss}
-        greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True)
+        greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True,
+                                    slots=config.eval_batch)
         limits = config_lib.Verification()
         with Verifier(limits.workers, limits.timeout) as verifier:
             result, _ = generate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,

@@ -2,8 +2,10 @@
 
     name        arguments                              what else lies in memory meanwhile
     hand_over   masters -> decoding weights            moments, reference
-    sample      decoding weights, prompts              masters, moments, reference
-    evaluate    the same, greedy, one answer each      masters, moments, reference
+    prefill     decoding weights, packed questions     masters, moments, reference, cache
+    insert      cache, packed keys and values          masters, moments, reference, decoding weights
+    decode      decoding weights, cache                masters, moments, reference
+    shrink      cache                                  masters, moments, reference, decoding weights
     cast        masters -> weights                     moments, reference
     score       weights (or reference), packed rows    masters, moments, reference (or weights)
     gradient    masters, gradient sums, packed rows    moments, reference
@@ -20,6 +22,7 @@ gives what hand_over takes. With a critic its parameters and moments lie beside 
     value_apply      critic, its moments, gradient sums    masters, moments, reference
 
 masters: the float32 parameters; weights: their copies in the compute dtype, which decode and score. The order is a step's.
+Evaluations decode with the same programs.
 """
 
 import functools
@@ -29,11 +32,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from sar_jax import capacity, handover, int8, learner, lora, model, parameters, sampling, score, sharding, slots
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
-from sar_jax import handover, learner, lora, model, parameters, sample, score, sharding
 from sar_jax.structs import Batch, Packed, ValueBatch
 
 
@@ -71,10 +75,11 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
     shardings = sharding.param_shardings(specs, mesh)
     masters, weights = (parameters.describe(learnt, sharding.param_shardings(learnt, mesh), d) for d in (jnp.float32, dtype))
     frozen = parameters.describe_params(cfg, shardings, dtype) if config.lora.rank else {}
+    light = int8.described(cfg, config.rollout.weights_dtype)
     decoding_weights = parameters.describe_params(
-        cfg, sharding.param_shardings(specs, decoding, sharding.DECODING_RULES), dtype)
+        light, sharding.param_shardings(parameters.param_specs(light), decoding, sharding.DECODING_RULES), dtype)
     kernel = model.pick_kernel(config.model.attention, mesh)
-    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (cfg, adapted))
+    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (light, adapted))
     optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decays(learnt))
     state = learner.describe_state(masters, optimizer)
     chunk = config.packing.logprob_chunk
@@ -95,14 +100,10 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
     behind = residents.moments + residents.reference + residents.critic
     between = behind + residents.masters + residents.base
     scorer = score.make_score(graphdef, chunk)
-    decode = lambda samples, questions: sample.make_sample(
-        decoder, (0,), samples, config.rollout.max_answer_tokens, greedy=samples == 1).lower(
-            decoding_weights, *_prompts(config, decoding, questions))
-    hand_over = handover.make_hand_over(cfg, mesh, decoding, config.model.dtype)
+    hand_over = handover.make_hand_over(light, mesh, decoding, config.model.dtype)
     cast = handover.make_cast(cfg, mesh, config.model.dtype)
     programs = {
-        "sample": Program(lambda: decode(config.rollout.samples, config.rollout.batch), decoding, between),
-        "evaluate": Program(lambda: decode(1, config.evaluation.batch), decoding, between),
+        **_decoder(config, cfg, decoder, decoding, decoding_weights, between),
         "score": Program(lambda: scorer.lower(lora.merged(frozen, weights), packed), mesh,
                          behind + residents.masters * copied),
         "gradient": Program(lambda: update.parts["accumulate"].lower(masters, sums, batch, scalar(jnp.float32), frozen),
@@ -110,7 +111,7 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
         "apply": Program(lambda: update.parts["apply"].lower(state, masters), mesh,
                          residents.reference + residents.critic + residents.base),
     }
-    if decoding != mesh:
+    if decoding != mesh or light.int8:
         whole = frozen or masters   # adapters were added to the base, which stays
         programs = {"hand_over": Program(lambda: hand_over.lower(whole), mesh, between if frozen else behind)} | programs
     if frozen:
@@ -147,10 +148,49 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32), sampling)
 
 
-def _prompts(config: config_lib.TrainConfig, mesh: Mesh, questions: int) -> tuple[Any, ...]:
-    """Prompts, lengths, numbers and key, as `experience` and `generate` hand them to the decoder."""
-    rows = sharding.rows(mesh)
-    ids = lambda *shape: jax.ShapeDtypeStruct((questions, *shape), jnp.int32, sharding=rows)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return (ids(config.data.max_prompt_tokens), ids(), ids(),
-            jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=sharding.replicated(mesh)))
+def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, kernel: str, mesh: Mesh,
+                   shapes: capacity.Shapes) -> slots.State:
+    """All slots with all their columns."""
+    dtype = config.rollout.cache_dtype or config.model.dtype
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        state = jax.eval_shape(lambda: slots.create(cfg, kernel, shapes.sizes[0], shapes.columns[-1], dtype))
+        heads = sharding.dividing("tensor", cfg.num_kv_heads)
+    cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), 5: (heads, None, sharding.BATCH, None, None)}
+    spread = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*cut[x.ndim])))
+    return jax.tree.map(spread, state)
+
+
+def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> int:
+    """Of all slots, on one chip."""
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
+    return chip_bytes(describe_cache(config, cfg, kernel, mesh, shapes).cache)
+
+
+def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: model.GraphDef, mesh: Mesh,
+             weights: Any, beside: int) -> dict[str, Program]:
+    """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
+    kernel = model.pick_kernel(config.model.attention, mesh)
+    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
+    state = describe_cache(config, cfg, kernel, mesh, shapes)
+    same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))
+    rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.rows(mesh))
+    heads = "tensor" if cfg.num_kv_heads % mesh.shape["tensor"] == 0 else None
+    packed = jax.ShapeDtypeStruct((shapes.rows, cfg.num_layers, cfg.num_kv_heads, shapes.width, cfg.head_dim),
+                                  config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))
+    begin = jax.tree.map(lambda _: same(slots.ENTRIES), slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0))
+    key = same(2, dtype=jnp.uint32)
+    drawn = sampling.Sampling.of(config)
+    held, cached = chip_bytes(weights), chip_bytes(state)
+    found = {
+        "prefill": Program(lambda: slots.prefill.lower(graphdef, weights, rows, rows, rows), mesh, beside + cached),
+        "insert": Program(lambda: slots.insert.lower(cfg, kernel, state, packed, packed, begin, same(), key), mesh,
+                          beside + held),
+        "decode": Program(lambda: slots.decode.lower(graphdef, weights, state, same(), same(), same(dtype=jnp.bool_),
+                                                     stop_ids=(0,), sampling=drawn), mesh, beside),
+    }
+    if len(shapes.sizes) > 1:
+        kept = jax.ShapeDtypeStruct((shapes.sizes[1],), jnp.int32, sharding=sharding.replicated(mesh))
+        found["shrink"] = Program(lambda: slots.resize.lower(cfg, kernel, state, kept, shapes.columns[-1]), mesh,
+                                  beside + held)
+    return found

@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import generate, multihost, sharding
+from sar_jax import generate, multihost
+from sar_jax import sample as sample_lib
 from sar_jax.data import Row
 from sar_jax.errors import UserError
 from sar_jax.prompts import Prompter
@@ -24,10 +25,10 @@ Draw = Callable[[], Sequence[Row]]   # this process's next questions
 
 
 class Tools(NamedTuple):
-    """What a step needs beside its own inputs. `sample`, `score` and the critic's `values` are jitted; `cast` and
-    `hand_over` make their weights (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the
-    reference to the devices; `errors` stops the run when too many answers cannot be verified."""
-    sample: Callable[..., Rollouts]
+    """What a step needs beside its own inputs. `cast` and `hand_over` make the weights of `score` and `sample`
+    (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the devices;
+    `values` is the critic's; `errors` stops the run when too many answers cannot be verified."""
+    sample: sample_lib.Sample
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
     mesh: Mesh
@@ -125,14 +126,6 @@ def _join(groups: list[Answered]) -> Answered:
 
 
 def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
-    """Decodes `rollout.batch` questions at a time. Answers do not depend on it: their keys follow the question's number."""
-    batch, parts = tools.config.rollout.batch, []
-    key = sharding.place_key(key, tools.decoding)
-    for first in range(0, len(rows), batch):
-        prompts = [r.prompt for r in rows[first:first + batch]]
-        tokens, lengths = generate.pad_prompts(prompts, tools.config.data.max_prompt_tokens, batch)
-        numbers = np.arange(first, first + batch, dtype=np.int32)
-        inputs = sharding.place((tokens, lengths, numbers), sharding.rows(tools.decoding))
-        with jax.set_mesh(tools.decoding):
-            parts.append(tools.sample(params, *inputs, key))
-    return Rollouts(*(np.concatenate(field) for field in zip(*multihost.fetch(parts))))
+    """All answers. What one draws follows its question's number, not which others are decoded beside it."""
+    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows))
+    return tools.sample(params, tokens, lengths, np.arange(len(rows), dtype=np.int32), key)

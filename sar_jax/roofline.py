@@ -11,10 +11,12 @@ import math
 from typing import Any, NamedTuple
 
 from sar_jax import config as config_lib
+from sar_jax.cache import PREFILL_TOKENS
 from sar_jax.chips import Chip
 from sar_jax.parameters import ModelConfig, count_params
 
 _FILLED = 0.95        # of a packed row, as measured by the metric packing/filled on long rows
+_OCCUPIED = 0.9       # of the slots, by the metric rollout/occupancy
 _STANDALONE = 40      # tokens of the context without its question
 
 
@@ -60,13 +62,13 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     forward = forward_flops(cfg, batch_tokens, T / 2)   # the kernel skips what is above the diagonal of a row
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
     recomputed = 4 if config.model.remat else 3
-    # Decoding: every token reads the weights and the whole cache of its device; a batch lasts until its longest answer,
-    # which with tens of answers is the limit.
-    decoded = rollout.batch * rollout.samples
-    cache = cache_bytes(config, cfg)
-    batches = rollout.questions // rollout.batch
-    prompt = forward_flops(cfg, rollout.batch * config.data.max_prompt_tokens, config.data.max_prompt_tokens / 2)
-    token = forward_flops(cfg, decoded, config.data.max_prompt_tokens + rollout.max_answer_tokens)
+    # Decoding: every token reads the weights and the live columns of its device's slots. Were lengths exponential, a slot
+    # looked at at any time would be as far into its answer as answers are long on average.
+    columns = prompt_tokens + answer_tokens
+    token = forward_flops(cfg, rollout.slots, columns)
+    steps = answers * answer_tokens / (rollout.slots * _OCCUPIED)
+    reads = -(-PREFILL_TOKENS // config.data.max_prompt_tokens) * config.data.max_prompt_tokens
+    prompt = forward_flops(cfg, reads, prompt_tokens / 2)
     spared = 1 if config.lora.rank else 0   # frozen weights need no gradient of their own
     learning = lambda flops: Call((recomputed - spared) * flops, recomputed * whole + 2 * resident.gradients, with_question)
     applying = Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates)
@@ -77,8 +79,9 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     fold = {"fold": Call(0, resident.masters + 2 * resident.base, 1)} if config.lora.rank else {}
     return {
         **fold, "hand_over": Call(0, resident.masters + 2 * resident.decoding_weights, 1),
-        "prefill": Call(prompt / devices, resident.decoding_weights, batches),
-        "decode": Call(token / devices, resident.decoding_weights + cache / devices, batches * rollout.max_answer_tokens),
+        "prefill": Call(prompt / devices, resident.decoding_weights,
+                        math.ceil(rollout.questions * prompt_tokens / (reads * _FILLED))),
+        "decode": Call(token / devices, resident.decoding_weights + live_bytes(config, cfg, columns) / devices, steps),
         "cast": Call(0, resident.masters + resident.weights, 1),
         "score": Call(forward, whole, with_question * (2 if config_lib.needs_reference(config) else 1) + alone),
         "gradient": learning(forward),
@@ -86,12 +89,11 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     }
 
 
-def cache_bytes(config: config_lib.TrainConfig, cfg: ModelConfig) -> int:
-    """Keys and values of a decoding batch, over all devices, where the kv heads and rows divide."""
-    rollout = config.rollout
-    slots = rollout.batch * (config.data.max_prompt_tokens + rollout.samples * rollout.max_answer_tokens)
-    size = 2 if config.model.dtype == "bfloat16" else 4
-    return 2 * cfg.num_layers * cfg.num_kv_heads * cfg.head_dim * size * slots
+def live_bytes(config: config_lib.TrainConfig, cfg: ModelConfig, columns: float) -> float:
+    """Keys and values that all slots hold, over all devices, with `columns` each; windows keep fewer."""
+    size = 4 if (config.rollout.cache_dtype or config.model.dtype) == "float32" else 2
+    held = sum(min(columns, cfg.kinds[kind].window or columns) for kind in cfg.layer_kinds)
+    return 2 * cfg.num_kv_heads * cfg.head_dim * size * held * config.rollout.slots
 
 
 def seconds(call: Call, sent: float, chip: Chip) -> dict[str, float]:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from sar_jax import (
     alpha,
+    capacity,
     checkpoint,
     data,
     download,
@@ -23,6 +24,7 @@ from sar_jax import (
     guards,
     handover,
     hf,
+    int8,
     learner,
     lora,
     model,
@@ -30,6 +32,7 @@ from sar_jax import (
     parameters,
     prompts,
     sample,
+    sampling,
     score,
     sharding,
 )
@@ -107,10 +110,15 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         print(f"resumed at step {step} from {checkpoints.folder}")
 
     kernel = model.pick_kernel(config.model.attention, mesh)
-    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (cfg, policy.cfg))
     rollout, chunk = config.rollout, config.packing.logprob_chunk
+    plain, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel)
+                       for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))
+    decoder = functools.partial(
+        sample.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
+        sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
+    capacity.check_memory(config, cfg, decoding)
     tools = experience.Tools(
-        sample.make_sample(decoder, prompter.stops, rollout.samples, rollout.max_answer_tokens),
+        decoder(rollout.samples),
         score.make_score(graphdef, chunk), prompter, mesh, config,
         Verifier(config.verification.workers, config.verification.timeout),
         ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
@@ -119,7 +127,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     run = Run(
         config, workdir, tools,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
-        greedy=sample.make_sample(decoder, prompter.stops, 1, rollout.max_answer_tokens, greedy=True),
+        greedy=decoder(1, greedy=True),
         eval_rows=eval_rows, reference=policy.reference, checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
         num_params=parameters.count_params(cfg), questions=questions,
@@ -138,7 +146,6 @@ def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tupl
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
     decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
-    sharding.check_rows(decoding, rollout__batch=config.rollout.batch, evaluation__batch=config.evaluation.batch)
     return mesh, decoding
 
 
@@ -153,8 +160,9 @@ def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelCon
         fetch = lambda reference: jax.device_put(reference, shardings)
     elif config_lib.needs_reference(config):
         reference = hf.load_params(folder, cfg, shardings, dtype)
+    light = int8.described(cfg, config.rollout.weights_dtype)
     return Policy(cfg, specs, lambda: hf.load_params(folder, cfg, shardings), {}, reference, fetch,
-                  handover.make_cast(cfg, mesh, dtype), handover.make_hand_over(cfg, mesh, decoding, dtype))
+                  handover.make_cast(cfg, mesh, dtype), handover.make_hand_over(light, mesh, decoding, dtype))
 
 
 def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh,
@@ -168,7 +176,7 @@ def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.Model
     cast = jax.jit(lambda masters: jax.tree.map(lambda x: x.astype(dtype), masters), out_shardings=own)
     load = lambda: init(jax.random.key(config.seed))
     fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
-    hand_over = handover.make_hand_over(cfg, mesh, decoding, dtype)
+    hand_over = handover.make_hand_over(int8.described(cfg, config.rollout.weights_dtype), mesh, decoding, dtype)
     return Policy(adapted, lora.specs(adapted), load, base,
                   lora.merged(base, cast(load())) if config_lib.needs_reference(config) else None,
                   lambda reference: reference, lambda masters: lora.merged(base, cast(masters)),

@@ -108,12 +108,6 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree)
 
 
-def place_key(key: jax.Array, mesh: Mesh) -> jax.Array:
-    """A random key, equal on every process, on all devices of a mesh."""
-    with jax.set_mesh(mesh):
-        return jax.random.wrap_key_data(place(np.asarray(jax.random.key_data(key)), replicated(mesh)))
-
-
 def dividing(axis: str, size: int) -> str | None:
     """`axis`, if there is a mesh and a dimension of `size` can be spread over it; else None. Inside jit."""
     mesh = jax.sharding.get_abstract_mesh()

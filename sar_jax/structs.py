@@ -48,11 +48,13 @@ class Rollouts(NamedTuple):
     lengths   [B] tokens up to and including the first stop token; A where none came
     logps     [B, A] the logprobs of the distribution that was sampled from
     stopped   [B] True where a stop token ended the answer, False where the limit cut it
+    policy_logps  [B, A] the logprobs of the policy, whatever temperature and filters were applied to it: what `score` gives
     """
     tokens: Int[Array, "B A"]
     lengths: Int[Array, " B"]
     logps: Float[Array, "B A"]
     stopped: Bool[Array, " B"]
+    policy_logps: Float[Array, "B A"]
 
 
 class Batch(NamedTuple):

@@ -108,7 +108,7 @@ def to_markdown(found: dict[str, Any]) -> str:
     rows = [[name, str(e["questions"]), percent(e["accuracy"]), span(e), number(e["length"]), number(e["length_correct"]),
              number(e["length_unclipped"]), percent(e["clipped"]), percent(e["errors"]), *(percent(e[m]) for m in several),
              *([number(e.get("aes"), ".3f")] if with_aes else [])] for name, e in named(found)]
-    samples = "greedy" if how["samples"] == 1 else f"{how['samples']} samples a question at temperature 1"
+    samples = "greedy" if how["samples"] == 1 else f"{how['samples']} samples a question, {how['decoding']}"
     step = "" if model["step"] is None else f", step {model['step']}"
     lines = [f"# {model['path']}{step}", "", f"{samples}, at most {how['max_answer_tokens']} tokens an answer.", "",
              table(header, rows), ""]

@@ -157,7 +157,7 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
                 metrics |= evaluation(run, states, step)
             metrics["compilations"] = compilations.since_last()
             metrics |= screen.alarm(step, run.watch, metrics)
-            run.metrics.write(step, metrics)
+            run.metrics.write(step, metrics, [s["length"] for s in samples])
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[:config.logging.samples_shown])

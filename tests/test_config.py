@@ -99,7 +99,7 @@ def test_the_four_models_have_the_published_settings(name):
     exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
     config = scope["get_config"]()
     published = TrainConfig(model=config.model, packing=config.packing, evaluation=config.evaluation,
-                            rollout=dataclasses.replace(config_lib.Rollout(), batch=config.rollout.batch),
+                            rollout=dataclasses.replace(config_lib.Rollout(), slots=config.rollout.slots),
                             data=Data(train="math+numina+gsm8k", eval="math+numina+gsm8k"))
     assert config == published and config.model.dtype == "bfloat16"
     assert config.evaluation.every_steps == config_lib.Evaluation().every_steps
@@ -218,7 +218,11 @@ SHARED = [
     ("data.train", ""), ("model.dtype", "float16"), ("model.dtype", ""), ("prompt.standalone_context", "empty"),
     ("prompt.standalone_context", ""), ("optimizer.final_lr_fraction", -0.1), ("optimizer.final_lr_fraction", 1.1),
     ("packing.row_tokens", 256), ("optimizer.lr", float("nan"))]
-FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + [
+DECODER = [("rollout.slots", 0), ("rollout.temperature", 0.0), ("rollout.temperature", -1.0), ("rollout.top_k", -1),
+           ("rollout.top_p", 0.0), ("rollout.top_p", 1.1), ("rollout.top_p", -0.1), ("rollout.min_p", -0.1),
+           ("rollout.min_p", 1.5), ("rollout.cache_dtype", "int4"), ("rollout.weights_dtype", "int4"),
+            ("rollout.top_p", float("nan"))]
+FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + DECODER + [
     ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
     ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20),
     ("loss.average", "token"), ("loss.ratio", "sequences"), ("loss.kl_estimator", "k4"), ("loss.importance_cap", 0.5),
@@ -318,7 +322,8 @@ def test_what_does_not_go_together_is_named(settings, words):
 
 @pytest.mark.parametrize("settings, words", [
     ({"loss.kl_estimator": "k1"}, "loss.kl_estimator is k1"), ({"loss.ratio": "sequence"}, "loss.ratio is sequence"),
-    ({"self_aligned.form": "difference"}, "self_aligned.form is difference")])
+    ({"self_aligned.form": "difference"}, "self_aligned.form is difference"),
+    ({"rollout.weights_dtype": "int8"}, "rollout.weights_dtype is int8")])
 def test_what_works_but_is_no_use_is_warned_of(settings, words):
     config = good()
     for path, value in settings.items():
@@ -327,6 +332,7 @@ def test_what_works_but_is_no_use_is_warned_of(settings, words):
     warning, = config_lib.warnings(config)
     assert words in warning
     config.loss.kl, config.loss.clip_low, config.loss.clip_high, config.self_aligned.cap = 0.0, 3e-4, 4e-4, 20.0
+    config.loss.importance_cap = 2.0
     assert config_lib.warnings(config) == []
 
 

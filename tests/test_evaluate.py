@@ -189,7 +189,7 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path):
     (["{tmp}/empty.jsonl"], {}, "empty.jsonl, line 2: the field 'answer' is empty"),
     (["arithmetic:4"], {"rollout__max_answer_tokens": 4000}, "is 4080: the model was made for 2048 positions"),
     (["arithmetic:4"], {"rollout__max_answer_tokens": 0}, "config.rollout.max_answer_tokens is 0"),
-    (["arithmetic:4"], {"evaluation__batch": 10}, "config.evaluation.batch is 10: it must be a multiple of the 4 devices"),
+    (["arithmetic:4"], {"rollout__top_p": 0.0}, "config.rollout.top_p is 0.0"),
     (["arithmetic:4"], {"data__max_prompt_tokens": 3}, "all 4 prompts are longer"),
     (["arithmetic:4"], {"model__dtype": "int4"}, "config.model.dtype is 'int4'"),
     (["arithmetic:4"], {"prompt__format": "poem"}, "config.prompt.format is 'poem'")])

@@ -17,7 +17,7 @@ from sar_jax.verifier import ErrorShare
 @pytest.fixture(scope="module")
 def made(loaded, verifier):
     config = config_lib.TrainConfig()
-    config.rollout = config_lib.Rollout(questions=4, samples=3, batch=2, max_answer_tokens=10)
+    config.rollout = config_lib.Rollout(questions=4, samples=3, slots=8, max_answer_tokens=10)
     config.loss.minibatch_questions = 2
     config.data.max_prompt_tokens = 150
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)

@@ -41,7 +41,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
 
 def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier, tmp_path):
     config = tiny_config()
-    config.rollout = config_lib.Rollout(questions=4, samples=4, batch=4, max_answer_tokens=96)
+    config.rollout = config_lib.Rollout(questions=4, samples=4, slots=16, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),

@@ -12,17 +12,18 @@ PACKAGE = ROOT / "sar_jax"
 
 # Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
 LAYERS = (
-    {"errors", "config", "checks", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
+    {"errors", "config", "checks", "sampling", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
      "download"},
-    {"rewards", "losses", "gae", "credit", "alpha", "guards", "packing", "attention", "splash", "rope", "results"},
-    {"parameters"},
+    {"rewards", "losses", "gae", "credit", "alpha", "guards", "packing", "attention", "splash", "paged", "rope", "results",
+     "filters"},
+    {"parameters", "cache"},
     {"answers", "quantities", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks",
      "tasks.example", "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix",
      "tasks.numeric", "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval", "tasks.numina", "tasks.gsm_symbolic",
      "tasks.aime", "tasks.logicbench", "tasks.prontoqa"},
     {"model", "roofline"},
     {"families"},
-    {"hf", "score", "sample", "handover", "lora"},
+    {"hf", "score", "sample", "slots", "capacity", "handover", "lora", "int8"},
     {"learner", "critic", "programs"},
     {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
      "plots", "summary", "compare", "planning"},

@@ -132,28 +132,6 @@ def test_drawn_configurations_equal_transformers(tmp_path_factory, mesh, family,
     np.testing.assert_allclose(our_logits(loaded, one_row(ids, 2, 3))[0, 2:62], torch_logits(network, ids), atol=1e-5)
 
 
-def test_cached_decoding_equals_the_full_forward(each_family, rng):
-    """Questions of different lengths, two answers each: every decoded token's logits equal transformers'."""
-    loaded, n = each_family, 12
-    questions = sequences(rng, loaded.cfg.vocab_size, (4, 9, 7))
-    answers = rng.integers(0, loaded.cfg.vocab_size, (3, 2, n))
-    tokens, lengths = np.zeros((3, 12), np.int32), np.array([4, 9, 7])
-    for i, q in enumerate(questions):
-        tokens[i, :len(q)] = q
-    prefill = jax.jit(model.prefill, static_argnums=(0, 4, 5))
-    hidden, cache = prefill(loaded.graphdef, loaded.params, jnp.asarray(tokens), jnp.asarray(lengths), 2, n + 2)
-    decoded = [jnp.broadcast_to(hidden[:, None], (3, 2, hidden.shape[-1]))]
-    step = jax.jit(model.decode, static_argnums=0)
-    for t in range(n):
-        hidden, cache = step(loaded.graphdef, loaded.params, jnp.asarray(answers[:, :, t]), jnp.int32(t), cache)
-        decoded.append(hidden)
-    logits = np.asarray(model.unembed(loaded.graphdef, loaded.params, jnp.stack(decoded, axis=2)))
-    for i, q in enumerate(questions):
-        for m in range(2):
-            expected = torch_logits(loaded.torch, [*q, *answers[i, m]])[len(q) - 1:]
-            np.testing.assert_allclose(logits[i, m], expected, atol=1e-5)
-
-
 def test_sharded_over_eight_devices_equals_one(each_family, rng):
     loaded = each_family
     ids = sequences(rng, loaded.cfg.vocab_size, (12,) * 8)

@@ -18,7 +18,7 @@ from sar_jax import data, multihost, rendezvous
 from sar_jax.errors import UserError
 
 SMALL = ["--config=configs/tiny.py", "--config.data.eval_questions=12", "--config.evaluation.batch=8",
-         "--config.evaluation.every_steps=2", "--config.rollout.questions=8", "--config.rollout.batch=8",
+         "--config.evaluation.every_steps=2", "--config.rollout.questions=8", "--config.rollout.slots=16",
          "--config.rollout.samples=4", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
          "--config.optimizer.final_lr_fraction=1", "--config.rollout.max_answer_tokens=32"]
 
@@ -131,7 +131,7 @@ def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ([f"--config.{name}=9" for name in ("rollout.questions", "rollout.batch", "loss.minibatch_questions")],
+    ([f"--config.{name}=9" for name in ("rollout.questions", "loss.minibatch_questions")],
      "multiple of the 2 processes"),
     (["--config.mesh.fsdp=3"], "does not multiply to the 2 devices")])
 def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):

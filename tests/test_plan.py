@@ -1,12 +1,10 @@
 """Plans: bytes sent and flops against what is known by hand, and the TPU compiler on a small slice."""
 
-import functools
 import json
 import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from conftest import ROOT, run_command
 from jax.sharding import PartitionSpec as P
@@ -138,7 +136,7 @@ def test_a_call_takes_as_long_as_its_slowest_limit():
 # What fits
 
 def found(total, **residents):
-    names = ("hand_over", "sample", "evaluate", "score", "gradient", "apply", "cast")
+    names = ("hand_over", "prefill", "insert", "decode", "shrink", "score", "gradient", "apply", "cast")
     same = {"temporary": 1.0, "beside": 0, "sent": None, "compile_seconds": 0}
     programs = {n: {"total": total.get(n, 1.0), **same} for n in names}
     resident = dict.fromkeys(("masters", "moments", "reference", "weights", "decoding_weights", "gradients"), 1.0)
@@ -147,9 +145,8 @@ def found(total, **residents):
 
 
 @pytest.mark.parametrize("program, said, unsaid", [
-    ("gradient", "rows_per_microbatch=8", "rollout.batch"), ("sample", "rollout.batch=8", "rows_per_microbatch"),
-    ("score", "logprob_chunk=2048", "rollout.batch"),
-    ("evaluate", "evaluation.batch=64", "rollout.batch"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
+    ("gradient", "rows_per_microbatch=8", "rollout.slots"), ("decode", "rollout.slots=48", "rows_per_microbatch"),
+    ("score", "logprob_chunk=2048", "rollout.slots"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
 def test_advice_follows_what_does_not_fit(program, said, unsaid):
     config = config_lib.TrainConfig()
     config.packing.rows_per_microbatch = 16
@@ -180,7 +177,8 @@ def test_the_tiny_config_fits_two_slices(tmp_path):
     result = tiny_plan(tmp_path, "--sweep=v5e:2x2,v6e:2x2", "--answer_tokens=60", real=True)
     assert result.returncode == 0, result.stderr[-2000:]
     plan, other = json.loads((tmp_path / "plan.json").read_text())["slices"]
-    assert set(plan["programs"]) == {"hand_over", "sample", "evaluate", "score", "gradient", "apply", "cast"}
+    assert set(plan["programs"]) == {"hand_over", "prefill", "insert", "decode", "shrink", "score", "gradient",
+                                     "apply", "cast"}
     assert plan["peak"] < 2**28 and plan["residents"]["moments"] == pytest.approx(2 * plan["residents"]["masters"], rel=0.01)
     assert plan["residents"]["masters"] == pytest.approx(4 * 0.66e6 / 4, rel=0.3)   # norms are on every chip
     assert plan["chip_hours"] == pytest.approx(4 * plan["hours"]) and plan["programs"]["gradient"]["sent"] > 0
@@ -192,15 +190,15 @@ def test_the_tiny_config_fits_two_slices(tmp_path):
 @libtpu
 def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
     """The cache of half a million answers at once."""
-    result = tiny_plan(tmp_path, "--topology=v5e:2x2", "--config.rollout.samples=4096", "--config.rollout.questions=128",
-                       "--config.rollout.batch=128", "--config.rollout.max_answer_tokens=176", "--config.rollout.tensor=1",
+    result = tiny_plan(tmp_path, "--topology=v5e:2x2", "--config.rollout.slots=524288",
+                       "--config.rollout.max_answer_tokens=176", "--config.rollout.tensor=1",
                        real=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert "does not fit" in result.stdout and "--config.rollout.batch=64" in result.stdout
+    assert "does not fit" in result.stdout and "--config.rollout.slots=262144" in result.stdout
     assert "--topology=v5e:2x4" in result.stdout and "rows_per_microbatch" not in result.stdout.split("does not fit")[1]
     plan, = json.loads((tmp_path / "plan.json").read_text())["slices"]
     fits = {name: p["total"] is not None and p["total"] < plan["hbm"] for name, p in plan["programs"].items()}
-    assert not fits["sample"] and all(fit for name, fit in fits.items() if name != "sample")
+    assert not fits["decode"] and all(fits[name] for name in ("score", "gradient", "apply", "cast", "hand_over"))
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -217,15 +215,12 @@ def test_bad_input_is_one_error(tmp_path, arguments, message):
 
 def test_rows_are_raised_to_what_the_devices_share_and_the_overrides_named():
     from sar_jax import plan
-    config = config_lib.TrainConfig()
-    config.packing.rows_per_microbatch, config.rollout.batch = 16, 16
-    mesh = sharding.make_mesh(1, 8, 1)
-    decoding = functools.partial(sharding.decoding_mesh, mesh, num_kv_heads=8)
-    assert plan.fit_rows(config, mesh, decoding(tensor=1)) == []
-    config.packing.rows_per_microbatch, config.rollout.batch, config.evaluation.batch = 12, 12, 128
-    changed = plan.fit_rows(config, mesh, decoding(tensor=1))
-    assert "--config.packing.rows_per_microbatch=16" in changed and "--config.rollout.batch=16" in changed
-    assert np.array([config.packing.rows_per_microbatch, config.rollout.batch]).tolist() == [16, 16]
+    config, mesh = config_lib.TrainConfig(), sharding.make_mesh(1, 8, 1)
+    config.packing.rows_per_microbatch = 16
+    assert plan.fit_rows(config, mesh) == []
+    config.packing.rows_per_microbatch = 12
+    assert plan.fit_rows(config, mesh) == ["--config.packing.rows_per_microbatch=16"]
+    assert config.packing.rows_per_microbatch == 16
 
 
 # With a critic, and with adapters

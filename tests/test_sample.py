@@ -5,17 +5,21 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import generate, packing, sample, score, sharding
+from sar_jax import capacity, generate, packing, sample, score, sharding
+from sar_jax.config import TrainConfig
+from sar_jax.errors import UserError
+from sar_jax.sampling import Sampling
 
 
-def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None):
+def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None, limits=None,
+         **settings):
     """Samples for the questions numbered `rows`; question r is the same whatever stands beside it."""
     prompts = [np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist() for r in rows]
     tokens, lengths = generate.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[:len(rows)] = rows
-    function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy)
-    return prompts, jax.device_get(function(params or loaded.params, tokens, lengths, numbers, jax.random.key(key)))
+    function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
+    return prompts, function(params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits)
 
 
 def test_sampler_logps_equal_scorer_logps(loaded):
@@ -30,7 +34,7 @@ def test_sampler_logps_equal_scorer_logps(loaded):
 def test_answers_end_with_their_first_stop_token(loaded):
     """A stop set of a fifth of the vocabulary, so that answers of every length occur, of one token too."""
     stop = tuple(range(0, loaded.cfg.vocab_size, 5))
-    _, rollouts = draw(loaded, range(8), samples=4, limit=6, stop=stop)
+    _, rollouts = draw(loaded, range(8), samples=4, limit=6, stop=stop, slots=8)
     assert set(rollouts.lengths.tolist()) >= {1, 2, 6}
     for tokens, n, stopped in zip(rollouts.tokens, rollouts.lengths, rollouts.stopped):
         inside = np.isin(tokens[:n], stop)
@@ -40,7 +44,7 @@ def test_answers_end_with_their_first_stop_token(loaded):
 
 def test_a_row_depends_on_key_and_number_alone(loaded):
     _, together = draw(loaded, [0, 1, 2, 3])
-    _, alone = draw(loaded, [2], count=3, width=64)      # other neighbours, other widths, padding questions
+    _, alone = draw(loaded, [2], count=3, width=64, slots=12)      # other neighbours, other widths, padding questions
     n = alone.lengths[:3]
     np.testing.assert_array_equal(together.lengths[6:9], n)
     for i in range(3):
@@ -59,7 +63,7 @@ def test_keys_samples_and_questions_differ(loaded):
 
 def test_samples_follow_the_distribution(loaded, torch_model):
     """First tokens of 4,000 samples against the softmax of transformers' logits (total variation)."""
-    prompts, rollouts = draw(loaded, [0], samples=4000, limit=1)
+    prompts, rollouts = draw(loaded, [0], samples=4000, limit=1, slots=31)
     with torch.no_grad():
         expected = torch_model(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1).numpy()
     counts = np.bincount(rollouts.tokens[:, 0], minlength=loaded.cfg.vocab_size) / 4000
@@ -77,15 +81,128 @@ def test_greedy_equals_transformers(loaded, torch_model):
         assert rollouts.tokens[i, :rollouts.lengths[i]].tolist() == theirs.tolist()
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 1), (1, 4, 2)])
-def test_eight_devices_draw_the_same_answers(loaded, shape):
+def same(one, other, atol=1e-5):
+    np.testing.assert_array_equal(one.lengths, other.lengths)
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    np.testing.assert_array_equal(one.stopped, other.stopped)
+    np.testing.assert_allclose(one.logps, other.logps, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def uneven(loaded):
+    """24 answers to 8 questions, of lengths from 1 to 40 tokens; all at once."""
+    limits = np.minimum(np.random.default_rng(5).geometric(0.1, 24), 40)
+    return limits, draw(loaded, range(8), limit=40, limits=limits, slots=24, stop=(-1,))[1]
+
+
+def test_every_answer_has_its_own_limit(uneven):
+    limits, found = uneven
+    np.testing.assert_array_equal(found.lengths, limits)
+    assert not found.stopped.any() and len(set(limits.tolist())) > 8
+
+
+@pytest.mark.parametrize("slots", [5, 32])
+def test_the_number_of_slots_changes_no_answer(loaded, uneven, slots):
+    """5: refilled, by no divisor; 32: more than answers, and the last ones in a quarter of them.
+    Logprobs may differ by the order of sums, tokens where two are as probable to the last bits, which none here is."""
+    same(draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,))[1], uneven[1])
+
+
+@pytest.mark.parametrize("shape, slots", [((1, 8, 1), 8), ((2, 2, 2), 32)])
+def test_eight_devices_draw_the_same_answers(loaded, uneven, shape, slots):
+    """Refilled on every device; with 32 slots over four of them, the last answers in 8."""
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
-    _, one = draw(loaded, range(8), limit=8)
-    with jax.set_mesh(mesh):
-        _, eight = draw(loaded, range(8), limit=8, params=params)
-    np.testing.assert_array_equal(one.tokens, eight.tokens)
-    np.testing.assert_allclose(one.logps, eight.logps, atol=1e-5)
+    same(draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,), params=params)[1], uneven[1])
+
+
+def test_growing_columns_and_moving_slots_change_no_answer(loaded, monkeypatch):
+    """Columns grow twice on the way to 300 tokens while slots are refilled, and the last answers move to fewer slots."""
+    limits = np.array([20, 300, 7, 150, 40, 290, 9, 3] * 3)
+    settings = dict(limit=300, limits=limits, stop=(-1,))
+    _, whole = draw(loaded, range(8), slots=24, **settings)
+    monkeypatch.setattr(capacity, "BUCKETS", (1,))
+    monkeypatch.setattr(capacity, "LEAST_SLOTS", 1000)
+    _, fixed = draw(loaded, range(8), slots=24, **settings)
+    same(whole, fixed)
+    np.testing.assert_array_equal(whole.lengths, limits)
+
+
+def test_slots_are_busy_while_answers_wait(loaded):
+    """64 answers of very different lengths in 8 slots: hardly a step of a slot is lost; with all at once many are."""
+    limits = np.minimum(np.random.default_rng(3).geometric(0.04, 64) + 1, 200)
+    made = {}
+    for slots in (8, 63):
+        made[slots] = sample.make_sample(loaded.graphdef, (-1,), 8, 200, slots=slots)
+        tokens, lengths = generate.pad_prompts([[1, 2, 3]] * 8, 8, 8)
+        found = made[slots](loaded.params, tokens, lengths, np.arange(8), jax.random.key(0), limits)
+        np.testing.assert_array_equal(found.lengths, limits)
+        assert made[slots].stats.tokens == limits.sum()
+    occupancy = {slots: m.stats.metrics["rollout/occupancy"] for slots, m in made.items()}
+    assert occupancy[8] > 0.8 and occupancy[63] < 0.7
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1)])
+def test_nothing_is_compiled_after_the_first_call(loaded, shape):
+    """Whatever lengths the answers have, and however many there are."""
+    mesh = sharding.make_mesh(*shape, devices=jax.devices()[:int(np.prod(shape))])
+    params = jax.device_put(loaded.params, loaded.shardings(mesh))
+    made = sample.make_sample(loaded.graphdef, (-1,), 2, 150, slots=16)
+    count = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: count.append(1) if event == "/jax/core/compile/backend_compile_duration" else None)
+
+    def call(prompts, limits):
+        tokens, lengths = generate.pad_prompts(prompts, 30, len(prompts))
+        made(params, tokens, lengths, np.arange(len(prompts)), jax.random.key(0), np.array(limits))
+
+    call([[1, 2]], [3, 3])
+    before = len(count)
+    assert before > 0
+    call([[1] * n for n in range(1, 31)], [150, 1] * 15 + [30] * 30)
+    call([[5] * 29] * 3, [150, 140, 1, 1, 90, 2])
+    assert len(count) == before
+
+
+def test_filters_and_temperature_report_what_they_drew_from_and_what_the_policy_says(loaded):
+    """Scored on the same tokens: policy_logps are the scorer's; logps those of the two most probable at temperature 0.5."""
+    settings = Sampling(temperature=0.5, top_k=2)
+    prompts, rollouts = draw(loaded, range(2), sampling=settings)
+    ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
+    packed, layout = packing.pack([prompts[b // 3] for b in range(6)], ids, 96, 1)
+    scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
+    for sampled, drawn, n, scored in zip(rollouts.policy_logps, rollouts.logps, rollouts.lengths,
+                                         packing.gather(scores.logps, layout)):
+        np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
+        assert (drawn[:n] > sampled[:n]).all() and (drawn[:n] <= 0).all()
+
+
+def test_a_cache_in_bfloat16_comes_close(loaded):
+    _, whole = draw(loaded, range(4), limit=8, greedy=True)
+    _, rounded = draw(loaded, range(4), limit=8, greedy=True, cache_dtype="bfloat16")
+    first = whole.tokens[:, 0] == rounded.tokens[:, 0]
+    assert first.mean() > 0.8
+    gap = np.abs(whole.logps[first, 0] - rounded.logps[first, 0])
+    assert 0 < gap.max() < 0.1
+
+
+def test_a_prompt_beyond_the_limit_is_refused():
+    with pytest.raises(UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"):
+        generate.pad_prompts([[1] * 8, [1] * 9], 8, 2)
+
+
+def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
+    """By hand: 3 layers, 2 kv heads of 10, keys and values in float32, 5,120 columns: 2.34 MiB a slot."""
+    config = TrainConfig()
+    config.model.dtype = "float32"
+    slot = 2 * 3 * 2 * 10 * 4 * 5120
+    config.rollout.slots = 96
+    capacity.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot)
+    with pytest.raises(UserError, match="config.rollout.slots is 96.*at most 95 slots fit"):
+        capacity.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot - 1)
+    capacity.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot)   # 24 on each of four, half of it on each of two
+    with pytest.raises(UserError, match="at most 92 slots fit"):
+        capacity.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot - 1)
 
 
 def test_greedy_answers_are_those_of_transformers(each_family):

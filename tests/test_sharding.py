@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, model, packing, parameters, sample, score, sharding
+from sar_jax import handover, hlo, learner, model, packing, parameters, sample, score, sharding, slots
 from sar_jax.errors import UserError
+from sar_jax.sampling import Sampling
 from sar_jax.structs import Batch
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
@@ -86,15 +87,13 @@ def test_decoding_gathers_no_weights(loaded):
         cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES))
     graphdef = model.build(cfg, "float32")
 
-    def sent(steps):
-        decode = sample.make_sample(graphdef, (1,), 1, steps)
-        prompts = (jax.ShapeDtypeStruct(shape, jnp.int32, sharding=sharding.rows(mesh)) for shape in ((2, 8), (2,), (2,)))
-        with jax.set_mesh(mesh):
-            text = decode.lower(params, *prompts, jax.random.key(0)).compile().as_text()
-        return hlo.collective_bytes(text, 8)
-
-    a_step = {kind: size for kind, size in sent(4).items()}   # the loop's body: how often it runs is not known before
+    with jax.set_mesh(mesh):
+        state = slots.create(cfg, "xla", 2, 16, "float32")
+        text = slots.decode.lower(graphdef, params, state, np.int32(4), np.int32(0), np.bool_(False), stop_ids=(1,),
+                                  sampling=Sampling()).compile().as_text()
+    a_step = hlo.collective_bytes(text, 8)   # the loop's body: how often it runs is not known before
     assert a_step.get("all-gather", 0) < 0.05 * 4 * parameters.count_params(cfg)
+    assert sum(a_step.values()) > 0
 
 
 def places(mesh, packed, extra=()):
@@ -114,7 +113,7 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
     gradient = jax.jit(jax.value_and_grad(lambda p, b: loss(p, b, jnp.float32(0.01))[0]))
     scorer = score.make_score(loaded.graphdef, 64)
     ids = np.array([p[:3] for p in prompts[:8]], np.int32)
-    decode = sample.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True)
+    decode = sample.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True, slots=8)
     rows = (ids, np.full(8, 3, np.int32), np.arange(8, dtype=np.int32))
 
     def everything(mesh, decoding):
@@ -125,10 +124,7 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
             batch = Batch(*places(mesh, packed, (grid, scores.logps + 0.1 * grid, scores.logps)))
             value, grads = jax.device_get(gradient(params, batch))
         weights = handover.make_hand_over(loaded.cfg, mesh, decoding, "float32")(params)
-        with jax.set_mesh(decoding):
-            answers = jax.device_get(decode(weights, *places(decoding, rows[0], rows[1:]),
-                                            sharding.place_key(jax.random.key(0), decoding)))
-        return scores, value, grads, answers
+        return scores, value, grads, decode(weights, *rows, jax.random.key(0))
 
     mesh = sharding.make_mesh(*sizes)
     one = everything(loaded.mesh, loaded.mesh)

@@ -15,10 +15,11 @@ import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
 from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
+from tensorboardX.proto.event_pb2 import Event
 
 from sar_jax.tasks import arithmetic
 
-SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.batch=2",
+SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.slots=8",
          "--config.rollout.samples=3",
          "--config.rollout.max_answer_tokens=12", "--config.loss.minibatch_questions=2", "--config.data.eval_questions=5",
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
@@ -47,7 +48,8 @@ def read_metrics(workdir) -> list[dict]:
 
 
 def timeless(line: dict) -> dict:
-    return {k: v for k, v in line.items() if not k.startswith(("time/", "tokens_per_second", "compilations"))}
+    untimed = ("time/", "tokens_per_second", "rollout/tokens_per_second", "compilations")
+    return {k: v for k, v in line.items() if not k.startswith(untimed)}
 
 
 def state_of(workdir, step) -> list[np.ndarray]:
@@ -68,6 +70,17 @@ def finished(hf_folder, tmp_path_factory) -> tuple[pathlib.Path, str]:
     return workdir, done.stdout
 
 
+def read_events(workdir: pathlib.Path) -> list[Event]:
+    """TensorBoard's records: eight bytes that say how long, four of checksum, the event, four of checksum."""
+    file, = (workdir / "tensorboard").glob("events*")
+    data, events = file.read_bytes(), []
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12:12 + size]))
+        data = data[16 + size:]
+    return events
+
+
 def test_a_run_writes_what_the_readme_says(finished):
     workdir, printed = finished
     assert {p.name for p in workdir.iterdir()} == {"config.json", "metrics.jsonl", "samples", "checkpoints", "tensorboard"}
@@ -77,16 +90,20 @@ def test_a_run_writes_what_the_readme_says(finished):
     for name in ("reward/verifiable/mean", "reward/self_aligned/mean", "completions/mean_length",
                  "completions/clipped_ratio", "kl", "clip_ratio", "frac_reward_zero_std", "sampling/logp_difference/mean",
                  "sampling/logp_difference/max", "time/rollout", "time/score", "time/verify", "time/update",
-                 "tokens_per_second", "entropy", "advantage_share/self_aligned", "alpha", "alpha_trust", "accuracy_error",
-                 "alarms"):
+                 "tokens_per_second", "entropy", "rollout/tokens_per_second", "rollout/occupancy", "time/prefill",
+                 "time/decode", "advantage_share/self_aligned", "alpha", "alpha_trust", "accuracy_error", "alarms"):
         assert name in lines[1]
     weights = [line["alpha"] for line in lines[1:]]   # of the adaptive weight: it starts where the config says
     assert weights[0] == 0.2 and len(set(weights)) == 4
     assert lines[1]["sampling/logp_difference/max"] < 1e-4
     assert [("eval/accuracy" in line) for line in lines] == [True, False, True, False, True]
-    assert list((workdir / "tensorboard").glob("events*"))
+    assert 0 < lines[1]["time/prefill"] + lines[1]["time/decode"] < lines[1]["time/rollout"]
+    drawn = [value for event in read_events(workdir) for value in event.summary.value]
+    lengths = [value.histo for value in drawn if value.tag == "completions/length"]
+    assert len(lengths) == 4
     rows = pq.read_table(workdir / "samples" / "step_000001.parquet").to_pylist()
     assert len(rows) == 12 and len({r["question"] for r in rows}) == 4
+    assert (lengths[0].num, lengths[0].sum) == (12, sum(r["length"] for r in rows))
     for r in rows:
         assert r["reward/self_aligned"] == pytest.approx(
             np.clip((r["ppl_standalone"] - r["ppl_conditional"]) / r["ppl_standalone"], -1, 1), abs=1e-6)
@@ -210,8 +227,7 @@ def test_a_model_made_for_fewer_positions_is_refused(tmp_path):
 def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
     """The same command on a mesh of eight: same answers and rewards, same weights but for the order of sums."""
     more = ["--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
-            "--config.packing.rows_per_microbatch=4",
-            "--config.rollout.batch=4"]
+            "--config.packing.rows_per_microbatch=4"]
     done = run_command(*arguments(hf_folder, tmp_path / "run", *more),
                        XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}")
     assert done.returncode == 0, done.stderr
@@ -243,6 +259,9 @@ def one_error(done) -> str:
     ("--config.rewards.self_alinged=1", "self_alinged"),
     ("--config.optimizer.lr=fast", "config.optimizer.lr"),
     ("--config.rollout.max_answer_tokens=0", "config.rollout.max_answer_tokens is 0"),
+    ("--config.rollout.slots=0", "config.rollout.slots is 0"),
+    ("--config.rollout.temperature=-1", "config.rollout.temperature is -1.0"),
+    ("--config.rollout.top_p=0", "config.rollout.top_p is 0.0"),
     ("--config.data.max_prompt_tokens=3", "all 40 prompts are longer than config.data.max_prompt_tokens = 3"),
     ("--config.model.path=nowhere", "nowhere: no such folder"),
     ("--config.data.train=nowhere.jsonl", "nowhere.jsonl: no such file"),
@@ -301,7 +320,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
     done = run_command(*arguments(
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
-        "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
+        "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=false",
         "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
@@ -395,14 +414,17 @@ def test_export_refuses_options_that_cannot_be(finished, tmp_path, options, word
 
 @pytest.mark.parametrize("family", ["phi3", "gemma3_text"])
 def test_other_families_train_and_come_back(family, tmp_path):
-    """Two steps in bfloat16 with a reference, then export: finite metrics, a folder that `transformers` loads."""
+    """Two steps in bfloat16 with a reference, drawn from weights of eight bits, then export: finite metrics, tokens weighed
+    by what the rounding changed, a folder that `transformers` loads."""
     from transformers import AutoModelForCausalLM
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
-                                  "--config.model.remat=true"), XLA_FLAGS=QUICK)
+                                  "--config.model.remat=false", "--config.rollout.weights_dtype=int8",
+                                  "--config.loss.importance_cap=2"), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
+    assert 0 < abs(lines[1]["importance/weight"] - 1) < 0.05 < 0.3 > lines[1]["sampling/logp_difference/max"] > 1e-4
     assert len(lines) == 3 and all(math.isfinite(v) for line in lines for v in line.values())
     assert lines[2]["compilations"] == 0
     output = tmp_path / "hf"

@@ -1,0 +1,225 @@
+"""Keys and values of the sequences that are being decoded: S slots of C columns.
+
+    create      empty slots
+    write       the keys and values of one token of every slot, and attention over what the slot holds then
+    insert      a question's keys and values into a slot, out of the packed rows that prefill read
+    resize      fewer slots, or more columns
+
+A slot's column is its token's position; a layer with a window w keeps the last w positions in a ring, position p in column
+p mod w. Keys are rotated before they come here, so their order means nothing, and the live columns are the first
+min(position + 1, w), for every layer.
+
+Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of
+`sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared
+one for each product. Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's
+own part in `shard_map`, so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv
+heads, N heads, H head dim, R rows and W columns of the packed questions.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from sar_jax import attention, paged
+from sar_jax.parameters import ModelConfig
+from sar_jax.sharding import BATCH, constrain, dividing
+
+PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
+
+
+class Cache(NamedTuple):
+    """One array [K, l, S, C, H] for each group of layers."""
+    k: tuple[Float[Array, "K l S C H"], ...]
+    v: tuple[Float[Array, "K l S C H"], ...]
+
+
+class Group(NamedTuple):
+    """The layers that share an array, and their window."""
+    layers: tuple[int, ...]
+    window: int | None
+
+
+class Entries(NamedTuple):
+    """Questions to insert: where each stands among the packed rows (row, first column), how many of its tokens, and the slot
+    that takes it."""
+    slot: Int[Array, " n"]
+    row: Int[Array, " n"]
+    start: Int[Array, " n"]
+    length: Int[Array, " n"]
+
+
+def groups(cfg: ModelConfig, kernel: str) -> tuple[Group, ...]:
+    """The arrays of a cache for a kernel of `model.build`."""
+    if is_apart(kernel):
+        return tuple(Group((l,), cfg.kinds[kind].window) for l, kind in enumerate(cfg.layer_kinds))
+    return tuple(Group(tuple(l for l, k in enumerate(cfg.layer_kinds) if k == kind), cfg.kinds[kind].window)
+                 for kind in range(len(cfg.kinds)))
+
+
+def is_apart(kernel: str) -> bool:
+    """Has each layer an array of its own?"""
+    return kernel != "splash"
+
+
+def shapes(cfg: ModelConfig, kernel: str, slots: int, columns: int) -> list[tuple[int, ...]]:
+    """Of the arrays; what the TPU's kernel wants as multiples is rounded up."""
+    up = lambda size, multiple: size if is_apart(kernel) else -(-size // multiple) * multiple
+    return [(cfg.num_kv_heads, len(g.layers), slots, up(min(g.window or columns, columns), paged.PAGE),
+             up(cfg.head_dim, paged.LANES)) for g in groups(cfg, kernel)]
+
+
+def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int) -> int:
+    """Keys and values of all slots, over all devices; `size` bytes an element."""
+    return 2 * size * sum(math.prod(shape) for shape in shapes(cfg, kernel, slots, columns))
+
+
+def create(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:
+    heads = dividing("tensor", cfg.num_kv_heads)
+    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), heads, None, BATCH, None, None)
+                         for shape in shapes(cfg, kernel, slots, columns))
+    return Cache(made(), made())
+
+
+def _ring(window: int | None, columns: int) -> int:
+    """How many of an array's columns are in use."""
+    return columns if window is None else min(window, columns)
+
+
+def _locally(function: Callable, num_kv_heads: int, ins: str, outs: str) -> Callable:
+    """`function` on each device's own part. ins, outs: a letter for each argument and result: "c" a cache, "h" [S, heads,
+    H], "s" [S], "q" packed questions [R, L, K, W, H], "." what is the same on all devices."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return functools.partial(function, 0)
+    heads = dividing("tensor", num_kv_heads)
+    specs = {"c": P(heads, None, BATCH, None, None), "h": P(BATCH, heads, None), "s": P(BATCH), ".": P(),
+             "q": P(None, None, heads, None, None)}
+    of = lambda letters: tuple(specs[letter] for letter in letters)
+
+    def local(*arguments):
+        return function(jax.lax.axis_index(BATCH), *arguments)
+
+    out = of(outs)
+    return jax.shard_map(local, mesh=mesh, in_specs=of(ins), out_specs=out if len(out) > 1 else out[0], check_vma=False)
+
+
+def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"], k: Float[Array, "S K H"],
+          v: Float[Array, "S K H"], positions: Int[Array, " S"], group: int | Int[Array, ""], layer: int | Int[Array, ""],
+          ) -> tuple[Float[Array, "S N H"], Cache]:
+    """Writes the keys and values of the tokens at `positions` for the layer-th layer of a group, and attends over the slots'
+    live columns with them. In a scan over the layers, group and layer are traced."""
+    known = groups(cfg, kernel)
+
+    def local(_, q, k, v, group, layer, positions, cache):
+        S, h = len(positions), cache.k[0].shape[-1]
+        widen = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, h - x.shape[-1]))).swapaxes(0, 1)
+        rings = [_ring(g.window, array.shape[3]) for g, array in zip(known, cache.k)]
+
+        def put(array, new, g):
+            """[K, S, H] into the group's array, if it is the layer's: as rows of a flat array, since the compiler would turn
+            the whole cache around for a scatter along two of its axes."""
+            K, l, _, C, _ = array.shape
+            new, flat = widen(new).astype(array.dtype).reshape(K * S, h), array.reshape(-1, h)
+            place = jnp.minimum(layer, l - 1) * S + jnp.arange(S)
+            rows = (jnp.arange(K)[:, None] * (l * S * C) + place * C + positions % rings[g]).reshape(-1)
+            if not isinstance(group, int):
+                new = jnp.where(group == g, new, flat[rows])
+            return flat.at[rows].set(new, unique_indices=True, indices_are_sorted=True).reshape(array.shape)
+
+        def attend(g, q, cache, lengths):
+            lengths = jnp.minimum(lengths, rings[g])
+            if is_apart(kernel):
+                return attention.attend_cached(q, cache.k[g][:, layer], cache.v[g][:, layer], lengths,
+                                               scale=cfg.query_scale, softcap=cfg.attn_softcap)
+            return paged.attend(q, cache.k[g], cache.v[g], jnp.minimum(layer, cache.k[g].shape[1] - 1), lengths,
+                                scale=cfg.query_scale, softcap=cfg.attn_softcap)
+
+        which = [group] if isinstance(group, int) or len(known) == 1 else range(len(known))
+        which = [0] if len(known) == 1 else which
+        ks, vs = list(cache.k), list(cache.v)
+        for g in which:
+            ks[g], vs[g] = put(ks[g], k, g), put(vs[g], v, g)
+        cache = Cache(tuple(ks), tuple(vs))
+        branches = [functools.partial(attend, g) for g in which]
+        if len(branches) == 1:
+            return branches[0](q, cache, positions + 1), cache
+        return jax.lax.switch(group, branches, q, cache, positions + 1), cache
+
+    if isinstance(group, int):   # numbers of the program, not arguments
+        fixed = lambda d, q, k, v, positions, cache: local(d, q, k, v, group, layer, positions, cache)
+        return _locally(fixed, cfg.num_kv_heads, "hhhsc", "hc")(q, k, v, positions, cache)
+    return _locally(local, cfg.num_kv_heads, "hhh..sc", "hc")(q, k, v, group, layer, positions, cache)
+
+
+def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L K W H"],
+           values: Float[Array, "R L K W H"], entries: Entries, count: Int[Array, ""]) -> Cache:
+    """The first `count` entries' keys and values, as prefill packed them, into their slots. Columns beyond an entry's tokens
+    take what stands there: they are not live before they are written."""
+    known = groups(cfg, kernel)
+
+    def local(device, cache, keys, values, entries, count):
+        S = cache.k[0].shape[2]
+
+        def one(i, cache):
+            slot, row, start, length = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in entries)
+            here, own = slot // S == device, slot % S
+            put = lambda g, array, packed: _put_columns(
+                array, _columns(packed, g, array, row, start, length), own, here)
+            return Cache(tuple(put(g, a, keys) for g, a in zip(known, cache.k)),
+                         tuple(put(g, a, values) for g, a in zip(known, cache.v)))
+
+        return jax.lax.fori_loop(0, count, one, cache)
+
+    return _locally(local, cfg.num_kv_heads, "cqq..", "c")(cache, keys, values, entries, count)
+
+
+def _columns(packed: Array, group: Group, array: Array, row: Array, start: Array, length: Array) -> Array:
+    """[K, l, 1, c, H]: one question's part of the packed rows, in the order of a group's columns."""
+    ring, W = _ring(group.window, array.shape[3]), packed.shape[3]
+    block = jax.lax.dynamic_index_in_dim(packed, row, keepdims=False)
+    if len(group.layers) < len(block):
+        block = block[jnp.array(group.layers)]
+    if W <= ring:
+        block = jnp.roll(block, -start, axis=2)
+    else:   # column c holds the last position p < length with p mod ring = c
+        column = jnp.arange(ring)
+        position = length - 1 - (length - 1 - column) % ring
+        block = jnp.take(block, jnp.clip(start + position, 0, W - 1), axis=2)
+    block = jnp.pad(block, ((0, 0), (0, 0), (0, 0), (0, array.shape[-1] - block.shape[-1])))
+    return block.swapaxes(0, 1)[:, :, None].astype(array.dtype)
+
+
+def _put_columns(array: Array, block: Array, slot: Array, here: Array) -> Array:
+    place = (0, 0, slot, 0, 0)
+    old = jax.lax.dynamic_slice(array, place, block.shape)
+    return jax.lax.dynamic_update_slice(array, jnp.where(here, block, old), place)
+
+
+def resize(cfg: ModelConfig, kernel: str, cache: Cache, slots: Int[Array, " s"], columns: int) -> Cache:
+    """The slots of these numbers, each from the device that keeps it, with room for `columns`."""
+    count = max(len(slots), 1)
+    wanted = [shape[3] for shape in shapes(cfg, kernel, count, columns)]
+
+    def local(_, cache, slots):
+        own = cache.k[0].shape[2]
+
+        def one(array, size):
+            if len(slots) == own:
+                return jnp.pad(array, ((0, 0),) * 3 + ((0, size - array.shape[3]), (0, 0)))
+            K, l, _, _, h = array.shape
+
+            def copy(i, made):   # slot by slot: a gather would have the compiler turn the whole cache around
+                slot = jax.lax.dynamic_slice_in_dim(array, slots[i] % own, 1, axis=2)
+                return jax.lax.dynamic_update_slice(made, slot, (0, 0, i, 0, 0))
+
+            return jax.lax.fori_loop(0, len(slots), copy, jnp.zeros((K, l, len(slots), size, h), array.dtype))
+
+        return Cache(*(tuple(map(one, side, wanted)) for side in cache))
+
+    return _locally(local, cfg.num_kv_heads, "cs", "c")(cache, slots)

@@ -1,0 +1,115 @@
+"""The cache: what is decoded out of it equals the full forward pass, for every family, and the kernel for TPUs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax.experimental.pallas import tpu as pltpu
+
+from sar_jax import attention, model, paged
+from sar_jax import cache as cache_lib
+
+
+def torch_logits(network, ids) -> np.ndarray:
+    with torch.no_grad():
+        return network(torch.tensor([list(ids)])).logits[0].numpy()
+
+
+def packed_prefill(loaded, graphdef, questions, width=24):
+    """Two questions share the first row; the last one has the second."""
+    tokens, positions, segments = np.zeros((3, 2, width), np.int32)
+    places, filled = [], [0, 0]
+    for i, q in enumerate(questions):
+        row = int(i == len(questions) - 1)
+        here = slice(filled[row], filled[row] + len(q) - 1)
+        tokens[row, here], positions[row, here], segments[row, here] = q[:-1], np.arange(len(q) - 1), i + 1
+        places.append((row, filled[row], len(q) - 1))
+        filled[row] += len(q) - 1
+    return jax.jit(model.prefill, static_argnums=0)(graphdef, loaded.params, tokens, positions, segments), places
+
+
+def test_decoding_equals_the_full_forward(each_family, rng):
+    """Questions of different lengths, one twice, in slots of any order; each token's logits equal transformers', also after
+    the cache has grown and after the slots have moved."""
+    loaded, n, kernel = each_family, 30, "xla"
+    cfg = loaded.cfg
+    questions = [rng.integers(0, cfg.vocab_size, size).tolist() for size in (9, 13, 20)]
+    answers = rng.integers(0, cfg.vocab_size, (4, n))
+    (keys, values), places = packed_prefill(loaded, loaded.graphdef, questions)
+    slots, which = [2, 0, 4, 3], [0, 1, 2, 0]    # slot 1 stays free
+    entries = cache_lib.Entries(jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3)))
+    cache = cache_lib.create(cfg, kernel, 5, 34, "float32")
+    cache = jax.jit(cache_lib.insert, static_argnums=(0, 1))(cfg, kernel, cache, keys, values, entries, jnp.int32(4))
+    step = jax.jit(lambda tokens, positions, cache: model.decode(
+        loaded.graphdef, loaded.params, model.apart(loaded.params), tokens, positions, cache))
+    token, position = np.zeros(5, np.int32), np.zeros(5, np.int32)
+    for slot, w in zip(slots, which):
+        token[slot], position[slot] = questions[w][-1], len(questions[w]) - 1
+    found, order = [], slots
+    for t in range(n):
+        if t == 10:
+            cache = cache_lib.resize(cfg, kernel, cache, jnp.arange(5), 60)
+        if t == 20:
+            kept = [4, 3, 2, 0]
+            cache = cache_lib.resize(cfg, kernel, cache, jnp.array(kept), 60)
+            token, position, order = token[kept], position[kept], [kept.index(s) for s in order]
+        hidden, cache = step(token, position, cache)
+        found.append(np.asarray(model.unembed(loaded.graphdef, loaded.params, hidden))[order])
+        for slot, answer in zip(order, answers[:, t]):
+            token[slot], position[slot] = answer, position[slot] + 1
+    for i, w in enumerate(which):
+        expected = torch_logits(loaded.torch, [*questions[w], *answers[i]])[len(questions[w]) - 1:-1]
+        np.testing.assert_allclose(np.stack(found)[:, i], expected, atol=1e-5)
+
+
+def test_a_window_s_cache_has_its_window_s_columns(each_family):
+    cfg = each_family.cfg
+    for kernel, padded in (("xla", lambda x, m: x), ("splash", lambda x, m: -(-x // m) * m)):
+        known = cache_lib.groups(cfg, kernel)
+        assert sorted(l for g in known for l in g.layers) == list(range(cfg.num_layers))
+        for group, shape in zip(known, cache_lib.shapes(cfg, kernel, 3, 400), strict=True):
+            windows = {cfg.kinds[cfg.layer_kinds[l]].window for l in group.layers}
+            assert len(windows) == 1
+            columns = min(windows.pop() or 400, 400)
+            assert shape == (cfg.num_kv_heads, len(group.layers), 3, padded(columns, paged.PAGE), padded(cfg.head_dim, 128))
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
+    """Interpreted; it computes in bfloat16. Two layers; slots with one live column, some, and all; a padded head dim."""
+    S, N, K, C, H = 3, 4, 2, 256, 32
+    q = jnp.asarray(rng.normal(size=(S, N, H)), jnp.float32)
+    k, v = (jnp.asarray(rng.normal(size=(K, 2, S, C, H)), jnp.float32) for _ in range(2))
+    widened = [jnp.pad(x, ((0, 0),) * 4 + ((0, paged.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)]
+    lengths = jnp.array([1, 130, 256])
+    with pltpu.force_tpu_interpret_mode():
+        found = paged.attend(q, *widened, jnp.int32(1), lengths, scale=0.2, softcap=softcap)
+    expected = attention.attend_cached(q, k[:, 1], v[:, 1], lengths, scale=0.2, softcap=softcap)
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    for s, n in enumerate(np.asarray(lengths)):   # and that one is a softmax over the live columns
+        scores = np.einsum("kgh,kch->kgc", np.asarray(q[s]).reshape(K, N // K, H), np.asarray(k[:, 1, s, :n])) * 0.2
+        scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
+        weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+        by_hand = np.einsum("kgc,kch->kgh", weights, np.asarray(v[:, 1, s, :n])).reshape(N, H)
+        np.testing.assert_allclose(expected[s], by_hand, atol=1e-5)
+
+
+def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(each_family, rng):
+    """The layout and program of a TPU, interpreted, against transformers; bfloat16 inside the kernel."""
+    loaded = each_family
+    if loaded.cfg.family not in ("gemma3_text", "phi3"):
+        pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
+    graphdef = model.build(loaded.cfg, "float32", remat=False, kernel="splash")
+    question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
+    (keys, values), places = packed_prefill(loaded, loaded.graphdef, [question, question])
+    entries = cache_lib.Entries(*(jnp.array([x]) for x in (1, *places[1])))
+    cache = cache_lib.create(loaded.cfg, "splash", 2, 40, "float32")
+    cache = cache_lib.insert(loaded.cfg, "splash", cache, keys, values, entries, jnp.int32(1))
+    expected = torch_logits(loaded.torch, [*question, *answer])[8:]
+    with pltpu.force_tpu_interpret_mode():
+        step = jax.jit(lambda token, position, cache: model.decode(graphdef, loaded.params, None, token, position, cache))
+        for t, token in enumerate([question[-1], *answer]):
+            hidden, cache = step(jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache)
+            logits = np.asarray(model.unembed(loaded.graphdef, loaded.params, hidden))[1]
+            np.testing.assert_allclose(logits, expected[t], atol=0.05 * np.abs(expected[t]).max())
