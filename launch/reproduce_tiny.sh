@@ -20,6 +20,7 @@ export JAX_PLATFORMS=cpu
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 # The runs compute the same functions: each is compiled once.
 mkdir -p "$output"
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$output/compiled} JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$(cd "$output" && pwd)/compiled}
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 exec "${PYTHON:-python}" "$ROOT/benchmarks/reproduce.py" --output="$output" --seeds="${SEEDS:-3}" \
     --parallel="${PARALLEL:-2}" ${VARIANTS:+--variants="$VARIANTS"} -- "$@"
