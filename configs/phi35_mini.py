@@ -19,6 +19,5 @@ def get_config() -> TrainConfig:
     config.model = Model(path="microsoft/Phi-3.5-mini-instruct")
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")   # their train and test splits
     config.rollout.slots = 48   # of 32 kv heads, four times those of Qwen3-4B: the cache of 96 would not fit v6e:2x4
-    config.evaluation.batch = 32
     config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

@@ -17,6 +17,5 @@ def get_config() -> TrainConfig:
     config = TrainConfig()   # the defaults are the published settings
     config.model = Model(path="Qwen/Qwen3-4B-Base")
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")   # their train and test splits
-    config.evaluation.batch = 64
     config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

@@ -4,13 +4,15 @@
     columns   of a slot's cache: rising to the longest sequence
 """
 
+import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sar_jax import cache as cache_lib
-from sar_jax import model, parameters, sharding
+from sar_jax import int8, model, parameters, sharding
 from sar_jax.config import TrainConfig, max_length
 from sar_jax.errors import UserError
 
@@ -48,21 +50,33 @@ def of(config: TrainConfig, kernel: str, devices: int) -> Shapes:
     return plan_shapes(kernel, rollout.slots, config.data.max_prompt_tokens, rollout.max_answer_tokens, devices)
 
 
-def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> None:
-    """Raises `UserError` where the cache does not fit beside what is on a device now, if the device says how much it has."""
+def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh, copied: bool = True) -> None:
+    """Raises `UserError` where the cache does not fit beside what is on a device now and, where they are `copied`, the
+    decoder's weights, if the device says how much it has."""
     stats = mesh.local_devices[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return
     free, kernel = stats["bytes_limit"] - stats.get("bytes_in_use", 0), model.pick_kernel(config.model.attention, mesh)
+    size = jnp.dtype(config.model.dtype).itemsize
+    specs = jax.tree.leaves(parameters.param_specs(int8.described(cfg, config.rollout.weights_dtype)),
+                            is_leaf=lambda s: isinstance(s, parameters.ParamSpec))
+    weights = sum(math.prod(s.shape) * (jnp.dtype(s.dtype).itemsize if s.dtype else size) for s in specs)
+    free -= copied * weights // mesh.shape["tensor"]
     check_slots(config, cfg, kernel, sharding.batch_devices(mesh), mesh.size, free)
 
 
 def check_slots(config: TrainConfig, cfg: parameters.ModelConfig, kernel: str, devices: int, parts: int, free: int,
                 ) -> None:
-    """devices: that share the slots; parts: devices in all, which share the cache; free: bytes of one device."""
+    """devices: that share the slots; parts: devices in all, which share the cache; free: bytes of one device.
+
+    While slots move to fewer, or columns grow, both caches are there."""
     rollout = config.rollout
     size = jnp.dtype(rollout.cache_dtype or config.model.dtype).itemsize
     slot = cache_lib.bytes_of(cfg, kernel, 1, max_length(config), size) * devices / parts   # on the device that keeps it
+    shapes = of(config, kernel, devices)
+    slot *= 1 + max([after / before for before, after in zip(shapes.sizes, shapes.sizes[1:2])]
+                    + [before / after for before, after in zip(shapes.columns[-2:], shapes.columns[-1:])
+                       if len(shapes.columns) > 1], default=0)
     if (needed := slot * -(-rollout.slots // devices)) > free:
         raise UserError(f"config.rollout.slots is {rollout.slots}: their cache takes {needed / 2**30:.2f} GiB a device, "
                         f"where {free / 2**30:.2f} GiB are free; at most {int(free / slot) * devices} slots fit")

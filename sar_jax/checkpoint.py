@@ -94,12 +94,18 @@ class Checkpoints:
         self.manager.close()
 
 
+_RETIRED = (("rollout", "batch"),)   # fields of earlier versions, on which no weights depend
+
+
 def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
     """The config of the run in a workdir. Raises `UserError` where there is none."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
-    return config_lib.from_dict(config_lib.TrainConfig, _read_json(path))
+    fields = _read_json(path)
+    for section, name in _RETIRED:
+        fields.get(section, {}).pop(name, None)
+    return config_lib.from_dict(config_lib.TrainConfig, fields)
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:

@@ -182,6 +182,10 @@ def warnings(config: Any) -> list[str]:
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
     if config.rollout.samples == 1 and config.advantage.estimator != "critic":
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
+    if sampling.Sampling.of(config) != sampling.Sampling() and not config.loss.importance_cap:
+        found.append(f"answers are drawn with {sampling.Sampling.of(config).words}, and scored without: what learns is not "
+                     "what drew (metric sampling/off_policy). Set loss.importance_cap, for example to 2, or leave "
+                     "rollout.temperature and the filters at their defaults.")
     if config.rollout.weights_dtype and not config.loss.importance_cap:
         found.append("rollout.weights_dtype is int8: answers are drawn from a slightly other policy than the one that "
                      "learns (metric sampling/logp_difference). Set loss.importance_cap, for example to 2.")

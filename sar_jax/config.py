@@ -165,7 +165,7 @@ class Mesh:
 @dataclasses.dataclass
 class Evaluation:
     every_steps: int = 50          # greedy evaluation; also before the first and after the last step
-    batch: int = 128               # questions decoded at once
+    batch: int = 512               # questions a call of the decoder, which has rollout.slots of them at once
 
 
 @dataclasses.dataclass

@@ -101,7 +101,7 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     return {"samples": samples, "decoding": "greedy" if samples == 1 else sampling.Sampling.of(config).words,
             "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
             "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
-            **({"weights": config.rollout.weights_dtype} if config.rollout.weights_dtype else {}),
+            **{name: value for name in ("weights_dtype", "cache_dtype") if (value := getattr(config.rollout, name))},
             **{f"prompt.{field.name}": getattr(config.prompt, field.name) for field in dataclasses.fields(config.prompt)
                if field.name != "standalone_context"}}   # which no answer depends on
 
@@ -133,7 +133,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
                                 slots=rollout.slots, sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
-        decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, mesh, verifier)
+        decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier)
         for name, numbers in todo.items():
             key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
             rows = by_label[name].rows

@@ -60,7 +60,7 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
         rows, rollouts = pending_verdicts.rows, pending_verdicts.rollouts
     del weights   # before the score's copy is made
     clock.lap("time/rollout")
-    refill |= tools.sample.stats.metrics
+    refill = tools.sample.stats.metrics | refill
     grids = _pack(tools, rows, rollouts)
     pending, pending_reference, pending_values = _score(tools, grids, tools.cast(masters), reference, critic)
     clock.lap("time/score")
@@ -90,10 +90,12 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
     minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts)
     gap = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.policy_logps, rollouts.lengths, logps["question"])]))
+    drawn = np.abs(np.concatenate([r[:n] - l for r, n, l in zip(rollouts.logps, rollouts.lengths, logps["question"])]))
     metrics = {
         **_reward_metrics(total, parts), **found.metrics, **_answer_metrics(rows, rollouts, signals),
         "entropy": float(np.concatenate(entropy["question"]).mean(dtype=np.float64)),
         "sampling/logp_difference/mean": float(gap.mean()), "sampling/logp_difference/max": float(gap.max()),
+        "sampling/off_policy": float(drawn.mean()),
         "verifier/error_share": float(np.mean([outcome is Outcome.ERROR for outcome in outcomes])),
         "packing/filled": float(np.mean([(g.packed.segment_ids > 0).mean() for g in grids])), **refill, **clock.laps}
     samples = [{"question": rows[b // M].example.question, "truth": rows[b // M].example.answer, "answer": texts[b],

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import answers as answers_lib
@@ -31,7 +30,6 @@ class Decoder(NamedTuple):
     batch: int
     width: int
     tokenizer: PreTrainedTokenizerBase
-    mesh: Mesh
     verifier: Verifier
 
 
@@ -104,9 +102,9 @@ def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
 
 
 def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Row], batch: int, width: int,
-                      tokenizer: PreTrainedTokenizerBase, mesh: Mesh, verifier: Verifier,
+                      tokenizer: PreTrainedTokenizerBase, verifier: Verifier,
                       ) -> tuple[results.Result, list[dict[str, Any]]]:
     """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
-    decoder = Decoder(sample, 1, batch, width, tokenizer, mesh, verifier)
+    decoder = Decoder(sample, 1, batch, width, tokenizer, verifier)
     found = [a for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0)) for a in part]
     return results.summarise(found), found

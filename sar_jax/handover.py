@@ -30,8 +30,8 @@ def make_hand_over(cfg: ModelConfig, mesh: Mesh, decoding: Mesh, dtype: str) -> 
     shardings = sharding.param_shardings(specs, decoding, sharding.DECODING_RULES)
 
     def lighter(masters: Params) -> Params:
-        params = int8.rounded(masters) if cfg.int8 else masters
-        return spec_map(lambda spec, x: x.astype(spec.dtype or dtype), specs, params)
+        weights = jax.tree.map(lambda x: x.astype(dtype), masters)   # first: as an export has them, and `evaluate`
+        return int8.rounded(weights) if cfg.int8 else weights
 
     if decoding == mesh:
         return jax.jit(lighter, out_shardings=shardings) if cfg.int8 else make_cast(cfg, mesh, dtype)

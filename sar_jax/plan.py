@@ -22,7 +22,21 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import chips, cli, download, families, hf, hlo, planning, programs, published, roofline, sharding
+from sar_jax import (
+    capacity,
+    chips,
+    cli,
+    download,
+    families,
+    hf,
+    hlo,
+    model,
+    planning,
+    programs,
+    published,
+    roofline,
+    sharding,
+)
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig
@@ -66,7 +80,9 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     for name, program in described.items():
         found["programs"][name] = _compile(program)
     found["peak"] = max(p["total"] for p in found["programs"].values())
-    calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens)
+    shapes = capacity.of(config, model.pick_kernel(config.model.attention, mesh), sharding.batch_devices(decoding))
+    calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens,
+                                shapes.rows * shapes.width)
     times = {}
     for name, call in calls.items():
         sent = found["programs"].get(name, {}).get("sent") or 0   # decode: in its loop's body, which is one token

@@ -142,7 +142,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         limits = config_lib.Verification()
         with Verifier(limits.workers, limits.timeout) as verifier:
             result, _ = generate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
-                                                   config.data.max_prompt_tokens, tokenizer, mesh, verifier)
+                                                   config.data.max_prompt_tokens, tokenizer, verifier)
         return {"loss": loss, **dataclasses.asdict(result)}
 
 

@@ -187,7 +187,8 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
         "insert": Program(lambda: slots.insert.lower(cfg, kernel, state, packed, packed, begin, same(), key), mesh,
                           beside + held),
         "decode": Program(lambda: slots.decode.lower(graphdef, weights, state, same(), same(), same(dtype=jnp.bool_),
-                                                     stop_ids=(0,), sampling=drawn), mesh, beside),
+                                                     stop_ids=(0,), sampling=drawn), mesh,
+                          beside + chip_bytes((packed, packed))),   # of questions whose answers wait
     }
     if len(shapes.sizes) > 1:
         kept = jax.ShapeDtypeStruct((shapes.sizes[1],), jnp.int32, sharding=sharding.replicated(mesh))

@@ -26,7 +26,7 @@ Draw = Callable[[], Sequence[Row]]   # this process's next questions
 
 class Tools(NamedTuple):
     """What a step needs beside its own inputs. `cast` and `hand_over` make the weights of `score` and `sample`
-    (`sar_jax.handover`), `decoding` is the mesh of the latter; `fetch_reference` brings the reference to the devices;
+    (`sar_jax.handover`); `fetch_reference` brings the reference to the devices;
     `values` is the critic's; `errors` stops the run when too many answers cannot be verified."""
     sample: sample_lib.Sample
     score: Callable[[Any, Packed], Scores]
@@ -38,7 +38,6 @@ class Tools(NamedTuple):
     cast: Callable[[Any], Any]
     hand_over: Callable[[Any], Any]
     fetch_reference: Callable[[Any], Any]
-    decoding: Mesh
     values: Callable[[Any, Packed], Any] | None = None
 
 
@@ -95,21 +94,24 @@ def refilled(tools: Tools, draw: Draw, weights: Any, key: jax.Array) -> tuple[An
     """Q groups from at most 1 + `rollout.refill_rounds` rounds, those first whose answers are not all right nor all wrong.
 
     Groups that are left over are not trained on; where even the last round does not bring enough, groups without a
-    verifiable signal fill the step, so that its shape stays. Also how many rounds it took, and the share of groups without
-    a signal among all that were sampled.
+    verifiable signal fill the step, so that its shape stays. Also how many rounds it took, the share of groups without a
+    signal among all that were sampled, and the decoder's metrics over all rounds.
     """
     rollout = tools.config.rollout
     telling: list[Answered] = []
     rest: list[Answered] = []
+    rounds: list[sample_lib.Stats] = []
     for round_ in range(1 + rollout.refill_rounds):
         found = settle(tools, start(tools, draw(), weights, jax.random.fold_in(key, round_) if round_ else key))
+        rounds.append(tools.sample.stats)
         for q in range(len(found.rows)):
             group = _group(found, q, rollout.samples)
             right = sum(outcome is Outcome.RIGHT for outcome in group.outcomes)
             (telling if 0 < right < rollout.samples else rest).append(group)
         if len(telling) >= rollout.questions:
             break
-    metrics = {"rollout/rounds": round_ + 1.0, "rollout/frac_without_signal": len(rest) / (len(rest) + len(telling))}
+    metrics = {"rollout/rounds": round_ + 1.0, "rollout/frac_without_signal": len(rest) / (len(rest) + len(telling)),
+               **sample_lib.Stats(*map(sum, zip(*rounds))).metrics}
     return _join((telling + rest)[:rollout.questions]), metrics
 
 

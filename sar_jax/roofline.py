@@ -11,7 +11,6 @@ import math
 from typing import Any, NamedTuple
 
 from sar_jax import config as config_lib
-from sar_jax.cache import PREFILL_TOKENS
 from sar_jax.chips import Chip
 from sar_jax.parameters import ModelConfig, count_params
 
@@ -46,10 +45,10 @@ def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
 
 
 def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, resident: Any, prompt_tokens: float,
-               answer_tokens: float) -> dict[str, Call]:
+               answer_tokens: float, reads: int) -> dict[str, Call]:
     """What every program costs a device in one training step.
 
-    resident: `programs.Residents`; prompt_tokens, answer_tokens: means.
+    resident: `programs.Residents`; prompt_tokens, answer_tokens: means; reads: tokens of a call of prefill, all rows.
     """
     rollout, packing = config.rollout, config.packing
     answers, T = rollout.questions * rollout.samples, packing.row_tokens
@@ -67,7 +66,6 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     columns = prompt_tokens + answer_tokens
     token = forward_flops(cfg, rollout.slots, columns)
     steps = answers * answer_tokens / (rollout.slots * _OCCUPIED)
-    reads = -(-PREFILL_TOKENS // config.data.max_prompt_tokens) * config.data.max_prompt_tokens
     prompt = forward_flops(cfg, reads, prompt_tokens / 2)
     spared = 1 if config.lora.rank else 0   # frozen weights need no gradient of their own
     learning = lambda flops: Call((recomputed - spared) * flops, recomputed * whole + 2 * resident.gradients, with_question)

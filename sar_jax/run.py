@@ -116,14 +116,13 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     decoder = functools.partial(
         sample.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
         sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
-    capacity.check_memory(config, cfg, decoding)
+    capacity.check_memory(config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh)
     tools = experience.Tools(
         decoder(rollout.samples),
         score.make_score(graphdef, chunk), prompter, mesh, config,
         Verifier(config.verification.workers, config.verification.timeout),
         ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
-        policy.cast, policy.hand_over, policy.fetch_reference, decoding,
-        critic and critic.values)
+        policy.cast, policy.hand_over, policy.fetch_reference, critic and critic.values)
     run = Run(
         config, workdir, tools,
         update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),

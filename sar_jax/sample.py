@@ -64,8 +64,9 @@ class Sample:
     def __call__(self, params: Any, tokens: np.ndarray, lengths: np.ndarray, rows: np.ndarray, key: jax.Array,
                  limits: np.ndarray | None = None) -> Rollouts:
         """`rows` are the questions' numbers: answer m of the question numbered r draws from fold_in(key, r * samples + m).
-        Questions of length 0 are padding: they have no answers. limits [Q * samples]: tokens that each may have at most."""
-        start, placed = time.perf_counter(), params["embedding"].sharding
+        Questions of length 0 are padding: they have no answers. limits [Q * samples]: tokens, at least 1, that each answer
+        may have at most."""
+        placed = params["embedding"].sharding
         key_data = np.asarray(jax.random.key_data(key))
         mesh = placed.mesh if isinstance(placed, NamedSharding) else sharding.make_mesh(1, 1, 1, list(placed.device_set))
         with jax.set_mesh(mesh):
@@ -73,6 +74,7 @@ class Sample:
             if (mesh, run.shapes) not in self._compiled:
                 run.compile()
                 self._compiled.add((mesh, run.shapes))
+            start = time.perf_counter()
             if limits is None:
                 limits = np.full(len(lengths) * self.samples, self.limit)
             rollouts = run.answer(np.asarray(rows), np.minimum(limits, self.limit))
@@ -102,10 +104,11 @@ class _Run:
     def compile(self) -> None:
         """Every shape once, with nothing to do; and every function on what each of the others returns, since arrays that are
         placed in another way would compile anew."""
-        shapes, packed = self.shapes, self.prefill([])[1]
+        shapes, packed, self.state = self.shapes, self.prefill([])[1], None
 
         def exercise() -> None:
             for _ in range(2):
+                self.insert([], *packed)
                 self.insert([], *packed)
                 self.decode(0)
             self.decode(0)
@@ -113,6 +116,7 @@ class _Run:
         for i, size in enumerate(shapes.sizes):
             columns = shapes.columns if i == 0 else shapes.columns[-1:]
             for j, count in enumerate(columns):
+                before = self.state = None   # no two caches but while one becomes the other
                 self.create(size, count)
                 exercise()
                 before = self.state
@@ -123,7 +127,7 @@ class _Run:
                     self.state = self._resized(np.arange(smaller), more)
                     self.decode(0)
                     exercise()
-        del self.state
+        before = self.state = None
         self.slot_steps, self.seconds = 0, [0.0, 0.0]
 
     def answer(self, rows: np.ndarray, limits: np.ndarray) -> Rollouts:
@@ -163,6 +167,7 @@ class _Run:
         free = collections.deque(s for s, b in enumerate(self.occupant) if b is None)
         while True:
             if not waiting:
+                self.packed = None   # not beside the next ones
                 answers, self.packed = next(more, ([], None))
                 waiting = collections.deque(answers)
             if not waiting or not free:

@@ -35,7 +35,7 @@ class Scores(NamedTuple):
     """On the packed grid, at each scored token (0 elsewhere), in nats.
 
     logps     log P(token | the tokens before it in its sequence)
-    entropy   entropy of the distribution that the token was drawn from
+    entropy   entropy of the policy's distribution there, without temperature or filters
     """
     logps: Float[Array, "R T"]
     entropy: Float[Array, "R T"]

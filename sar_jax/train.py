@@ -133,7 +133,7 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
         return {}
     result, found = generate.greedy_evaluation(
         run.greedy, run.tools.hand_over(states.policy.params), run.eval_rows, run.config.evaluation.batch,
-        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.decoding, run.tools.verifier)
+        run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.verifier)
     run.metrics.write_samples(step, found, "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
     return {f"eval/{name}": value for name, value in dataclasses.asdict(result).items() if value is not None}

@@ -25,8 +25,7 @@ def made(loaded, verifier):
     prompter = Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
     tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
                              score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
-                             ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r,
-                             decoding=loaded.mesh)
+                             ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return tools, rows, reference, experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0))
@@ -135,15 +134,33 @@ def test_refilling_trains_on_groups_that_tell_something(made, loaded, allowed):
     numbers = [groups_with_a_number(tools, loaded.params, rows, k) for k in keys]
     tell = [set(numbers[0][:2]), set(numbers[1][:1]), set(numbers[2][:3])]
     drawn = iter([with_truths(tools, loaded.params, rows, k, t) for k, t in zip(keys, tell)])
-    exp = experience.collect(tools, lambda: next(drawn), loaded.params, reference, key)
+    watched = Watched(tools.sample)
+    exp = experience.collect(tools._replace(sample=watched), lambda: next(drawn), loaded.params, reference, key)
     expected = 1 + next(i for i in range(3) if sum(map(len, tell[:i + 1])) >= 4 or i == allowed)
     assert exp.metrics["rollout/rounds"] == expected
     telling = sum(map(len, tell[:expected]))
     assert exp.metrics["rollout/frac_without_signal"] == pytest.approx(1 - telling / (4 * expected))
+    decoder = [sum(s[part] for s in watched.seen) for part in range(5)]
+    assert len(watched.seen) == expected and decoder[0] == watched.tokens
+    assert exp.metrics["rollout/occupancy"] == decoder[0] / decoder[1] and exp.metrics["time/decode"] == decoder[4]
     groups = [exp.samples[i:i + 3] for i in range(0, 12, 3)]
     mixed = [0 < sum(s["correct"] for s in group) < 3 for group in groups]
     assert mixed == [True] * min(telling, 4) + [False] * (4 - min(telling, 4))
     assert exp.metrics["frac_reward_zero_std"] == pytest.approx(mixed.count(False) / 4)
+
+
+class Watched:
+    """A decoder; `seen`: what it says of each call."""
+
+    def __init__(self, sample):
+        self.sample, self.seen, self.tokens = sample, [], 0
+
+    def __call__(self, *arguments):
+        found = self.sample(*arguments)
+        self.stats = self.sample.stats
+        self.seen.append(self.stats)
+        self.tokens += int(found.lengths.sum())
+        return found
 
 
 def groups_with_a_number(tools, params, rows, key):

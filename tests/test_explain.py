@@ -34,8 +34,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, tiny.mesh,
-                                           verifier)
+    result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
 
 
@@ -46,7 +45,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
                              prompter, tiny.mesh, config, verifier, ErrorShare(1, 1), cast=lambda p: p,
-                             hand_over=lambda p: p, fetch_reference=lambda r: r, decoding=tiny.mesh)
+                             hand_over=lambda p: p, fetch_reference=lambda r: r)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
     samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.

@@ -48,6 +48,9 @@ def test_the_tree_is_the_one_that_is_described(loaded):
     found = handover.make_hand_over(cfg, mesh, mesh, "bfloat16")(loaded.params)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
     assert int8.described(loaded.cfg, "") == loaded.cfg
+    # As an exported model is rounded, whose weights are bfloat16.
+    same = int8.rounded(jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(same))
 
 
 def test_answers_are_drawn_from_the_rounded_model(each_family):

@@ -25,6 +25,7 @@ SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.quest
          "--config.data.max_prompt_tokens=120", "--config.evaluation.batch=4", "--config.evaluation.every_steps=2",
          "--config.packing.row_tokens=144", "--config.packing.logprob_chunk=144", "--config.packing.rows_per_microbatch=2",
          "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=10",
+         "--config.model.remat=false",   # less to compile
          # a weight with a state, which a restart must take up again
          "--config.self_aligned.adaptive=true",
          # a constant rate: then a restart may change the number of steps
@@ -320,7 +321,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
     done = run_command(*arguments(
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
-        "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=false",
+        "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
         "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
@@ -420,7 +421,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
-                                  "--config.model.remat=false", "--config.rollout.weights_dtype=int8",
+                                  "--config.model.remat=true", "--config.rollout.weights_dtype=int8",
                                   "--config.loss.importance_cap=2"), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
