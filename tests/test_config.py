@@ -387,3 +387,18 @@ def test_missing_fields_keep_their_defaults():
 def test_an_unknown_field_raises_by_name(fields):
     with pytest.raises(UserError, match="unknown config field.*stepz"):
         config_lib.from_dict(TrainConfig, fields)
+
+
+def test_a_workdir_from_before_a_field_was_dropped_is_read(tmp_path):
+    """Fields that are gone say nothing of the weights; what is unknown is still refused."""
+    from etils import epath
+
+    from sar_jax import checkpoint
+    fields = json.loads(config_lib.to_json(good()))
+    fields["rollout"]["batch"] = 32
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert checkpoint.read_config(epath.Path(tmp_path)) == good()
+    fields["rollout"]["bath"] = 32
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="unknown config field.*bath"):
+        checkpoint.read_config(epath.Path(tmp_path))

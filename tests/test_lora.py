@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from conftest import QUICK, ROOT, run_command
 
 from sar_jax import config as config_lib
 from sar_jax import learner, lora, model, packing, parameters, score, sharding
@@ -133,7 +133,7 @@ SMALL = ["--config=configs/tiny.py", "--config.model.remat=false",
 
 
 def command(*arguments):
-    done = run_command(*arguments)
+    done = run_command(*arguments, XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
