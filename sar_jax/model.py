@@ -58,10 +58,9 @@ class Layer(nnx.Module):
 
     def _dense(self, equation: str, x: Array, name: str) -> Array:
         """The product of x with a matrix, and with its adapter if it has one: x W + scale (x A) B; or (x Q) s, rounded."""
-        if self.cfg.int8:
-            y = jnp.einsum(equation, x, self._weight(name), preferred_element_type=jnp.float32)
-            return (y * getattr(self, f"{name}_scale")[...]).astype(x.dtype)
         y, adapter = jnp.einsum(equation, x, self._weight(name)), self.cfg.adapter
+        if self.cfg.int8:   # scaled after the product was summed over the devices, which sends it in the compute dtype
+            return (y.astype(jnp.float32) * getattr(self, f"{name}_scale")[...]).astype(x.dtype)
         if adapter is None or name not in adapter.targets:
             return y
         inputs, weight, outputs = equation.replace("->", ",").split(",")   # "...NH", "NHD", "...D"
