@@ -48,7 +48,7 @@ PHASES = ("rollout", "score", "value", "critic_update", "update", "step")
 def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -> dict:
     """One training run, and its evaluation if there are tasks; its figures are kept in its folder."""
     folder = options.output / f"{variant.replace(' ', '_')}_seed{seed}"
-    kept = folder.with_suffix(".json")
+    kept, printed = (folder.parent / f"{folder.name}.{kind}" for kind in ("json", "log"))
     if kept.is_file():
         return json.loads(kept.read_text())
     with_critic, overrides = VARIANTS[variant]
@@ -57,7 +57,7 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
                f"--workdir={folder.absolute()}", *overrides, *options.rest]
     print(" ".join(command), flush=True)
     start = time.perf_counter()
-    with folder.with_suffix(".log").open("a") as log:
+    with printed.open("a") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         os.sched_setaffinity(process.pid, cores)   # before JAX counts them
         first_line = None
@@ -66,7 +66,7 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
             log.write(line)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"the run failed, see {folder}.log")
+        raise SystemExit(f"the run failed, see {printed}")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = figures(lines) | {
         "variant": variant, "seed": seed, "seconds": time.perf_counter() - start, "first_line_seconds": first_line,
