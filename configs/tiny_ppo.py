@@ -27,18 +27,18 @@ from sar_jax.config import (
 
 def get_config() -> TrainConfig:
     return TrainConfig(
-        steps=24,
+        steps=50,
         model=Model(path=str(importlib.resources.files("sar_jax") / "assets/tiny"), dtype="float32", remat=True),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
         prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
         rollout=Rollout(questions=256, samples=1, slots=64, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         advantage=Advantage(estimator="critic"),
-        critic=Critic(lr=6.4e-4),
+        critic=Critic(lr=4.4e-4),
         loss=Loss(minibatch_questions=128, average="tokens", kl=0.0),
-        optimizer=Optimizer(lr=3.2e-4, warmup_updates=10, final_lr_fraction=0.05),
+        optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
-        evaluation=Evaluation(every_steps=12, batch=256),
+        evaluation=Evaluation(every_steps=25),
         logging=Logging(samples_every_steps=10, samples_shown=1),
-        checkpoint=Checkpoint(every_steps=12, keep=2),
+        checkpoint=Checkpoint(every_steps=25, keep=2),
     )
