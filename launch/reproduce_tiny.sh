@@ -16,7 +16,7 @@ if [[ $# -gt 0 && $1 != -- ]]; then
 fi
 [[ ${1:-} == -- ]] && shift
 export JAX_PLATFORMS=cpu
-# Huge pages make a step 15 to 27 % faster where the C library can (docs/performance.md).
+# Huge pages make a step 8 to 27 % faster where the C library can (docs/performance.md).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 # The runs compute the same functions: each is compiled once.
 mkdir -p "$output"
