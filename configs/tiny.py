@@ -32,7 +32,7 @@ def get_config() -> TrainConfig:
         rollout=Rollout(questions=32, samples=8, slots=64, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         loss=Loss(minibatch_questions=16),
-        optimizer=Optimizer(lr=2.2e-4, warmup_updates=20, final_lr_fraction=0.05),
+        optimizer=Optimizer(lr=3e-4, warmup_updates=10, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
         evaluation=Evaluation(every_steps=25),
         logging=Logging(samples_every_steps=10, samples_shown=1),
