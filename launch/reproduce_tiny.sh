@@ -22,7 +22,7 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 mkdir -p "$output"
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$(cd "$output" && pwd)/compiled}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
-# Half the steps of configs/tiny.py at a higher rate: all of it takes an hour and a half on two cores.
+# Half the steps of configs/tiny.py at a slightly higher rate: all of it takes 80 minutes on two cores.
 exec "${PYTHON:-python}" "$ROOT/benchmarks/reproduce.py" --output="$output" --seeds="${SEEDS:-3}" \
     --parallel="${PARALLEL:-2}" ${VARIANTS:+--variants="$VARIANTS"} -- --config.steps=24 --config.optimizer.lr=3.2e-4 \
     --config.optimizer.warmup_updates=10 --config.critic.lr=6.4e-4 --config.evaluation.every_steps=12 \
