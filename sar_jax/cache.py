@@ -11,9 +11,11 @@ min(position + 1, w), for every layer.
 
 Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of
 `sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared
-one for each product. Slots are spread over the mesh's rows and kv heads over "tensor"; every function works on a device's
-own part in `shard_map`, so that no slot ever travels. Letters: L layers, l layers of a group, S slots, C columns, K kv
-heads, N heads, H head dim, R rows and W columns of the packed questions.
+one for each product. Such an array has no axis l: with one of size 1, the XLA of jax 0.10 takes another layout within the
+loop of `slots.decode` than outside, and copies the whole cache twice a token on CPUs. Slots are spread over the mesh's rows
+and kv heads over "tensor"; every function works on a device's own part in `shard_map`, so that no slot ever travels.
+Letters: L layers, l layers of a group, S slots, C columns, K kv heads, N heads, H head dim, R rows and W columns of the
+packed questions.
 """
 
 import functools
@@ -34,9 +36,9 @@ PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 
 
 class Cache(NamedTuple):
-    """One array [K, l, S, C, H] for each group of layers."""
-    k: tuple[Float[Array, "K l S C H"], ...]
-    v: tuple[Float[Array, "K l S C H"], ...]
+    """One array [K, l, S, C, H] for each group of layers, [K, S, C, H] where the layers are apart."""
+    k: tuple[Float[Array, "K *l S C H"], ...]
+    v: tuple[Float[Array, "K *l S C H"], ...]
 
 
 class Group(NamedTuple):
@@ -69,9 +71,12 @@ def is_apart(kernel: str) -> bool:
 
 def shapes(cfg: ModelConfig, kernel: str, slots: int, columns: int) -> list[tuple[int, ...]]:
     """Of the arrays; what the TPU's kernel wants as multiples is rounded up."""
-    up = lambda size, multiple: size if is_apart(kernel) else -(-size // multiple) * multiple
-    return [(cfg.num_kv_heads, len(g.layers), slots, up(min(g.window or columns, columns), paged.PAGE),
-             up(cfg.head_dim, paged.LANES)) for g in groups(cfg, kernel)]
+    K, known = cfg.num_kv_heads, groups(cfg, kernel)
+    if is_apart(kernel):
+        return [(K, slots, _ring(g.window, columns), cfg.head_dim) for g in known]
+    up = lambda size, multiple: -(-size // multiple) * multiple
+    return [(K, len(g.layers), slots, up(_ring(g.window, columns), paged.PAGE), up(cfg.head_dim, paged.LANES))
+            for g in known]
 
 
 def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int) -> int:
@@ -80,8 +85,7 @@ def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int)
 
 
 def create(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:
-    heads = dividing("tensor", cfg.num_kv_heads)
-    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), heads, None, BATCH, None, None)
+    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), *_axes(cfg, kernel))
                          for shape in shapes(cfg, kernel, slots, columns))
     return Cache(made(), made())
 
@@ -91,14 +95,19 @@ def _ring(window: int | None, columns: int) -> int:
     return columns if window is None else min(window, columns)
 
 
-def _locally(function: Callable, num_kv_heads: int, ins: str, outs: str) -> Callable:
+def _axes(cfg: ModelConfig, kernel: str) -> tuple:
+    """What the axes of a cache's arrays are spread over."""
+    return (dividing("tensor", cfg.num_kv_heads), *(() if is_apart(kernel) else (None,)), BATCH, None, None)
+
+
+def _locally(function: Callable, cfg: ModelConfig, kernel: str, ins: str, outs: str) -> Callable:
     """`function` on each device's own part. ins, outs: a letter for each argument and result: "c" a cache, "h" [S, heads,
     H], "s" [S], "q" packed questions [R, L, K, W, H], "." what is the same on all devices."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return functools.partial(function, 0)
-    heads = dividing("tensor", num_kv_heads)
-    specs = {"c": P(heads, None, BATCH, None, None), "h": P(BATCH, heads, None), "s": P(BATCH), ".": P(),
+    heads = dividing("tensor", cfg.num_kv_heads)
+    specs = {"c": P(*_axes(cfg, kernel)), "h": P(BATCH, heads, None), "s": P(BATCH), ".": P(),
              "q": P(None, None, heads, None, None)}
     of = lambda letters: tuple(specs[letter] for letter in letters)
 
@@ -119,12 +128,12 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
     def local(_, q, k, v, group, layer, positions, cache):
         S, h = len(positions), cache.k[0].shape[-1]
         widen = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, h - x.shape[-1]))).swapaxes(0, 1)
-        rings = [_ring(g.window, array.shape[3]) for g, array in zip(known, cache.k)]
+        rings = [_ring(g.window, array.shape[-2]) for g, array in zip(known, cache.k)]
 
         def put(array, new, g):
             """[K, S, H] into the group's array, if it is the layer's: as rows of a flat array, since the compiler would turn
             the whole cache around for a scatter along two of its axes."""
-            K, l, _, C, _ = array.shape
+            K, l, C = len(array), math.prod(array.shape[1:-3]), array.shape[-2]
             new, flat = widen(new).astype(array.dtype).reshape(K * S, h), array.reshape(-1, h)
             place = jnp.minimum(layer, l - 1) * S + jnp.arange(S)
             rows = (jnp.arange(K)[:, None] * (l * S * C) + place * C + positions % rings[g]).reshape(-1)
@@ -135,8 +144,8 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
         def attend(g, q, cache, lengths):
             lengths = jnp.minimum(lengths, rings[g])
             if is_apart(kernel):
-                return attention.attend_cached(q, cache.k[g][:, layer], cache.v[g][:, layer], lengths,
-                                               scale=cfg.query_scale, softcap=cfg.attn_softcap)
+                return attention.attend_cached(q, cache.k[g], cache.v[g], lengths, scale=cfg.query_scale,
+                                               softcap=cfg.attn_softcap)
             return paged.attend(q, cache.k[g], cache.v[g], jnp.minimum(layer, cache.k[g].shape[1] - 1), lengths,
                                 scale=cfg.query_scale, softcap=cfg.attn_softcap)
 
@@ -153,8 +162,8 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
 
     if isinstance(group, int):   # numbers of the program, not arguments
         fixed = lambda d, q, k, v, positions, cache: local(d, q, k, v, group, layer, positions, cache)
-        return _locally(fixed, cfg.num_kv_heads, "hhhsc", "hc")(q, k, v, positions, cache)
-    return _locally(local, cfg.num_kv_heads, "hhh..sc", "hc")(q, k, v, group, layer, positions, cache)
+        return _locally(fixed, cfg, kernel, "hhhsc", "hc")(q, k, v, positions, cache)
+    return _locally(local, cfg, kernel, "hhh..sc", "hc")(q, k, v, group, layer, positions, cache)
 
 
 def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L K W H"],
@@ -164,7 +173,7 @@ def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L 
     known = groups(cfg, kernel)
 
     def local(device, cache, keys, values, entries, count):
-        S = cache.k[0].shape[2]
+        S = cache.k[0].shape[-3]
 
         def one(i, cache):
             slot, row, start, length = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in entries)
@@ -176,12 +185,12 @@ def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L 
 
         return jax.lax.fori_loop(0, count, one, cache)
 
-    return _locally(local, cfg.num_kv_heads, "cqq..", "c")(cache, keys, values, entries, count)
+    return _locally(local, cfg, kernel, "cqq..", "c")(cache, keys, values, entries, count)
 
 
 def _columns(packed: Array, group: Group, array: Array, row: Array, start: Array, length: Array) -> Array:
-    """[K, l, 1, c, H]: one question's part of the packed rows, in the order of a group's columns."""
-    ring, W = _ring(group.window, array.shape[3]), packed.shape[3]
+    """[K, l, 1, c, H], or [K, 1, c, H]: one question's part of the packed rows, in the order of a group's columns."""
+    ring, W = _ring(group.window, array.shape[-2]), packed.shape[3]
     block = jax.lax.dynamic_index_in_dim(packed, row, keepdims=False)
     if len(group.layers) < len(block):
         block = block[jnp.array(group.layers)]
@@ -192,11 +201,11 @@ def _columns(packed: Array, group: Group, array: Array, row: Array, start: Array
         position = length - 1 - (length - 1 - column) % ring
         block = jnp.take(block, jnp.clip(start + position, 0, W - 1), axis=2)
     block = jnp.pad(block, ((0, 0), (0, 0), (0, 0), (0, array.shape[-1] - block.shape[-1])))
-    return block.swapaxes(0, 1)[:, :, None].astype(array.dtype)
+    return jnp.expand_dims(block.swapaxes(0, 1) if array.ndim == 5 else block[0], -3).astype(array.dtype)
 
 
 def _put_columns(array: Array, block: Array, slot: Array, here: Array) -> Array:
-    place = (0, 0, slot, 0, 0)
+    place = (*(0,) * (array.ndim - 3), slot, 0, 0)
     old = jax.lax.dynamic_slice(array, place, block.shape)
     return jax.lax.dynamic_update_slice(array, jnp.where(here, block, old), place)
 
@@ -204,22 +213,22 @@ def _put_columns(array: Array, block: Array, slot: Array, here: Array) -> Array:
 def resize(cfg: ModelConfig, kernel: str, cache: Cache, slots: Int[Array, " s"], columns: int) -> Cache:
     """The slots of these numbers, each from the device that keeps it, with room for `columns`."""
     count = max(len(slots), 1)
-    wanted = [shape[3] for shape in shapes(cfg, kernel, count, columns)]
+    wanted = [shape[-2] for shape in shapes(cfg, kernel, count, columns)]
 
     def local(_, cache, slots):
-        own = cache.k[0].shape[2]
+        own = cache.k[0].shape[-3]
 
         def one(array, size):
             if len(slots) == own:
-                return jnp.pad(array, ((0, 0),) * 3 + ((0, size - array.shape[3]), (0, 0)))
-            K, l, _, _, h = array.shape
+                return jnp.pad(array, ((0, 0),) * (array.ndim - 2) + ((0, size - array.shape[-2]), (0, 0)))
+            *outer, _, _, h = array.shape
 
             def copy(i, made):   # slot by slot: a gather would have the compiler turn the whole cache around
-                slot = jax.lax.dynamic_slice_in_dim(array, slots[i] % own, 1, axis=2)
-                return jax.lax.dynamic_update_slice(made, slot, (0, 0, i, 0, 0))
+                slot = jax.lax.dynamic_slice_in_dim(array, slots[i] % own, 1, axis=-3)
+                return jax.lax.dynamic_update_slice(made, slot, (*(0,) * len(outer), i, 0, 0))
 
-            return jax.lax.fori_loop(0, len(slots), copy, jnp.zeros((K, l, len(slots), size, h), array.dtype))
+            return jax.lax.fori_loop(0, len(slots), copy, jnp.zeros((*outer, len(slots), size, h), array.dtype))
 
         return Cache(*(tuple(map(one, side, wanted)) for side in cache))
 
-    return _locally(local, cfg.num_kv_heads, "cs", "c")(cache, slots)
+    return _locally(local, cfg, kernel, "cs", "c")(cache, slots)
