@@ -193,7 +193,7 @@ def test_one_answer_a_question_is_a_warning_without_a_critic_alone():
 
 # Whole runs
 
-SMALL = ["--config=configs/tiny_ppo.py", "--config.model.remat=false",
+SMALL = ["--config=configs/tiny_ppo.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
          "--config.steps=3", "--config.data.eval=", "--config.rollout.questions=8",
          "--config.rollout.slots=8", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
          "--config.optimizer.final_lr_fraction=1", "--config.rollout.max_answer_tokens=24",

@@ -125,7 +125,7 @@ def test_a_reference_cannot_wait_in_host_memory():
 
 # Whole runs
 
-SMALL = ["--config=configs/tiny.py", "--config.model.remat=false",
+SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
          "--config.lora.rank=4", "--config.data.eval=", "--config.rollout.questions=4",
          "--config.rollout.slots=8", "--config.rollout.samples=4", "--config.loss.minibatch_questions=2",
          "--config.optimizer.warmup_updates=0", "--config.optimizer.final_lr_fraction=1", "--config.optimizer.lr=0.01",

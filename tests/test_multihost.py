@@ -17,7 +17,7 @@ from conftest import QUICK, ROOT, start_command
 from sar_jax import data, multihost, rendezvous
 from sar_jax.errors import UserError
 
-SMALL = ["--config=configs/tiny.py", "--config.model.remat=false",
+SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
          "--config.data.eval_questions=12", "--config.evaluation.batch=8",
          "--config.evaluation.every_steps=2", "--config.rollout.questions=8", "--config.rollout.slots=16",
          "--config.rollout.samples=4", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
