@@ -7,9 +7,10 @@ The paper tunes alpha for each model and names the lack of an adaptive rule as a
 depends on the model, for what it holds has no unit: s, the part of the advantage that comes from the self-aligned reward
 (the metric advantage_share/self_aligned: mean |its weighted, centred part| over the sum of these of all rewards).
 
-    alpha <- alpha * (odds(target) / odds(s at trust 1))^0.1    a proportional controller of log alpha, as the KL's in
+    alpha <- alpha * (odds(target) / odds(s at trust 1))^r      a proportional controller of log alpha, as the KL's in
                                                                 arXiv 1909.08593, section 2.2; odds(s) = s / (1 - s) is
-                                                                proportional to alpha, so that one full step would hit
+                                                                proportional to alpha, so that one full step would hit;
+                                                                r = max(1 / steps so far, 0.1): a mean of the first ones
     alpha <= w / 2, w the weight of `verifiable`                R_SA lies in [-1, 1]: no wrong answer outranks a right one
     trust <- trust / 2    if accuracy < level - 3 * its standard error, else trust * 1.1, at most 1
     level <- level + (0.2 if accuracy > level else 0.02) * (accuracy - level)
@@ -33,10 +34,12 @@ LEAST = 1e-4                 # never 0: the reward must be seen to come back
 
 
 class State(NamedTuple):
-    """alpha: the weight at full trust; trust: in (0, 1]; level: the accuracy to be kept, None before the first step."""
+    """alpha: the weight at full trust; trust: in (0, 1]; level: the accuracy to be kept, None before the first step; steps:
+    that it has learnt from."""
     alpha: float
     trust: float = 1.0
     level: float | None = None
+    steps: int = 0
 
     @property
     def weight(self) -> float:
@@ -71,7 +74,8 @@ def adapt(state: State, metrics: Mapping[str, float], target: float, ceiling: fl
     elif others > 0:
         correction = _LARGEST_STEP
     correction = min(max(correction, 1 / _LARGEST_STEP), _LARGEST_STEP)
-    return State(min(max(state.alpha * correction**_RATE, LEAST), ceiling), trust, level)
+    rate = max(1 / (state.steps + 1), _RATE)
+    return State(min(max(state.alpha * correction**rate, LEAST), ceiling), trust, level, state.steps + 1)
 
 
 def ceiling(config: config_lib.TrainConfig) -> float:

@@ -89,7 +89,7 @@ class SelfAligned:
     cap: float = 0.0               # perplexities count at most so much; 0 = no cap
     peak_at: float = 0.0           # the weight rises linearly up to this fraction of the run, then falls; 0 = constant
     adaptive: bool = False         # the weight starts at `rewards.self_aligned` and follows `target_share`
-    target_share: float = 0.1      # of the advantage, as the metric advantage_share/self_aligned has it
+    target_share: float = 0.05     # of the advantage, as the metric advantage_share/self_aligned has it
 
 
 @dataclasses.dataclass

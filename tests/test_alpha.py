@@ -67,11 +67,16 @@ def test_the_share_of_the_advantage_reaches_its_target(start, dispersion):
     assert share_of(weight.of(80), dispersion) == pytest.approx(0.1, abs=2e-3)
 
 
-def test_one_step_by_hand():
-    """Odds 0.2 / 0.8 = 1/4 where 1/9 are asked for: alpha times (4/9)^0.1; three rewards are as two."""
+def test_steps_by_hand():
+    """Odds 0.2 / 0.8 = 1/4 where 1/9 are asked for: the first step's correction 4/9 counts whole, the second's half, from
+    the tenth on a tenth; three rewards are as two."""
+    weight = make(adaptive=True, target_share=0.1)
+    for step, rate in enumerate([1, 1 / 2, 1 / 3, *(1 / n for n in range(4, 10)), 0.1, 0.1, 0.1], 1):
+        before = weight.state.alpha
+        weight.learn(line(0.2))
+        assert weight.state.alpha == pytest.approx(before * (4 / 9) ** rate, rel=1e-12) and weight.state.steps == step
     weight = make(adaptive=True, target_share=0.1)
     weight.learn(line(0.2))
-    assert weight.state.alpha == pytest.approx(0.2 * (4 / 9) ** 0.1, rel=1e-12)
     other = make(adaptive=True, target_share=0.1)
     other.learn(line(0.2) | {"advantage_share/verifiable": 0.5, "advantage_share/length": 0.3})
     assert other.state.alpha == pytest.approx(weight.state.alpha, rel=1e-12)
@@ -79,13 +84,16 @@ def test_one_step_by_hand():
 
 @pytest.mark.parametrize("share, factor", [(1.0, 4**-0.1), (1 - 1e-9, 4**-0.1), (1e-9, 4**0.1)])
 def test_a_step_without_a_signal_moves_it_little(share, factor):
-    weight = make(adaptive=True)
+    weight = make({"alpha": 0.2, "steps": 10}, adaptive=True)
     weight.learn(line(share))
     assert weight.state.alpha == pytest.approx(0.2 * factor, rel=1e-9)
+    first = make(start=0.1, adaptive=True)
+    first.learn(line(share))
+    assert first.state.alpha == pytest.approx(0.1 * factor**10, rel=1e-9)   # at most four times
 
 
 def test_shares_of_nothing_and_of_no_self_aligned_reward():
-    weight = make(adaptive=True)
+    weight = make({"alpha": 0.2, "steps": 10}, adaptive=True)
     weight.learn(line(0.0) | {"advantage_share/verifiable": 0.0})
     assert weight.state.alpha == 0.2
     weight.learn(line(0.0))

@@ -52,6 +52,20 @@ def test_draws_follow_the_filtered_distribution_and_report_it(rng, sampling, voc
         np.testing.assert_allclose(policy_logps[row], np.log(full[row][tokens[row]]), atol=2e-5)
 
 
+def test_draws_within_a_block_follow_the_distribution():
+    """Four entries that lie in one of the vocabulary's 128 blocks have all of the probability; 40,000 draws."""
+    logits = np.full((1, 512), -40, np.float32)
+    logits[0, 20:24] = [0, 1, 2, 3]
+    counts = np.bincount(draw(logits, Sampling(), 40_000)[0][0], minlength=512)[20:24] / 40_000
+    np.testing.assert_allclose(counts, expected(logits, Sampling())[0, 20:24], atol=4 * 0.5 / 200)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 59, 60, 61])
+def test_top_k_keeps_k(rng, top_k):
+    logits = jnp.asarray(rng.normal(size=(3, 60)), jnp.float32)
+    np.testing.assert_array_equal(filters.kept(logits, Sampling(top_k=top_k)).sum(axis=-1), min(top_k, 60))
+
+
 def test_greedy_takes_the_most_probable_whatever_the_filters(rng):
     logits = rng.normal(size=(3, 300)).astype(np.float32)
     for sampling in (Sampling(), Sampling(temperature=2.0, top_k=3)):
