@@ -45,7 +45,7 @@ def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
             threshold = jnp.take_along_axis(ordered, last[:, None], axis=-1)[:, 0]
     if sampling.min_p > 0:
         threshold = jnp.maximum(threshold, logits.max(axis=-1) + jnp.log(sampling.min_p))
-    return logits >= jnp.minimum(threshold, logits.max(axis=-1))[:, None]
+    return logits >= threshold[:, None]
 
 
 def pick(logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], sampling: Sampling) -> Picked:
