@@ -110,10 +110,24 @@ def test_the_number_of_slots_changes_no_answer(loaded, uneven, slots):
 
 @pytest.mark.parametrize("shape, slots", [((1, 8, 1), 8), ((2, 2, 2), 32)])
 def test_eight_devices_draw_the_same_answers(loaded, uneven, shape, slots):
-    """Refilled on every device; with 32 slots over four of them, the last answers in 12."""
+    """Refilled on every device; with 32 slots over four of them, one has none."""
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
     same(draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,), params=params)[1], uneven[1])
+
+
+def test_slots_move_within_their_devices(loaded):
+    """32 answers over four devices: after 5 tokens three of each device's eight go on, others on each, in 12 slots."""
+    limits = np.full((4, 8), 5)
+    for device, going in enumerate(([0, 3, 7], [1, 2, 4], [5, 6, 7], [0, 1, 2])):
+        limits[device, going] = 30
+    found, mesh = [], sharding.make_mesh(2, 2, 2)
+    tokens, lengths = generate.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
+    for params in (loaded.params, jax.device_put(loaded.params, loaded.shardings(mesh))):
+        made = sample.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
+        found.append(made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1)))
+    assert made.stats.slot_steps == 5 * 32 + 25 * 12
+    same(*found)
 
 
 def test_growing_columns_and_moving_slots_change_no_answer(loaded, monkeypatch):
