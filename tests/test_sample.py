@@ -203,6 +203,12 @@ def test_a_cache_in_bfloat16_comes_close(loaded):
     assert 0 < gap.max() < 0.1
 
 
+@pytest.mark.parametrize("width, limit", [(40, 560), (300, 300), (700, 60), (1024, 4096)])
+def test_the_least_columns_hold_every_question_and_the_most_every_answer(width, limit):
+    columns = capacity.plan_shapes("xla", 16, width, limit, 1).columns
+    assert columns[0] >= width and columns[-1] == width + limit and sorted(set(columns)) == list(columns)
+
+
 def test_a_prompt_beyond_the_limit_is_refused():
     with pytest.raises(UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"):
         generate.pad_prompts([[1] * 8, [1] * 9], 8, 2)
