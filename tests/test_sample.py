@@ -32,8 +32,8 @@ def test_sampler_logps_equal_scorer_logps(loaded):
 
 
 def test_answers_end_with_their_first_stop_token(loaded):
-    """A stop set of a fifth of the vocabulary, so that answers of every length occur, of one token too. An answer's own limit
-    raises nobody's."""
+    """A stop set of a fifth of the vocabulary, so that answers of every length occur, of one token too. An answer's own
+    limit raises nobody's."""
     stop = tuple(range(0, loaded.cfg.vocab_size, 5))
     _, rollouts = draw(loaded, range(8), samples=4, limit=6, stop=stop, slots=8, limits=np.full(32, 9))
     assert set(rollouts.lengths.tolist()) >= {1, 2, 6}
