@@ -85,7 +85,7 @@ def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int)
 
 
 def create(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:
-    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), *_axes(cfg, kernel))
+    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), *axes(cfg, kernel))
                          for shape in shapes(cfg, kernel, slots, columns))
     return Cache(made(), made())
 
@@ -95,7 +95,7 @@ def _ring(window: int | None, columns: int) -> int:
     return columns if window is None else min(window, columns)
 
 
-def _axes(cfg: ModelConfig, kernel: str) -> tuple:
+def axes(cfg: ModelConfig, kernel: str) -> tuple:
     """What the axes of a cache's arrays are spread over."""
     return (dividing("tensor", cfg.num_kv_heads), *(() if is_apart(kernel) else (None,)), BATCH, None, None)
 
@@ -107,7 +107,7 @@ def _locally(function: Callable, cfg: ModelConfig, kernel: str, ins: str, outs: 
     if mesh.empty:
         return functools.partial(function, 0)
     heads = dividing("tensor", cfg.num_kv_heads)
-    specs = {"c": P(*_axes(cfg, kernel)), "h": P(BATCH, heads, None), "s": P(BATCH), ".": P(),
+    specs = {"c": P(*axes(cfg, kernel)), "h": P(BATCH, heads, None), "s": P(BATCH), ".": P(),
              "q": P(None, None, heads, None, None)}
     of = lambda letters: tuple(specs[letter] for letter in letters)
 

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from sar_jax import cache as cache_lib
 from sar_jax import capacity, handover, int8, learner, lora, model, parameters, sampling, score, sharding, slots
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
@@ -154,8 +155,8 @@ def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, 
     dtype = config.rollout.cache_dtype or config.model.dtype
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         state = jax.eval_shape(lambda: slots.create(cfg, kernel, shapes.sizes[0], shapes.columns[-1], dtype))
-        heads = sharding.dividing("tensor", cfg.num_kv_heads)
-    cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), 5: (heads, None, sharding.BATCH, None, None)}
+        whole = cache_lib.axes(cfg, kernel)
+    cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), len(whole): whole}
     spread = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, P(*cut[x.ndim])))
     return jax.tree.map(spread, state)
 
