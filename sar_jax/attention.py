@@ -13,7 +13,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 _MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
 _NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN
@@ -76,21 +76,28 @@ def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: F
 
 def attend_cached(
     q: Float[Array, "S N H"],
-    k: Float[Array, "K S C H"],
-    v: Float[Array, "K S C H"],
-    lengths: Int[Array, " S"],
+    k: Num[Array, "K S C H"],
+    v: Num[Array, "K S C H"],
+    k_scale: Float[Array, "K S C 1"] | None = None,
+    v_scale: Float[Array, "K S C 1"] | None = None,
     *,
+    lengths: Int[Array, " S"],
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "S N H"]:
-    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever their order."""
+    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever their order.
+
+    k_scale, v_scale: factors on each column's keys and values, of a cache of eight bits."""
     S, N, H = q.shape
     K, C = k.shape[0], k.shape[2]
     q = q.reshape(S, K, N // K, H).swapaxes(0, 1)
     scores = jnp.einsum("KSGH,KSCH->KSGC", q, k.astype(q.dtype), preferred_element_type=jnp.float32)
+    scores = scores if k_scale is None else scores * k_scale.swapaxes(2, 3)
     bias = jnp.where(jnp.arange(C) < lengths[:, None], 0.0, _NEGATIVE)
     scores = softcapped(scores * scale, softcap) + bias[:, None]
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    total = weights.sum(axis=-1)[..., None]
+    weights = weights if v_scale is None else weights * v_scale.swapaxes(2, 3)
     out = jnp.einsum("KSGC,KSCH->KSGH", weights.astype(q.dtype), v.astype(q.dtype))
-    out = (out / weights.sum(axis=-1)[..., None]).astype(q.dtype)
+    out = (out / total).astype(q.dtype)
     return out.swapaxes(0, 1).reshape(S, N, H)

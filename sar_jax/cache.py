@@ -14,6 +14,10 @@ Layers that share an array (a group) are those of one kind, for the scan over st
 one for each product. Such an array has no axis l: with one of size 1, the XLA of jax 0.10 takes another layout within the
 loop of `slots.decode` than outside, and copies the whole cache twice a token on CPUs. Slots are spread over the mesh's rows
 and kv heads over "tensor"; every function works on a device's own part in `shard_map`, so that no slot ever travels.
+
+A cache of eight bits rounds each token's keys and values, of each kv head, to 255 steps of their largest (`int8.rows`), and
+keeps the steps as `scales`: those of `_lanes` columns side by side, so that a TPU's memory is not padded for them.
+
 Letters: L layers, l layers of a group, S slots, C columns, K kv heads, N heads, H head dim, R rows and W columns of the
 packed questions.
 """
@@ -26,9 +30,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
-from sar_jax import attention, paged
+from sar_jax import attention, int8, paged
 from sar_jax.parameters import ModelConfig
 from sar_jax.sharding import BATCH, constrain, dividing
 
@@ -36,9 +40,12 @@ PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 
 
 class Cache(NamedTuple):
-    """One array [K, l, S, C, H] for each group of layers, [K, S, C, H] where the layers are apart."""
-    k: tuple[Float[Array, "K *l S C H"], ...]
-    v: tuple[Float[Array, "K *l S C H"], ...]
+    """One array [K, l, S, C, H] for each group of layers, [K, S, C, H] where the layers are apart; k_scale, v_scale:
+    [..., C / lanes, lanes] of a cache of eight bits, () of others."""
+    k: tuple[Num[Array, "K *l S C H"], ...]
+    v: tuple[Num[Array, "K *l S C H"], ...]
+    k_scale: tuple[Float[Array, "K *l S c lanes"], ...] = ()
+    v_scale: tuple[Float[Array, "K *l S c lanes"], ...] = ()
 
 
 class Group(NamedTuple):
@@ -79,15 +86,28 @@ def shapes(cfg: ModelConfig, kernel: str, slots: int, columns: int) -> list[tupl
             for g in known]
 
 
-def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, size: int) -> int:
-    """Keys and values of all slots, over all devices; `size` bytes an element."""
-    return 2 * size * sum(math.prod(shape) for shape in shapes(cfg, kernel, slots, columns))
+def described(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:
+    """The arrays' shapes and dtypes."""
+    known, lanes = shapes(cfg, kernel, slots, columns), _lanes(kernel)
+    side = lambda shapes, dtype: tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+    scales = [(*shape[:-2], shape[-2] // lanes, lanes) for shape in known] if dtype == "int8" else []
+    return Cache(*[side(known, dtype)] * 2, *[side(scales, "float32")] * 2)
+
+
+def bytes_of(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> int:
+    """Keys and values of all slots, over all devices."""
+    arrays = jax.tree.leaves(described(cfg, kernel, slots, columns, dtype))
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in arrays)
 
 
 def create(cfg: ModelConfig, kernel: str, slots: int, columns: int, dtype: str) -> Cache:
-    made = lambda: tuple(constrain(jnp.zeros(shape, dtype), *axes(cfg, kernel))
-                         for shape in shapes(cfg, kernel, slots, columns))
-    return Cache(made(), made())
+    return jax.tree.map(lambda x: constrain(jnp.zeros(x.shape, x.dtype), *axes(cfg, kernel)),
+                        described(cfg, kernel, slots, columns, dtype))
+
+
+def _lanes(kernel: str) -> int:
+    """How many columns' scales lie side by side."""
+    return 1 if is_apart(kernel) else paged.PAGE
 
 
 def _ring(window: int | None, columns: int) -> int:
@@ -129,32 +149,34 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
         S, h = len(positions), cache.k[0].shape[-1]
         widen = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, h - x.shape[-1]))).swapaxes(0, 1)
         rings = [_ring(g.window, array.shape[-2]) for g, array in zip(known, cache.k)]
+        new = _entries(cache, widen(k), widen(v))
 
-        def put(array, new, g):
-            """[K, S, H] into the group's array, if it is the layer's: as rows of a flat array, since the compiler would turn
-            the whole cache around for a scatter along two of its axes."""
-            K, l, C = len(array), math.prod(array.shape[1:-3]), array.shape[-2]
-            new, flat = widen(new).astype(array.dtype).reshape(K * S, h), array.reshape(-1, h)
+        def put(array, new, g, lanes):
+            """[K, S, width] into the group's array, if it is the layer's: as rows of a flat array, since the compiler would
+            turn the whole cache around for a scatter along two of its axes. lanes: columns that a row has."""
+            K, l, (C, width) = len(array), math.prod(array.shape[1:-3]), array.shape[-2:]
+            new, flat, column = new.reshape(K * S, -1), array.reshape(-1, width), positions % rings[g]
             place = jnp.minimum(layer, l - 1) * S + jnp.arange(S)
-            rows = (jnp.arange(K)[:, None] * (l * S * C) + place * C + positions % rings[g]).reshape(-1)
+            rows = (jnp.arange(K)[:, None] * (l * S * C) + place * C + column // lanes).reshape(-1)
+            if lanes > 1:
+                new = jnp.where(jnp.arange(lanes) == jnp.tile(column % lanes, K)[:, None], new, flat[rows])
             if not isinstance(group, int):
                 new = jnp.where(group == g, new, flat[rows])
             return flat.at[rows].set(new, unique_indices=True, indices_are_sorted=True).reshape(array.shape)
 
         def attend(g, q, cache, lengths):
+            held = [side[g] for side in cache if side]
+            options = dict(scale=cfg.query_scale, softcap=cfg.attn_softcap)
             lengths = jnp.minimum(lengths, rings[g])
             if is_apart(kernel):
-                return attention.attend_cached(q, cache.k[g], cache.v[g], lengths, scale=cfg.query_scale,
-                                               softcap=cfg.attn_softcap)
-            return paged.attend(q, cache.k[g], cache.v[g], jnp.minimum(layer, cache.k[g].shape[1] - 1), lengths,
-                                scale=cfg.query_scale, softcap=cfg.attn_softcap)
+                return attention.attend_cached(q, *held, lengths=lengths, **options)
+            return paged.attend(q, *held, layer=jnp.minimum(layer, held[0].shape[1] - 1), lengths=lengths, **options)
 
         which = [group] if isinstance(group, int) or len(known) == 1 else range(len(known))
         which = [0] if len(known) == 1 else which
-        ks, vs = list(cache.k), list(cache.v)
-        for g in which:
-            ks[g], vs[g] = put(ks[g], k, g), put(vs[g], v, g)
-        cache = Cache(tuple(ks), tuple(vs))
+        cache = Cache(*(tuple(
+            put(array, side, g, _lanes(kernel) if name.endswith("scale") else 1) if g in which else array
+            for g, array in enumerate(arrays)) for name, arrays, side in zip(Cache._fields, cache, new)))
         branches = [functools.partial(attend, g) for g in which]
         if len(branches) == 1:
             return branches[0](q, cache, positions + 1), cache
@@ -164,6 +186,14 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
         fixed = lambda d, q, k, v, positions, cache: local(d, q, k, v, group, layer, positions, cache)
         return _locally(fixed, cfg, kernel, "hhhsc", "hc")(q, k, v, positions, cache)
     return _locally(local, cfg, kernel, "hhh..sc", "hc")(q, k, v, group, layer, positions, cache)
+
+
+def _entries(cache: Cache, k: Float[Array, "... h"], v: Float[Array, "... h"]) -> list[Array]:
+    """What the cache's arrays take of keys and values, in the order of its fields."""
+    if not cache.k_scale:
+        return [x.astype(cache.k[0].dtype) for x in (k, v)]
+    (k, k_scale), (v, v_scale) = int8.rows(k), int8.rows(v)
+    return [k, v, k_scale, v_scale]
 
 
 def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L K W H"],
@@ -178,10 +208,10 @@ def insert(cfg: ModelConfig, kernel: str, cache: Cache, keys: Float[Array, "R L 
         def one(i, cache):
             slot, row, start, length = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in entries)
             here, own = slot // S == device, slot % S
-            put = lambda g, array, packed: _put_columns(
-                array, _columns(packed, g, array, row, start, length), own, here)
-            return Cache(tuple(put(g, a, keys) for g, a in zip(known, cache.k)),
-                         tuple(put(g, a, values) for g, a in zip(known, cache.v)))
+            new = [_entries(cache, *(_columns(packed, g, array, row, start, length) for packed in (keys, values)))
+                   for g, array in zip(known, cache.k)]
+            return Cache(*(tuple(_put_columns(array, block, own, here) for array, block in zip(arrays, blocks))
+                           for arrays, blocks in zip(cache, zip(*new))))
 
         return jax.lax.fori_loop(0, count, one, cache)
 
@@ -201,10 +231,13 @@ def _columns(packed: Array, group: Group, array: Array, row: Array, start: Array
         position = length - 1 - (length - 1 - column) % ring
         block = jnp.take(block, jnp.clip(start + position, 0, W - 1), axis=2)
     block = jnp.pad(block, ((0, 0), (0, 0), (0, 0), (0, array.shape[-1] - block.shape[-1])))
-    return jnp.expand_dims(block.swapaxes(0, 1) if array.ndim == 5 else block[0], -3).astype(array.dtype)
+    return jnp.expand_dims(block.swapaxes(0, 1) if array.ndim == 5 else block[0], -3)
 
 
 def _put_columns(array: Array, block: Array, slot: Array, here: Array) -> Array:
+    if block.shape[-1] != (width := array.shape[-1]):   # scales, one each; an array has several side by side
+        block = jnp.pad(block[..., 0], ((0, 0),) * (block.ndim - 2) + ((0, -block.shape[-2] % width),))
+        block = block.reshape(*block.shape[:-1], -1, width)
     place = (*(0,) * (array.ndim - 3), slot, 0, 0)
     old = jax.lax.dynamic_slice(array, place, block.shape)
     return jax.lax.dynamic_update_slice(array, jnp.where(here, block, old), place)
@@ -212,13 +245,13 @@ def _put_columns(array: Array, block: Array, slot: Array, here: Array) -> Array:
 
 def resize(cfg: ModelConfig, kernel: str, cache: Cache, slots: Int[Array, " s"], columns: int) -> Cache:
     """The slots of these numbers, each from the device that keeps it, with room for `columns`."""
-    count = max(len(slots), 1)
-    wanted = [shape[-2] for shape in shapes(cfg, kernel, count, columns)]
+    wanted = described(cfg, kernel, max(len(slots), 1), columns, cache.k[0].dtype.name)
 
     def local(_, cache, slots):
         own = cache.k[0].shape[-3]
 
-        def one(array, size):
+        def one(array, like):
+            size = like.shape[-2]
             if len(slots) == own:
                 return jnp.pad(array, ((0, 0),) * (array.ndim - 2) + ((0, size - array.shape[-2]), (0, 0)))
             *outer, _, _, h = array.shape
@@ -229,6 +262,6 @@ def resize(cfg: ModelConfig, kernel: str, cache: Cache, slots: Int[Array, " s"],
 
             return jax.lax.fori_loop(0, len(slots), copy, jnp.zeros((*outer, len(slots), size, h), array.dtype))
 
-        return Cache(*(tuple(map(one, side, wanted)) for side in cache))
+        return jax.tree.map(one, cache, wanted)
 
     return _locally(local, cfg, kernel, "cs", "c")(cache, slots)

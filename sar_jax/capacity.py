@@ -71,8 +71,8 @@ def check_slots(config: TrainConfig, cfg: parameters.ModelConfig, kernel: str, d
 
     While slots move to fewer, or columns grow, both caches are there."""
     rollout = config.rollout
-    size = jnp.dtype(rollout.cache_dtype or config.model.dtype).itemsize
-    slot = cache_lib.bytes_of(cfg, kernel, 1, max_length(config), size) * devices / parts   # on the device that keeps it
+    dtype = rollout.cache_dtype or config.model.dtype
+    slot = cache_lib.bytes_of(cfg, kernel, 1, max_length(config), dtype) * devices / parts   # on the device that keeps it
     shapes = of(config, kernel, devices)
     slot *= 1 + max([after / before for before, after in zip(shapes.sizes, shapes.sizes[1:2])]
                     + [before / after for before, after in zip(shapes.columns[-2:], shapes.columns[-1:])

@@ -186,9 +186,10 @@ def warnings(config: Any) -> list[str]:
         found.append(f"answers are drawn with {sampling.Sampling.of(config).words}, and scored without: what learns is not "
                      "what drew (metric sampling/off_policy). Set loss.importance_cap, for example to 2, or leave "
                      "rollout.temperature and the filters at their defaults.")
-    if config.rollout.weights_dtype and not config.loss.importance_cap:
-        found.append("rollout.weights_dtype is int8: answers are drawn from a slightly other policy than the one that "
-                     "learns (metric sampling/logp_difference). Set loss.importance_cap, for example to 2.")
+    for name in ("weights_dtype", "cache_dtype"):
+        if getattr(config.rollout, name) == "int8" and not config.loss.importance_cap:
+            found.append(f"rollout.{name} is int8: answers are drawn from a slightly other policy than the one that "
+                         "learns (metric sampling/logp_difference). Set loss.importance_cap, for example to 2.")
     if config.loss.kl and config.loss.kl_estimator == "k1":
         found.append("loss.kl_estimator is k1: its gradient is 0 on average, so loss.kl holds nothing. Use k2 or k3.")
     if config.loss.ratio == "sequence" and max(config.loss.clip_low, config.loss.clip_high) > 0.05:

@@ -60,8 +60,8 @@ class Rollout:
     questions: int = 128           # a step
     samples: int = 6               # answers a question
     slots: int = 96                # answers decoded at once: each has a cache; when one ends, the next takes its slot
-    cache_dtype: str = ""          # of the cached keys and values: "" = model.dtype, "bfloat16", or "float32"
-    weights_dtype: str = ""        # of the decoder's matrices: "" = model.dtype, or "int8" (see loss.importance_cap)
+    cache_dtype: str = ""          # of cached keys and values: "" = model.dtype, "bfloat16", "float32", "int8" (*)
+    weights_dtype: str = ""        # of the decoder's matrices: "" = model.dtype, or "int8" (*). (*): see loss.importance_cap
     max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
     temperature: float = 1.0       # divides the logits before a token is drawn; scores are those of temperature 1
     top_k: int = 0                 # draw from the so many most probable tokens; 0 = from all

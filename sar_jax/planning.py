@@ -83,6 +83,9 @@ def advice(config: config_lib.TrainConfig, found: dict[str, Any]) -> list[str]:
     if over & {"prefill", "insert", "decode", "shrink"} and slots > 1:
         lines.append(f"--config.rollout.slots={slots // 2}: {gib(found['cache'] / 2)} GiB less cache, and more steps of "
                      "fewer tokens")
+    if over & {"prefill", "insert", "decode", "shrink"} and config.rollout.cache_dtype != "int8":
+        lines.append(f"--config.rollout.cache_dtype=int8: about {gib(found['cache'] / 2)} GiB less cache, answers drawn "
+                     "from rounded keys and values (see loss.importance_cap)")
     if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
         lines.append(f"--config.rollout.weights_dtype=int8: up to {gib(r['decoding_weights'] / 2)} GiB less, answers drawn "
                      "from rounded weights (see loss.importance_cap)")

@@ -89,7 +89,8 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
 
 def live_bytes(config: config_lib.TrainConfig, cfg: ModelConfig, columns: float) -> float:
     """Keys and values that all slots hold, over all devices, with `columns` each; windows keep fewer."""
-    size = 4 if (config.rollout.cache_dtype or config.model.dtype) == "float32" else 2
+    dtype = config.rollout.cache_dtype or config.model.dtype
+    size = {"float32": 4, "bfloat16": 2, "int8": 1 + 4 / cfg.head_dim}[dtype]   # eight bits: and a scale for each head
     held = sum(min(columns, cfg.kinds[kind].window or columns) for kind in cfg.layer_kinds)
     return 2 * cfg.num_kv_heads * cfg.head_dim * size * held * config.rollout.slots
 

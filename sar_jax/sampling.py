@@ -34,6 +34,6 @@ def check(rollout: Any) -> None:
             ("top_k", r.top_k >= 0, "at least 0, which is off"), ("top_p", 0 < r.top_p <= 1, "in (0, 1]; 1 is off"),
             ("min_p", 0 <= r.min_p <= 1, "in [0, 1]; 0 is off"), ("slots", r.slots > 0, "greater than 0"),
             ("weights_dtype", r.weights_dtype in ("", "int8"), "'' or 'int8'"),
-            ("cache_dtype", r.cache_dtype in ("", "bfloat16", "float32"), "'', 'bfloat16' or 'float32'")):
+            ("cache_dtype", r.cache_dtype in ("", "bfloat16", "float32", "int8"), "'', 'bfloat16', 'float32' or 'int8'")):
         if not fine:
             raise UserError(f"config.rollout.{name} is {getattr(r, name)!r}: it must be {expected}")

@@ -83,6 +83,8 @@ def test_a_window_s_cache_has_its_window_s_columns(each_family):
 def test_decoding_copies_no_cache(each_family):
     """Nothing of the size of a layer's whole cache is copied within the compiled loop, or before or after it."""
     loaded = each_family
+    if loaded.cfg.family not in ("gemma3_text", "phi3"):
+        pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
     state = slots.create(loaded.cfg, "xla", 11, 57, "float32")   # sizes that nothing else has
     compiled = slots.decode.lower(loaded.graphdef, loaded.params, state, jnp.int32(4), jnp.int32(0), jnp.bool_(False),
                                   stop_ids=(0,), sampling=Sampling()).compile().as_text()
@@ -100,8 +102,8 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
     widened = [jnp.pad(x, ((0, 0),) * 4 + ((0, paged.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)]
     lengths = jnp.array([1, 130, 256])
     with pltpu.force_tpu_interpret_mode():
-        found = paged.attend(q, *widened, jnp.int32(1), lengths, scale=0.2, softcap=softcap)
-    expected = attention.attend_cached(q, k[:, 1], v[:, 1], lengths, scale=0.2, softcap=softcap)
+        found = paged.attend(q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap)
+    expected = attention.attend_cached(q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap)
     np.testing.assert_allclose(found, expected, atol=0.02)
     for s, n in enumerate(np.asarray(lengths)):   # and that one is a softmax over the live columns
         scores = np.einsum("kgh,kch->kgc", np.asarray(q[s]).reshape(K, N // K, H), np.asarray(k[:, 1, s, :n])) * 0.2

@@ -324,6 +324,7 @@ def test_what_does_not_go_together_is_named(settings, words):
     ({"loss.kl_estimator": "k1"}, "loss.kl_estimator is k1"), ({"loss.ratio": "sequence"}, "loss.ratio is sequence"),
     ({"self_aligned.form": "difference"}, "self_aligned.form is difference"),
     ({"rollout.weights_dtype": "int8"}, "rollout.weights_dtype is int8"),
+    ({"rollout.cache_dtype": "int8"}, "rollout.cache_dtype is int8"),
     ({"rollout.top_p": 0.9, "rollout.temperature": 0.6}, "drawn with temperature 0.6, top_p 0.9")])
 def test_what_works_but_is_no_use_is_warned_of(settings, words):
     config = good()

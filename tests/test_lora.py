@@ -46,7 +46,8 @@ def rows(cfg, rng):
 def test_a_model_with_adapters_is_the_model_with_their_products_added(each_family, rng):
     cfg = lora.adapted(each_family.cfg, settings())
     adapters, packed = random_adapters(cfg, rng), rows(each_family.cfg, rng)
-    logps = lambda cfg, params: np.asarray(score.score_rows(model.build(cfg), params, packed, 32).logps)
+    scorers = {c: score.make_score(model.build(c), 32) for c in (cfg, each_family.cfg)}
+    logps = lambda cfg, params: np.asarray(scorers[cfg](params, packed).logps)
     ours = logps(cfg, lora.merged(each_family.params, adapters))
     expected = logps(each_family.cfg, by_hand(each_family.params, adapters))
     np.testing.assert_allclose(ours, expected, atol=2e-5)

@@ -74,7 +74,7 @@ def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices
     workdir = tmp_path / "run"
     for steps in (2, 3) if processes == 2 else (3,):
         statuses, outputs = finish(start(processes, workdir, f"--config.steps={steps}", devices=devices,
-                                         real=processes == 2), workdir)
+                                         real=(processes, steps) == (2, 2)), workdir)
         assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
     assert ("resumed at step 2" in outputs[0]) == (processes == 2)
     for output in outputs[1:]:

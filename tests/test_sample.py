@@ -235,13 +235,13 @@ def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
 
 
 def test_greedy_answers_are_those_of_transformers(each_family):
-    """200 tokens, past every window; nothing but token 0 stops them."""
+    """80 tokens, past every window; nothing but token 0 stops them."""
     rows = [0, 1]
-    prompts, ours = draw(each_family, rows, samples=1, limit=200, greedy=True, stop=(0,))
+    prompts, ours = draw(each_family, rows, samples=1, limit=80, greedy=True, stop=(0,))
     for prompt, tokens, n in zip(prompts, ours.tokens, ours.lengths):
         with torch.no_grad():
             theirs = each_family.torch.generate(
-                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=200,
+                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=80,
                 do_sample=False, eos_token_id=0, pad_token_id=0)[0, len(prompt):].tolist()
         assert tokens[:n].tolist() == theirs
 

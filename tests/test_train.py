@@ -322,11 +322,11 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
         "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
-        "--config.steps=3", *rewards), XLA_FLAGS=QUICK)
+        "--config.steps=2", *rewards), XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
-    assert len(lines) == 4
+    assert len(lines) == 3
     assert all(math.isfinite(v) for line in lines for v in line.values())
     assert all(f"reward/{name}/mean" in lines[1] for name in
                ("verifiable", "self_aligned", "entropy_min", "o1_pruner", "efficient_reasoner", "length"))
@@ -415,14 +415,15 @@ def test_export_refuses_options_that_cannot_be(finished, tmp_path, options, word
 
 @pytest.mark.parametrize("family", ["phi3", "gemma3_text"])
 def test_other_families_train_and_come_back(family, tmp_path):
-    """Two steps in bfloat16 with a reference, drawn from weights of eight bits, then export: finite metrics, tokens weighed
-    by what the rounding changed, a folder that `transformers` loads."""
+    """Two steps in bfloat16 with a reference, drawn from weights and a cache of eight bits, then export: finite metrics,
+    tokens weighed by what the rounding changed, a folder that `transformers` loads."""
     from transformers import AutoModelForCausalLM
     folder = make_hf_folder(tmp_path / "model", family=family)
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
                                   "--config.model.remat=true", "--config.rollout.weights_dtype=int8",
-                                  "--config.loss.importance_cap=2"), XLA_FLAGS=QUICK)
+                                  "--config.rollout.cache_dtype=int8", "--config.loss.importance_cap=2"),
+                       XLA_FLAGS=QUICK)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
     assert 0 < abs(lines[1]["importance/weight"] - 1) < 0.05 < 0.3 > lines[1]["sampling/logp_difference/max"] > 1e-4
