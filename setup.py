@@ -51,6 +51,8 @@ setup(
         "tfds": TFDS,
         "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
         "test": [
+            "gcp-storage-emulator>=2026.7",   # a bucket on this machine
+            "gcsfs>=2025.3",
             "hypothesis>=6.100",
             "libtpu>=0.0.40",   # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
             "pytest>=8.0",

@@ -28,7 +28,7 @@ class Checkpoints:
     """The checkpoints of one workdir. `save` returns at once; the files are complete after `wait` or the next save."""
 
     def __init__(self, workdir: epath.Path, keep: int = 1):
-        self.folder = epath.Path(workdir).resolve() / "checkpoints"
+        self.folder = _folder(workdir)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, step_format_fixed_length=8)
         self.writing: int | None = None   # the step of the save that may still be under way
         self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -61,7 +61,7 @@ class Checkpoints:
         for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
             with contextlib.suppress(OSError):
                 partial.rmtree()
-        good = sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        good = _steps(self.folder)
         kept = f"the checkpoint of step {good[-1]} is complete" if good else "there is no earlier checkpoint"
         reason = re.search(r": ([^:]+) \[os_error_code", str(error))   # tensorstore's words for what the system said
         reason = reason.group(1) if reason else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -117,8 +117,7 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 
 def pick_step(workdir: epath.Path, step: int | None) -> int:
     """`step`, or the latest. Raises `UserError` that lists the steps there are."""
-    folder = workdir / "checkpoints"
-    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+    steps = _steps(workdir / "checkpoints")
     if not steps:
         raise UserError(f"{workdir} has no checkpoint yet")
     if step is not None and step not in steps:
@@ -146,7 +145,7 @@ def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConf
 def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> parameters.Params:
     args = ocp.args.PyTreeRestore(item={"params": like}, partial_restore=True,
                                   restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}))
-    folder = epath.Path(workdir).resolve() / "checkpoints" / f"{step:08d}" / "state"
+    folder = _folder(workdir) / f"{step:08d}" / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder, args=args)["params"]
 
@@ -201,6 +200,18 @@ def write_atomically(path: epath.Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _folder(workdir: epath.Path) -> epath.Path:
+    """Of a workdir's checkpoints, absolute as Orbax wants it; `resolve` would make a local path of a bucket's."""
+    path = epath.Path(workdir)
+    return (path if is_remote(path) else path.resolve()) / "checkpoints"
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    """Of the complete checkpoints in a folder. In a bucket nothing can be moved into place: there a last file says so."""
+    known = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    return sorted(int(p.name) for p in known if ocp.utils.is_checkpoint_finalized(p))
 
 
 def is_remote(path: Any) -> bool:

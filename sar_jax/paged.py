@@ -22,7 +22,7 @@ from sar_jax.attention import softcapped
 PAGE = 128     # columns; a page is read as a whole
 LANES = 128    # head dims are padded to a multiple; in a TPU's memory they are anyway
 _BLOCK = 2     # pages at a time
-_BLOCK_INT8 = 32   # pages at a time, of all kv heads together: half a MiB of keys
+_BLOCK_INT8 = 4    # pages at a time, of all kv heads together: between steps of the grid and columns that nobody needs
 _NEGATIVE = -1e30  # finite, so that a masked score stays free of NaN
 
 

@@ -146,6 +146,7 @@ def found(total, **residents):
 
 @pytest.mark.parametrize("program, said, unsaid", [
     ("gradient", "rows_per_microbatch=8", "rollout.slots"), ("decode", "rollout.slots=48", "rows_per_microbatch"),
+    ("shrink", "rollout.cache_dtype=int8", "weights_dtype"),
     ("score", "logprob_chunk=2048", "rollout.slots"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
 def test_advice_follows_what_does_not_fit(program, said, unsaid):
     config = config_lib.TrainConfig()
@@ -157,8 +158,10 @@ def test_advice_follows_what_does_not_fit(program, said, unsaid):
 def test_advice_is_what_the_config_has_not_done_yet():
     config = config_lib.TrainConfig()
     config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = "bfloat16", True, False
-    lines = "\n".join(planning.advice(config, found({"gradient": 11.0})))
+    config.rollout.cache_dtype = "int8"
+    lines = "\n".join(planning.advice(config, found({"gradient": 11.0, "decode": 11.0})))
     assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=true" in lines
+    assert "cache_dtype" not in lines and "weights_dtype=int8" in lines
 
 
 @pytest.mark.parametrize("name", ["v6e:3x5", "v6e", "v9:2x4", "v6e:2x4x2", "v5e:0x4", "2x4"])
