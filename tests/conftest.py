@@ -15,8 +15,8 @@ if "SAR_JAX_TEST_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
 CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
-# Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of what they test. Commands
-# optimize as users' do unless they are given this too.
+# Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of what they test. Training
+# is given this too; other commands optimize as users' do.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if metadata.version("jaxlib").startswith("0.10."):   # compiles fusions three times as fast; later ones have one way only
     QUICK += " --xla_cpu_use_fusion_emitters=false"
@@ -161,7 +161,9 @@ def rng() -> np.random.Generator:
 
 def start_command(*arguments: str, stdout, stderr, real: bool = False, **environment: str) -> Forked | subprocess.Popen:
     """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the system starts."""
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE | environment
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE
+    env |= {"XLA_FLAGS": QUICK} if arguments[0] == "sar_jax.train" else {}
+    env |= environment
     if real:
         return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=env, stdout=stdout, stderr=stderr)
     return Forked(arguments, ROOT, env, stdout, stderr)

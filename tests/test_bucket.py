@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT, run_command
+from conftest import ROOT, run_command
 from safetensors.numpy import load_file
 from test_train import arguments, timeless
 
@@ -27,7 +27,7 @@ def bucket():
                         break
                 time.sleep(0.2)
             here = f"http://127.0.0.1:{port}"
-            yield {"XLA_FLAGS": QUICK, "STORAGE_EMULATOR_HOST": here, "TENSORSTORE_GCS_HTTP_URL": here,
+            yield {"STORAGE_EMULATOR_HOST": here, "TENSORSTORE_GCS_HTTP_URL": here,
                    "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"}
         finally:
             process.kill()

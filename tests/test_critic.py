@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import torch
-from conftest import QUICK, run_command, start_command
+from conftest import run_command, start_command
 
 from sar_jax import config as config_lib
 from sar_jax import credit, critic, learner, losses, packing, parameters, sharding
@@ -201,7 +201,7 @@ SMALL = ["--config=configs/tiny_ppo.py", "--config.model.remat=false", "--config
 
 
 def train(workdir, *arguments, **how):
-    done = run_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *arguments, XLA_FLAGS=QUICK, **how)
+    done = run_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *arguments, **how)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line for line in lines}
@@ -232,8 +232,7 @@ def test_a_run_learns_values_and_says_so(whole):
 
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path):
     with (tmp_path / "printed").open("w") as printed:
-        process = start_command("sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed,
-                                XLA_FLAGS=QUICK)
+        process = start_command("sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed)
     until = time.monotonic() + 300
     while not (tmp_path / "run/checkpoints/00000002").is_dir() and time.monotonic() < until:
         time.sleep(0.05)

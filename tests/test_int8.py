@@ -130,10 +130,10 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
                       for l in range(L)] for slot, r, b, n in zip(slots, rows, starts, lengths)}
     places = {l: (g, i) for g, group in enumerate(cache_lib.groups(cfg, kernel)) for i, l in enumerate(group.layers)}
     write = jax.jit(cache_lib.write, static_argnums=(0, 1) if cut else (0, 1, 7, 8))
-    for t in range(8):
-        if t == 3:
+    for t in range(6):
+        if t == 2:
             cache = cache_lib.resize(cfg, kernel, cache, jnp.arange(5), 400)
-        if t == 5:
+        if t == 4:
             cache = cache_lib.resize(cfg, kernel, cache, jnp.array([4, 2, 0]), 400)
             history = {i: history[slot] for i, slot in enumerate([4, 2, 0])}
         S = cache.k[0].shape[-3]
@@ -149,7 +149,7 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
                 np.testing.assert_allclose(found[s], expected, atol=error * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("shape", [None, (1, 8, 1), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [None, (2, 2, 2)])
 def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded, shape):
     """What differs is the rounding, and the same on any devices. Slots are refilled."""
     params = loaded.params if shape is None else jax.device_put(loaded.params, loaded.shardings(sharding.make_mesh(*shape)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT, run_command
+from conftest import ROOT, run_command
 
 from sar_jax import config as config_lib
 from sar_jax import learner, lora, model, packing, parameters, score, sharding
@@ -134,7 +134,7 @@ SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.dat
 
 
 def command(*arguments):
-    done = run_command(*arguments, XLA_FLAGS=QUICK)
+    done = run_command(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -184,8 +184,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
     """The system refuses to let any file grow beyond 100 kB: the checkpoint of step 2 cannot be written."""
     workdir = tmp_path / "run"
     assert run_command(*arguments(hf_folder, workdir, "--config.steps=1")).returncode == 0
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    env |= CACHE | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}   # others' cache: it could write half a file there
+    env = os.environ | {"XLA_FLAGS": QUICK} | CACHE
+    env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}   # others' cache: it could write half a file there
     limited = subprocess.run([sys.executable, "-m", *arguments(hf_folder, workdir)], cwd=ROOT, env=env, text=True,
                              timeout=240, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)))
@@ -322,7 +322,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         folder, tmp_path / "run", f"--config.data.train={data}/train.jsonl", f"--config.data.eval={data}/test.jsonl",
         "--config.data.max_prompt_tokens=400", "--config.rollout.max_answer_tokens=64", "--config.packing.row_tokens=512",
         "--config.packing.logprob_chunk=128", "--config.model.dtype=bfloat16", "--config.model.remat=true",
-        "--config.steps=2", *rewards), XLA_FLAGS=QUICK)
+        "--config.steps=2", *rewards))
     assert done.returncode == 0, done.stderr
     assert "left out, their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
@@ -339,7 +339,7 @@ def test_the_evaluation_command_sees_in_a_workdir_what_training_saw(finished, tm
     for step, more in ((4, []), (2, ["--step=2"])):
         output = tmp_path / str(step)
         done = run_command("sar_jax.evaluate", f"--model={workdir}", f"--tasks={config['data']['eval']}:5",
-                           f"--output={output}", *more)
+                           f"--output={output}", *more, XLA_FLAGS=QUICK)   # as in training: the same rounding
         assert done.returncode == 0, done.stderr
         found = json.loads((output / "results.json").read_text())
         line = read_metrics(workdir)[step]
@@ -422,8 +422,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
     workdir = tmp_path / "run"
     done = run_command(*arguments(folder, workdir, "--config.steps=2", "--config.model.dtype=bfloat16",
                                   "--config.model.remat=true", "--config.rollout.weights_dtype=int8",
-                                  "--config.rollout.cache_dtype=int8", "--config.loss.importance_cap=2"),
-                       XLA_FLAGS=QUICK)
+                                  "--config.rollout.cache_dtype=int8", "--config.loss.importance_cap=2"))
     assert done.returncode == 0, done.stderr
     lines = read_metrics(workdir)
     assert 0 < abs(lines[1]["importance/weight"] - 1) < 0.05 < 0.3 > lines[1]["sampling/logp_difference/max"] > 1e-4
