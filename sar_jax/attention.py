@@ -5,15 +5,19 @@ query a sequence, over what the cache holds of it.
 
 Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times slower on CPUs.
 scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w: a token sees itself and the w - 1 before
-it (the positions of a segment are contiguous, so columns count). `sar_jax.splash` is `attend` as a fused kernel for TPUs.
-Left out: a fused kernel for GPUs.
+it (the positions of a segment are contiguous, so columns count). `sar_jax.splash` and `sar_jax.cudnn` are `attend` as fused
+kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
+
+from sar_jax.sharding import BATCH
 
 _MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
 _NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN
@@ -49,6 +53,33 @@ def attend(
         out.append(step(q[:, :, :, start:end], k[:, :, first:end], v[:, :, first:end], segment_ids[:, start:end],
                         segment_ids[:, first:end]))
     return jnp.einsum("RKGTH->RTKGH", jnp.concatenate(out, axis=3)).reshape(R, T, N, H)
+
+
+def on_each_device(
+    kernel: Callable[[Array, Array, Array, Array], Array],
+    tile: int,
+    q: Float[Array, "R T N H"],
+    k: Float[Array, "R T K H"],
+    v: Float[Array, "R T K H"],
+    segment_ids: Int[Array, "R T"],
+) -> Float[Array, "R T N H"]:
+    """`kernel` on every device's own rows (data, fsdp) and heads (tensor), inside `shard_map`, since XLA cannot partition a
+    kernel; columns are padded to a multiple of `tile`."""
+    mesh, T = jax.sharding.get_abstract_mesh(), q.shape[1]
+    pad = -T % tile
+    widen = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
+    if not mesh.empty:
+        heads = "tensor" if _spread(q.shape[2], k.shape[2], mesh.shape["tensor"]) else None
+        kv_heads = heads if k.shape[2] % mesh.shape["tensor"] == 0 else None
+        spec = lambda heads: P(BATCH, None, heads, None)
+        kernel = jax.shard_map(kernel, mesh=mesh, in_specs=(spec(heads), spec(kv_heads), spec(kv_heads), P(BATCH, None)),
+                               out_specs=spec(heads), check_vma=False)
+    return kernel(widen(q), widen(k), widen(v), widen(segment_ids))[:, :T]
+
+
+def _spread(num_heads: int, num_kv_heads: int, devices: int) -> bool:
+    """Can the heads be cut so that each device holds the kv heads of its queries? One kv head is copied to all."""
+    return num_heads % devices == 0 and (num_kv_heads % devices == 0 or num_kv_heads == 1)
 
 
 def softcapped(x: Array, cap: float | None) -> Array:

@@ -56,7 +56,7 @@ def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh, c
     stats = mesh.local_devices[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return
-    free, kernel = stats["bytes_limit"] - stats.get("bytes_in_use", 0), model.pick_kernel(config.model.attention, mesh)
+    free, kernel = stats["bytes_limit"] - stats.get("bytes_in_use", 0), model.pick_kernel(config.model, cfg, mesh)
     size = jnp.dtype(config.model.dtype).itemsize
     specs = jax.tree.leaves(parameters.param_specs(int8.described(cfg, config.rollout.weights_dtype)),
                             is_leaf=lambda s: isinstance(s, parameters.ParamSpec))

@@ -64,8 +64,8 @@ def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
              f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
     _require(config.optimizer.mu_dtype in ("float32", "bfloat16"),
              f"config.optimizer.mu_dtype is {config.optimizer.mu_dtype!r}: it must be 'float32' or 'bfloat16'")
-    _require(config.model.attention in ("auto", "xla", "splash"),
-             f"config.model.attention is {config.model.attention!r}: it must be 'auto', 'xla' or 'splash'")
+    _require(config.model.attention in ("auto", "xla", "splash", "cudnn"),
+             f"config.model.attention is {config.model.attention!r}: it must be 'auto', 'xla', 'splash' or 'cudnn'")
     check_prompt(config.prompt)
     for path, value in _leaves(config):
         _require(not isinstance(value, float) or math.isfinite(value), f"config.{path} is {value}: it must be finite")

@@ -21,7 +21,7 @@ class Model:
     dtype: str = "bfloat16"        # dtype of activations and matrix products; master weights are float32
     remat: bool = True             # recompute each layer in the backward pass
     offload_reference: bool = False   # the reference waits in host memory, and visits the devices to score
-    attention: str = "auto"        # "xla", or "splash", the fused kernel for TPUs; "auto": what the devices have
+    attention: str = "auto"        # "xla", or the fused kernels "splash" (TPUs) and "cudnn" (GPUs); "auto": what is there
 
 
 @dataclasses.dataclass

@@ -43,7 +43,7 @@ def make(config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh) -> Critic
     optimizer = learner.make_optimizer(dataclasses.replace(config.optimizer, lr=config.critic.lr), config.steps * updates,
                                        parameters.decays(specs(cfg)))
     state = learner.describe_state(described, optimizer)
-    graphdef = build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model.attention, mesh))
+    graphdef = build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model, cfg, mesh))
     loss = make_loss(graphdef, config.critic.value_clip)
     return Critic(make_values(graphdef), learner.make_update(state, optimizer, loss), optimizer, state)
 

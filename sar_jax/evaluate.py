@@ -124,11 +124,11 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     config = found.config
     rollout = config.rollout
     batch = max(config.evaluation.batch // samples, 1)   # with several samples a question, as many answers as without
-    params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     light = int8.described(found.cfg, rollout.weights_dtype)
+    graphdef = model.build(light, config.model.dtype, kernel=model.pick_kernel(config.model, light, mesh))
+    params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    graphdef = model.build(light, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
     decode = sample.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
                                 slots=rollout.slots, sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification

@@ -43,7 +43,7 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
     width = -(-longest // _WIDTH) * _WIDTH
     mesh = jax.tree.leaves(params)[0].sharding.mesh
-    graphdef = model.build(cfg, config.model.dtype, kernel=model.pick_kernel(config.model.attention, mesh))
+    graphdef = model.build(cfg, config.model.dtype, kernel=model.pick_kernel(config.model, cfg, mesh))
     scorer = score.make_score(graphdef, config.packing.logprob_chunk)
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from sar_jax import attention, rope, splash
+from sar_jax import attention, config, cudnn, rope, splash
 from sar_jax import cache as cache_lib
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig, Params, param_specs
@@ -151,16 +151,21 @@ def build(cfg: ModelConfig, dtype: str = "float32", remat: bool = True, kernel: 
     return nnx.split(nnx.eval_shape(lambda: Decoder(cfg, dtype, remat, kernel)))[0]
 
 
-def pick_kernel(asked: str, mesh: jax.sharding.Mesh) -> str:
-    """The attention kernel for the devices of a mesh; "auto" takes the fused one where there is one. Raises `UserError`."""
-    platform = mesh.devices.flat[0].platform
-    if asked == "splash" and platform != "tpu":
-        raise UserError(f"config.model.attention is 'splash', a kernel for TPUs, but the devices are of type {platform!r}: "
-                        "leave it at 'auto'")
-    return ("splash" if platform == "tpu" else "xla") if asked == "auto" else asked
+def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> str:
+    """The attention kernel that config.model asks for; "auto" takes the fused one where the mesh's devices have one for this
+    model. Raises `UserError` where they have not what is asked."""
+    device = mesh.devices.flat[0]
+    missing = {"xla": None, "cudnn": cudnn.lacks(device, options.dtype, cfg.head_dim, cfg.attn_softcap),
+               "splash": None if device.platform == "tpu" else "the devices to be TPUs"}
+    if options.attention == "auto":
+        return next(name for name in ("splash", "cudnn", "xla") if not missing[name])
+    if missing[options.attention]:
+        raise UserError(f"config.model.attention is {options.attention!r}, which needs {missing[options.attention]}; the "
+                        f"devices are of type {device.device_kind!r}: leave it at 'auto'")
+    return options.attention
 
 
-_KERNELS = {"xla": attention.attend, "splash": splash.attend}
+_KERNELS = {"xla": attention.attend, "splash": splash.attend, "cudnn": cudnn.attend}
 
 
 def forward(graphdef: GraphDef, params: Params, tokens: Int[Array, "R T"], positions: Int[Array, "R T"],

@@ -80,7 +80,7 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     for name, program in described.items():
         found["programs"][name] = _compile(program)
     found["peak"] = max(p["total"] for p in found["programs"].values())
-    shapes = capacity.of(config, model.pick_kernel(config.model.attention, mesh), sharding.batch_devices(decoding))
+    shapes = capacity.of(config, model.pick_kernel(config.model, cfg, mesh), sharding.batch_devices(decoding))
     calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens,
                                 shapes.rows * shapes.width)
     times = {}

@@ -116,6 +116,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         tokenizer = make_tokenizer(source, config)
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
+    graphdef = model.build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model, cfg, mesh))
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     if folder:
         params = hf.load_params(folder, cfg, shardings)
@@ -129,8 +130,6 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     if config.data.eval:   # read now: a mistake there must not cost the training
         eval_rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
                                     config.data.eval, config.data.eval_questions)
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat,
-                           model.pick_kernel(config.model.attention, mesh))
     with jax.set_mesh(mesh):
         params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
         export.write_folder(params, cfg, output, tokenizer, raw, source=folder)

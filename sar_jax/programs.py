@@ -79,7 +79,7 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
     light = int8.described(cfg, config.rollout.weights_dtype)
     decoding_weights = parameters.describe_params(
         light, sharding.param_shardings(parameters.param_specs(light), decoding, sharding.DECODING_RULES), dtype)
-    kernel = model.pick_kernel(config.model.attention, mesh)
+    kernel = model.pick_kernel(config.model, cfg, mesh)
     decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (light, adapted))
     optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decays(learnt))
     state = learner.describe_state(masters, optimizer)
@@ -163,7 +163,7 @@ def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, 
 
 def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> int:
     """Of all slots, on one chip."""
-    kernel = model.pick_kernel(config.model.attention, mesh)
+    kernel = model.pick_kernel(config.model, cfg, mesh)
     shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     return chip_bytes(describe_cache(config, cfg, kernel, mesh, shapes).cache)
 
@@ -171,7 +171,7 @@ def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mes
 def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: model.GraphDef, mesh: Mesh,
              weights: Any, beside: int) -> dict[str, Program]:
     """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
-    kernel = model.pick_kernel(config.model.attention, mesh)
+    kernel = model.pick_kernel(config.model, cfg, mesh)
     shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     state = describe_cache(config, cfg, kernel, mesh, shapes)
     same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))

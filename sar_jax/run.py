@@ -85,6 +85,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
     mesh, decoding = _meshes(config, cfg)
+    kernel = model.pick_kernel(config.model, cfg, mesh)
     prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
     train_rows, eval_rows = data.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
@@ -109,7 +110,6 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         states = checkpoints.restore(step, States(described, critic and critic.described), iterator, questions)
         print(f"resumed at step {step} from {checkpoints.folder}")
 
-    kernel = model.pick_kernel(config.model.attention, mesh)
     rollout, chunk = config.rollout, config.packing.logprob_chunk
     plain, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel)
                        for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))

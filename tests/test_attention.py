@@ -1,19 +1,28 @@
 """Attention of packed rows, portable and fused, against a dozen lines of numpy; the kernel's steps run here on the CPU."""
 
+import dataclasses
 import functools
+import os
+import pathlib
+import subprocess
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sar_jax import attention, model, sharding, splash
+from sar_jax import attention, config, cudnn, model, sharding, splash
 from sar_jax.errors import UserError
 
-KERNELS = {"xla": attention.attend, "splash": functools.partial(splash.attend, interpret=True)}
+ROOT = pathlib.Path(__file__).parent.parent
+KERNELS = {"xla": attention.attend, "splash": functools.partial(splash.attend, interpret=True),
+           "cudnn": functools.partial(cudnn.attend, implementation="xla")}   # what it asks of cuDNN, computed by XLA
 CASES = {   # heads, kv heads, head size, columns, window, soft cap
     "grouped": (4, 2, 32, 128, None, None), "window": (4, 1, 16, 200, 50, None), "capped": (6, 3, 24, 256, None, 3.0),
     "narrow": (2, 2, 8, 130, 1, None), "all": (6, 2, 16, 300, 17, 2.0)}
+SERVED = [(kernel, case) for kernel in KERNELS for case in CASES if kernel != "cudnn" or CASES[case][-1] is None]
 
 
 @functools.cache
@@ -41,8 +50,7 @@ def draw(case, rows=2):
     return (q, k, v, ids), dict(scale=0.3, softcap=softcap, window=window)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kernel, case", SERVED)
 def test_equals_one_query_at_a_time(kernel, case):
     arrays, options = draw(case)
     expected = by_hand(case)
@@ -51,8 +59,8 @@ def test_equals_one_query_at_a_time(kernel, case):
     np.testing.assert_allclose(np.asarray(ours)[:, :-5], expected[:, :-5], atol=2e-6)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_kernels_gradients_are_the_portable_ones(case):
+@pytest.mark.parametrize("kernel, case", [(kernel, case) for kernel, case in SERVED if kernel != "xla"])
+def test_the_kernels_gradients_are_the_portable_ones(kernel, case):
     arrays, options = draw(case)
     *qkv, ids = (jnp.asarray(x, jnp.float32) for x in arrays)
     valid = jnp.arange(ids.shape[1]) < ids.shape[1] - 5
@@ -61,24 +69,76 @@ def test_the_kernels_gradients_are_the_portable_ones(case):
         out = KERNELS[kernel](*qkv, ids.astype(jnp.int32), **options)
         return ((out * valid[:, None, None]) ** 2).sum()
 
-    portable, fused = (jax.jit(jax.grad(functools.partial(total, kernel)))(qkv) for kernel in ("xla", "splash"))
+    portable, fused = (jax.jit(jax.grad(functools.partial(total, kernel)))(qkv) for kernel in ("xla", kernel))
     for a, b in zip(portable, fused):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=3e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (1, 4, 2), (1, 2, 4), (1, 1, 8)])
+@pytest.mark.parametrize("kernel", ["splash", "cudnn"])
 @pytest.mark.parametrize("case", ["grouped", "window"])
-def test_the_kernel_is_the_same_on_any_mesh(case, shape):
+def test_the_kernel_is_the_same_on_any_mesh(kernel, case, shape):
     """Rows and heads cut over eight devices, where they can be; with one kv head that all devices need."""
     (q, k, v, ids), options = draw(case, rows=8)
     arrays = [jnp.asarray(x, jnp.float32) for x in (q, k, v)] + [jnp.asarray(ids, jnp.int32)]
-    one = jax.jit(functools.partial(KERNELS["splash"], **options))(*arrays)
+    one = jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
     with jax.set_mesh(sharding.make_mesh(*shape)):
-        eight = jax.jit(functools.partial(KERNELS["splash"], **options))(*arrays)
+        eight = jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
     np.testing.assert_allclose(np.asarray(eight), np.asarray(one), atol=1e-6)
 
 
-def test_a_kernel_for_other_devices_is_refused(mesh):
-    assert model.pick_kernel("auto", mesh) == model.pick_kernel("xla", mesh) == "xla"
-    with pytest.raises(UserError, match="'splash', a kernel for TPUs"):
-        model.pick_kernel("splash", mesh)
+def described(**changes):
+    """A device's attributes as JAX gives them on an H100, and what a model asks of it."""
+    device = {"platform": "gpu", "device_kind": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0"}
+    asked = {"dtype": "bfloat16", "head_dim": 128, "softcap": None}
+    return types.SimpleNamespace(**device | {k: v for k, v in changes.items() if k in device}), asked | {
+        k: v for k, v in changes.items() if k in asked}
+
+
+@pytest.mark.parametrize("changes, need", [
+    ({}, None), ({"head_dim": 256}, None), ({"head_dim": 96, "compute_capability": "8.0"}, None),
+    ({"compute_capability": "12.0"}, None), ({"head_dim": 264}, "multiple of 8 up to 256"),
+    ({"head_dim": 100}, "multiple of 8"), ({"head_dim": 256, "compute_capability": "8.9"}, "up to 128"),
+    ({"dtype": "float32"}, "config.model.dtype to be 'bfloat16'"), ({"softcap": 50.0}, "without soft caps"),
+    ({"compute_capability": "7.5"}, "compute capability 8.0"), ({"compute_capability": "gfx942"}, "NVIDIA GPUs"),
+    ({"platform": "tpu", "compute_capability": ""}, "NVIDIA GPUs")])
+def test_what_cudnn_takes(changes, need):
+    device, asked = described(**changes)
+    found = cudnn.lacks(device, **asked)
+    assert found is None if need is None else need in found
+
+
+def test_a_soft_cap_is_not_left_out():
+    arrays, options = draw("capped")
+    with pytest.raises(ValueError, match="no soft caps"):
+        KERNELS["cudnn"](*arrays, **options)
+
+
+@pytest.mark.parametrize("changes, kernel", [
+    ({}, "cudnn"), ({"softcap": 50.0}, "xla"), ({"dtype": "float32"}, "xla"), ({"compute_capability": "7.0"}, "xla"),
+    ({"platform": "tpu", "compute_capability": ""}, "splash"), ({"platform": "cpu", "compute_capability": ""}, "xla")])
+def test_auto_takes_the_kernel_that_the_devices_have(loaded, changes, kernel):
+    device, asked = described(**changes)
+    mesh = types.SimpleNamespace(devices=np.array([device]))
+    cfg = dataclasses.replace(loaded.cfg, head_dim=asked["head_dim"], attn_softcap=asked["softcap"])
+    assert model.pick_kernel(config.Model(dtype=asked["dtype"]), cfg, mesh) == kernel
+    assert model.pick_kernel(config.Model(attention="xla"), cfg, mesh) == "xla"
+
+
+@pytest.mark.parametrize("kernel, need", [("splash", "needs the devices to be TPUs"),
+                                          ("cudnn", "needs the devices to be NVIDIA")])
+def test_a_kernel_for_other_devices_is_refused(loaded, mesh, kernel, need):
+    with pytest.raises(UserError, match=f"'{kernel}', which {need}.*leave it at 'auto'"):
+        model.pick_kernel(config.Model(attention=kernel), loaded.cfg, mesh)
+
+
+def test_score_and_update_compile_for_gpus_with_less_memory():
+    """By XLA's GPU compiler, without a GPU; where `.[gpu]` is installed."""
+    pytest.importorskip("jax_plugins.xla_cuda13")
+    command = [sys.executable, ROOT / "benchmarks/gpu.py", "--configs=qwen3_1p7b", "--gpus=4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| qwen3")]
+    found = {(program, kernel): (float(temporary), int(calls)) for _, program, kernel, temporary, _, calls in table}
+    for program, calls in (("score", 1), ("gradient", 3)):   # forward; forward, again, and backward
+        assert found[program, "xla"][1] == 0 and found[program, "cudnn"][1] == calls
+        assert found[program, "cudnn"][0] < found[program, "xla"][0]

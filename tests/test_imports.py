@@ -14,8 +14,8 @@ PACKAGE = ROOT / "sar_jax"
 LAYERS = (
     {"errors", "config", "checks", "sampling", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
      "download"},
-    {"rewards", "losses", "gae", "credit", "alpha", "guards", "packing", "attention", "splash", "paged", "rope", "results",
-     "filters"},
+    {"rewards", "losses", "gae", "credit", "alpha", "guards", "packing", "attention", "splash", "cudnn", "paged", "rope",
+     "results", "filters"},
     {"parameters", "cache", "int8"},
     {"answers", "quantities", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks",
      "tasks.example", "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix",
