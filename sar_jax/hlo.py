@@ -13,6 +13,7 @@ _SENT = {
     "all-reduce": lambda size, n: 2 * size * (n - 1) / n, "all-to-all": lambda size, n: size * (n - 1) / n,
     "collective-permute": lambda size, n: size,
 }
+_SCATTER = "all-reduce-scatter"   # so the TPU compiler begins the names of its reduce-scatter fusions
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_SENT)})(-start)?\(")
 _ARRAY = re.compile(r"\b(" + "|".join(_BYTES) + r")\[([\d,]*)\]")
@@ -47,7 +48,8 @@ def collective_bytes(text: str, devices: int) -> dict[str, float]:
 
     `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's bound and step say, else
     once. A collective that the TPU works on in several places, while it computes, stands in all of them under one channel:
-    it counts where it counts least.
+    it counts where it counts least. Its fusions "all-reduce-scatter" hold an all-reduce of which each device keeps its
+    part: libtpu names their emitter AllReduceScatterFusion, and they count as reduce-scatters.
     """
     computations, entry = _parse(text, devices)
     runs: collections.Counter = collections.Counter()
@@ -74,15 +76,18 @@ def collective_bytes(text: str, devices: int) -> dict[str, float]:
 def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
     """All computations of a module by name, and the name of the one where it begins."""
     found: dict[str, _Computation] = {}
-    entry, now = "", _Computation()
+    entry, name, now = "", "", _Computation()
     for line in text.splitlines():
         if match := _COMPUTATION.match(line):
-            found[match[1]] = now = _Computation()
-            entry = match[1] if line.startswith("ENTRY") else entry
+            name = match[1]
+            found[name] = now = _Computation()
+            entry = name if line.startswith("ENTRY") else entry
         elif match := _COLLECTIVE.search(line):
-            channel = _CHANNEL.search(line)
-            now.sent.append((match[2], _SENT[match[2]](_size(match[1], bool(match[3])), _group(line, devices)),
-                             channel[1] if channel else ""))
+            channel, group = _CHANNEL.search(line), _group(line, devices)
+            kind, size = match[2], _size(match[1], bool(match[3]))
+            if kind == "all-reduce" and name.startswith(_SCATTER):
+                kind, size = "reduce-scatter", size / group
+            now.sent.append((kind, _SENT[kind](size, group), channel[1] if channel else ""))
         elif match := _WHILE.search(line):
             known = _TRIPS.search(line)
             now.calls.append((match[2], int(known[1]) if known else match[1]))

@@ -95,16 +95,20 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
     param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
     state_shardings = jax.tree.map(lambda p: p.sharding, state)
 
-    def gradient(params, microbatch, scale, frozen):
-        whole = lambda params, *rest: loss_fn(lora.merged(frozen, params), *rest)
-        (loss, metrics), grads = jax.value_and_grad(whole, has_aux=True)(params, microbatch, scale)
-        return grads, {"loss": loss, **metrics}
+    def loss_of(params, frozen, *rest):
+        loss, metrics = loss_fn(lora.merged(frozen, params), *rest)
+        return loss, {"loss": loss, **metrics}
 
-    def zeros(*args):
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, *args))
+    def zeros(params, microbatch, scale, frozen):
+        metrics = jax.eval_shape(loss_of, params, frozen, microbatch, scale)[1]
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, metrics))
 
-    def add(params, sums, *rest):
-        return jax.tree.map(jnp.add, sums, gradient(params, *rest))
+    def add(params, sums, microbatch, scale, frozen):
+        # The backward pass adds each layer's gradient to the sums where they are: there is no second stack of gradients.
+        grads = jax.tree.map(jax.new_ref, sums[0])
+        loss, vjp, metrics = jax.vjp(lambda p: loss_of(p, frozen, microbatch, scale), params, has_aux=True)
+        vjp.with_refs(grads)(jnp.ones_like(loss))
+        return jax.tree.map(jax.freeze, grads), jax.tree.map(jnp.add, sums[1], metrics)
 
     sums_shardings = (param_shardings, _scalar_sharding(state.params))
     zeros = jax.jit(zeros, out_shardings=sums_shardings)

@@ -24,7 +24,7 @@ from sar_jax import attention, config, cudnn, rope, splash
 from sar_jax import cache as cache_lib
 from sar_jax.errors import UserError
 from sar_jax.parameters import ModelConfig, Params, param_specs
-from sar_jax.sharding import BATCH, constrain, dividing
+from sar_jax.sharding import BATCH, constrain, dividing, gather
 
 GraphDef = nnx.GraphDef
 
@@ -109,7 +109,8 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens: Array) -> Array:
         # A table sharded over fsdp is gathered before the lookup; XLA would otherwise replicate the looked-up batch.
-        table = constrain(self.embedding[...].astype(self.dtype), dividing("tensor", self.cfg.vocab_size), None)
+        entries, parts = dividing("tensor", self.cfg.vocab_size), dividing("fsdp", self.cfg.embed_dim)
+        table = gather(self.embedding[...].astype(self.dtype), (entries, None), (entries, parts))
         x = table[tokens]
         return x if self.cfg.embed_scale == 1 else x * jnp.asarray(self.cfg.embed_scale, self.dtype)
 

@@ -31,6 +31,7 @@ from sar_jax import (
     hf,
     hlo,
     model,
+    parameters,
     planning,
     programs,
     published,
@@ -75,7 +76,8 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     found: dict[str, Any] = {"topology": topology, "chips": len(devices) // chip.devices, "devices": len(devices),
                              "hbm": chip.hbm, "overrides": fit_rows(config, mesh), "programs": {}}
     described, residents = programs.describe(config, cfg, mesh)
-    found |= {"residents": residents._asdict(), "cache": programs.cache_bytes(config, cfg, decoding),
+    found |= {"parameters": parameters.count_params(cfg), "residents": residents._asdict(),
+              "cache": programs.cache_bytes(config, cfg, decoding),
               "decoding_copies": len(devices) // decoding.shape["tensor"]}
     for name, program in described.items():
         found["programs"][name] = _compile(program)

@@ -9,6 +9,9 @@ from rich.table import Table
 from sar_jax import chips
 from sar_jax import config as config_lib
 
+_MUCH = 4    # times the model's bytes: two gathers and one reduce-scatter are 3
+_MANY = 64   # devices, from which on XLA sums gradients without scattering them
+
 
 def gib(size: float) -> str:
     return "too much" if math.isinf(size) else f"{size / 2**30:.2f}"
@@ -45,6 +48,8 @@ def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]
     console.print("always there: " + ", ".join(f"{name} {gib(r[key])}" for name, key in there.items() if r[key])
                   + f"; by turns: weights {gib(r['weights'])}, weights for decoding {gib(r['decoding_weights'])}, cache "
                   f"{gib(found['cache'])}, gradient sums {gib(r['gradients'])}")
+    if copies := found["programs"]["gradient"]["sent"]:
+        console.print(_sent(config, found, copies / 2 / found["parameters"]), soft_wrap=True)
     _show_times(console, config, found)
     spare = found["hbm"] - found["peak"]
     if spare >= 0:
@@ -54,6 +59,14 @@ def show(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]
         console.print(f"[bold]does not fit[/bold]{missing}. What would help:", highlight=False)
         for line in advice(config, found):
             console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _sent(config: config_lib.TrainConfig, found: dict[str, Any], copies: float) -> str:
+    """What a micro-batch of the update sends, and what sends less where the model is cut over very many devices."""
+    line = f"a micro-batch of the update sends {copies:.1f} times the model's bfloat16 bytes"
+    if copies <= _MUCH or config.mesh.data != 1 or found["devices"] < _MANY:
+        return line
+    return f"{line}; --config.mesh.data=4 cuts it over a quarter of the devices, which sends less and holds more"
 
 
 def _show_times(console: Console, config: config_lib.TrainConfig, found: dict[str, Any]) -> None:

@@ -10,12 +10,14 @@ Decoding reads every weight for each token, so it may not gather them: on `decod
 of the model, each spread over "tensor" alone (DECODING_RULES), and "data" and "fsdp" only cut the rows.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,6 +25,7 @@ from sar_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
+Axes = tuple[str | tuple[str, ...] | None, ...]   # of a mesh, one for each dimension
 RULES: Mapping[str, str | None] = {
     "layers": None, "vocab": "tensor", "embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "head_dim": None,
     "ffw": "tensor", "rank": None,
@@ -31,16 +34,25 @@ DECODING_RULES = {**RULES, "embed": None}
 
 
 def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. Raises `UserError` if it does
-    not fit."""
-    sizes, count = [data, fsdp, tensor], len(devices or jax.devices())
+    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. "data" goes across TPU slices, and
+    the other axes stay within one. Raises `UserError` if it does not fit."""
+    sizes, devices = [data, fsdp, tensor], list(devices or jax.devices())
+    asked, count = f"config.mesh {dict(zip(AXES, sizes))}", len(devices)
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
-        raise UserError(f"config.mesh {dict(zip(AXES, sizes))}: sizes are positive, and one of them may be -1")
+        raise UserError(f"{asked}: sizes are positive, and one of them may be -1")
     known = int(np.prod([s for s in sizes if s != -1]))
     sizes = [count // known if s == -1 else s for s in sizes]
     if int(np.prod(sizes)) != count:
-        raise UserError(f"config.mesh {dict(zip(AXES, (data, fsdp, tensor)))} does not multiply to the {count} devices")
-    return jax.make_mesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+        raise UserError(f"{asked} does not multiply to the {count} devices")
+    slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"})
+    if slices > 1:
+        if sizes[0] % slices:
+            raise UserError(f"{asked}: the devices are of {slices} slices, and data must be a multiple of their number")
+        placed = mesh_utils.create_hybrid_device_mesh((sizes[0] // slices, *sizes[1:]), (slices, 1, 1), devices,
+                                                      allow_split_physical_axes=True)
+    else:
+        placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
@@ -119,3 +131,13 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, P(*axes))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def gather(x: jax.Array, whole: Axes, parts: Axes) -> jax.Array:
+    """`constrain(x, *whole)` whose gradient stays in `parts`, where that of a constraint is put together on every device."""
+    return constrain(x, *whole)
+
+
+gather.defvjp(lambda x, whole, parts: (gather(x, whole, parts), None),
+              lambda whole, parts, _, gradient: (constrain(gradient, *parts),))

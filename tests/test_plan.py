@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 from conftest import ROOT, run_command
+from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import chips, families, hlo, lora, model, parameters, planning, programs, published, roofline, sharding
@@ -14,6 +16,13 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
+
+
+@pytest.fixture
+def tpu_compiler(monkeypatch):
+    """For this process: libtpu reads XLA_FLAGS too, and dies of those for CPUs."""
+    jax.devices()   # which have read them now
+    monkeypatch.delenv("XLA_FLAGS")
 
 
 # What is sent
@@ -92,6 +101,45 @@ ENTRY %main (y: bf16[8,4]) -> bf16[64,4] {
 def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
     """A counter to 8 in steps of 2 is four trips; one channel in two places is one collective."""
     assert hlo.collective_bytes(SCHEDULED, 8) == {"collective-permute": 4 * 64, "all-gather": 512 * 7 / 8}
+
+
+def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter(tpu_compiler):
+    """The TPU compiler writes it as an all-reduce inside a fusion, and sends half as much."""
+    mesh = sharding.make_mesh(1, 8, 1, chips.describe("v6e:2x4")[1])
+    x = jax.ShapeDtypeStruct((8, 1024, 512), jnp.float32, sharding=sharding.rows(mesh))
+    kept = jax.sharding.NamedSharding(mesh, P("fsdp"))
+    text = jax.jit(lambda x: jnp.sin(x).sum(0), out_shardings=kept).lower(x).compile().as_text()
+    assert " all-reduce(" in text and hlo.collective_bytes(text, 8) == {"reduce-scatter": 4 * 1024 * 512 * 7 / 8}
+
+
+def test_across_slices_goes_data_and_nothing_else(tpu_compiler):
+    """Two slices of eight chips: each holds all parameters; with any part of the mesh left for the slices it is an error."""
+    chips.describe("v6e:2x2")   # or its error
+    devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v6e:2x4", num_slices=2).devices)
+    for sizes in ((2, -1, 1), (4, 2, -1), (-1, 1, 2)):
+        mesh = sharding.make_mesh(*sizes, devices)
+        assert all(len({device.slice_index for device in row.flat}) == 1 for row in mesh.devices)
+        assert mesh.size == 16 and set(mesh.devices.flat) == set(devices)
+    for sizes in ((1, -1, 1), (1, 8, 2)):
+        with pytest.raises(UserError, match="of 2 slices, and data must be a multiple"):
+            sharding.make_mesh(*sizes, devices)
+
+
+def test_what_slices_tell_each_other_are_sums(loaded, tpu_compiler):
+    """Weights are gathered within a slice; between them go the sums of gradients and metrics."""
+    chips.describe("v6e:2x2")
+    devices = topologies.get_topology_desc(platform="tpu", topology_name="v6e:2x2", num_slices=2).devices
+    config = config_lib.TrainConfig(packing=config_lib.Packing(row_tokens=128, rows_per_microbatch=8))
+    gradient = programs.describe(config, loaded.cfg, sharding.make_mesh(2, -1, 1, list(devices)))[0]["gradient"]
+    with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
+        text = gradient.lower().compile().as_text()
+    assert " all-gather(" in text
+    assert set(re.findall(r'_xla_host_transfer_rendezvous="([a-z-]+)', text)) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("sizes", [(4, -1, 1), (2, 4, -1)])
+def test_a_mesh_may_split_what_is_one_line_of_chips(tpu_compiler, sizes):
+    assert sharding.make_mesh(*sizes, chips.describe("v6e:8x8")[1]).size == 64
 
 
 # What is computed
