@@ -1,12 +1,14 @@
 """One update: independent of micro-batches, packing, padding and devices; AdamW as torch's; bad gradients are skipped."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, losses, model, packing, parameters, score, sharding
+from sar_jax import config, learner, losses, model, packing, parameters, programs, score, sharding
 from sar_jax.structs import Batch
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
@@ -213,6 +215,19 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8))
     _, metrics = update(state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT))
     assert metrics["ratio"] / sum(map(len, answers)) == pytest.approx(1, abs=2e-3) and metrics["clip_ratio"] == 0
+
+
+def test_gradients_are_added_where_the_sums_are(loaded):
+    """With narrow rows nearly all memory is the parameters and their like: of these there are no more than go in."""
+    cfg = dataclasses.replace(loaded.cfg, num_layers=24, layer_kinds=loaded.cfg.layer_kinds[:1] * 24, ffw_dim=4096)
+    options = config.TrainConfig(packing=config.Packing(row_tokens=16, rows_per_microbatch=1))
+    options.model.dtype = "float32"
+    gradient = programs.describe(options, cfg, sharding.make_mesh(1, 1, 1, jax.devices()[:1]))[0]["gradient"]
+    with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
+        memory = gradient.lower().compile().memory_analysis()
+    size = 4 * parameters.count_params(cfg)
+    assert memory.alias_size_in_bytes == pytest.approx(size, rel=0.01)   # the sums
+    assert memory.temp_size_in_bytes < 0.5 * size
 
 
 def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):

@@ -212,6 +212,15 @@ def test_advice_is_what_the_config_has_not_done_yet():
     assert "cache_dtype" not in lines and "weights_dtype=int8" in lines
 
 
+@pytest.mark.parametrize("copies, data, devices, advised", [
+    (4.6, 1, 256, True), (6.5, 1, 64, True), (3.9, 1, 256, False), (4.6, 4, 256, False), (4.6, 1, 8, False)])
+def test_a_model_cut_over_very_many_devices_is_worth_a_word(copies, data, devices, advised):
+    config = config_lib.TrainConfig()
+    config.mesh.data = data
+    line = planning._sent(config, {"devices": devices}, copies)
+    assert f"sends {copies} times" in line and ("--config.mesh.data=4" in line) == advised
+
+
 @pytest.mark.parametrize("name", ["v6e:3x5", "v6e", "v9:2x4", "v6e:2x4x2", "v5e:0x4", "2x4"])
 def test_an_unknown_slice_lists_the_known_ones(name):
     with pytest.raises(UserError, match="v5e:2x4|v5e:2x2, 2x4"):

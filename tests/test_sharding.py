@@ -135,3 +135,26 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
         np.testing.assert_allclose(ours, expected, atol=1e-5 * max(np.abs(expected).max(), 1e-3))
     np.testing.assert_array_equal(eight[3].tokens, one[3].tokens)
     np.testing.assert_allclose(eight[3].logps, one[3].logps, atol=2e-5)
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])
+def test_a_lookups_gradient_is_not_put_together(sizes, rng):
+    """It is what one device computes, and under half of the table is sent; that of a constraint sends most of it twice."""
+    mesh, V, D = sharding.make_mesh(*sizes), 512, 32
+    table, down = rng.normal(size=(V, D)).astype(np.float32), rng.normal(size=(8, 4, D)).astype(np.float32)
+    tokens = rng.integers(0, V, (8, 4))
+    expected = np.zeros_like(table)
+    np.add.at(expected, tokens, down)
+
+    def gradient(table, tokens, down):
+        look_up = lambda table: sharding.gather(table, (None, None), (None, "fsdp"))[tokens]
+        return jax.vjp(look_up, table)[1](sharding.constrain(down, sharding.BATCH, None, None))[0]
+
+    parts = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "fsdp"))
+    arrays = jax.device_put(table, parts), *sharding.place((tokens, down), sharding.rows(mesh))
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(gradient).lower(*arrays).compile()
+        found = compiled(*arrays)
+    assert found.sharding.is_equivalent_to(parts, 2)
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-6)
+    assert sum(hlo.collective_bytes(compiled.as_text(), 8).values()) < 0.5 * table.nbytes
