@@ -217,6 +217,22 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     assert metrics["ratio"] / sum(map(len, answers)) == pytest.approx(1, abs=2e-3) and metrics["clip_ratio"] == 0
 
 
+def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
+    """Of two micro-batches, on top of what was there."""
+    state, update = make(loaded)
+    micro = batches(sequences(loaded, rng), 48, 4)[:2]
+    loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8)
+    sums = update.parts["zeros"](state.params, micro[0], jnp.float32(1), {})
+    assert all(not np.any(x) for x in jax.tree.leaves(sums))
+    expected = jax.tree.map(np.asarray, sums)
+    for batch in micro:
+        sums = update.parts["accumulate"](state.params, sums, batch, jnp.float32(0.01), {})
+        (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(state.params, batch, jnp.float32(0.01))
+        expected = jax.tree.map(np.add, expected, (grads, {"loss": loss, **metrics}))
+    for found, known in zip(jax.tree.leaves(sums), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(found), known, rtol=1e-4, atol=1e-6 * max(np.abs(known).max(), 1e-3))
+
+
 def test_gradients_are_added_where_the_sums_are(loaded):
     """With narrow rows nearly all memory is the parameters and their like: of these there are no more than go in."""
     cfg = dataclasses.replace(loaded.cfg, num_layers=24, layer_kinds=loaded.cfg.layer_kinds[:1] * 24, ffw_dim=4096)

@@ -1,12 +1,14 @@
 """Meshes and what is spread over them: eight devices compute what one does, in every family; decoding gathers no weights."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, model, packing, parameters, sample, score, sharding, slots
+from sar_jax import handover, hlo, learner, model, packing, parameters, programs, sample, score, sharding, slots
 from sar_jax.errors import UserError
 from sar_jax.sampling import Sampling
 from sar_jax.structs import Batch
@@ -158,3 +160,15 @@ def test_a_lookups_gradient_is_not_put_together(sizes, rng):
     assert found.sharding.is_equivalent_to(parts, 2)
     np.testing.assert_allclose(np.asarray(found), expected, atol=1e-6)
     assert sum(hlo.collective_bytes(compiled.as_text(), 8).values()) < 0.5 * table.nbytes
+
+
+def test_of_the_embedding_only_the_tokens_gradients_are_sent(loaded):
+    """All other parameters' gradients are summed over the devices (on CPUs by all-reduces)."""
+    cfg = dataclasses.replace(loaded.cfg, vocab_size=8192, tied=False)
+    config = config_lib.TrainConfig(packing=config_lib.Packing(row_tokens=32, rows_per_microbatch=8))
+    config.model.dtype = "float32"
+    gradient = programs.describe(config, cfg, sharding.make_mesh(1, 8, 1))[0]["gradient"]
+    with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
+        sent = hlo.collective_bytes(gradient.lower().compile().as_text(), 8)
+    others = parameters.count_params(cfg) - cfg.vocab_size * cfg.embed_dim
+    assert sent["all-reduce"] == pytest.approx(4 * others * 2 * 7 / 8, rel=0.05)
