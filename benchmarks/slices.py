@@ -46,9 +46,11 @@ def markdown(found: list[dict]) -> str:
         update = None if None in (totals["gradient"], totals["apply"]) else max(totals["gradient"], totals["apply"])
         fits = None not in totals.values() and max(totals.values()) <= f["hbm"]
         large = f", data={f['data']}" if f["data"] > 1 else ""
+        bytes_sent = p["gradient"]["sent"]   # not known where the program is too large, or jax cannot print it
+        sent = "?" if bytes_sent is None else f"{bytes_sent / f['parameters'] / 2:.1f}"
         lines.append(f"| {f['config']} | {f['topology']}{large} | {f['chips']} | {gib(decode)} | "
                      f"{gib(totals['score'])} | {gib(update)} | {gib(f['hbm'])} | {'yes' if fits else 'no'} | "
-                     f"{p['gradient']['sent'] / f['parameters'] / 2:.1f} | {f['step_seconds']:.0f} | "
+                     f"{sent} | {f['step_seconds']:.0f} | "
                      f"{f['tokens_per_second']:.0f} | {f['chip_hours']:.0f} |")
     return "\n".join(lines)
 
