@@ -11,7 +11,10 @@ The paper does not say whether it took the base or the instruction-tuned model; 
 Published result after 500 steps, average of five mathematics sets: accuracy 22.56 -> 32.24 %, 1,097 -> 1,017 tokens.
 """
 
-from sar_jax.config import Data, Model, Packing, TrainConfig
+from sar_jax.config import TrainConfig
+from sar_jax.config import Model
+from sar_jax.config import Data
+from sar_jax.config import Packing
 
 
 def get_config() -> TrainConfig:

@@ -10,7 +10,10 @@ docs/tpu.md have other slices. Not run on a TPU yet.
 Published result after 500 steps, average of five mathematics sets: accuracy 41.48 -> 54.13 %, 825 -> 602 tokens.
 """
 
-from sar_jax.config import Data, Model, Packing, TrainConfig
+from sar_jax.config import TrainConfig
+from sar_jax.config import Model
+from sar_jax.config import Data
+from sar_jax.config import Packing
 
 
 def get_config() -> TrainConfig:

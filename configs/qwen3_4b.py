@@ -10,7 +10,10 @@ Hardware: 8 chips of v6e (v6e:2x4: 18.7 of 31.2 GiB a chip) or 16 of v5e (v5e:4x
 Published result after 500 steps, average of five mathematics sets: accuracy 53.03 -> 71.41 %, 765 -> 894 tokens.
 """
 
-from sar_jax.config import Data, Model, Packing, TrainConfig
+from sar_jax.config import TrainConfig
+from sar_jax.config import Model
+from sar_jax.config import Data
+from sar_jax.config import Packing
 
 
 def get_config() -> TrainConfig:

@@ -7,20 +7,18 @@ Plain GRPO, for comparison: --config.rewards.self_aligned=0
 
 import importlib.resources
 
-from sar_jax.config import (
-    Checkpoint,
-    Data,
-    Evaluation,
-    Logging,
-    Loss,
-    Model,
-    Optimizer,
-    Packing,
-    Prompt,
-    Rewards,
-    Rollout,
-    TrainConfig,
-)
+from sar_jax.config import TrainConfig
+from sar_jax.config import Model
+from sar_jax.config import Data
+from sar_jax.config import Prompt
+from sar_jax.config import Rollout
+from sar_jax.config import Rewards
+from sar_jax.config import Loss
+from sar_jax.config import Optimizer
+from sar_jax.config import Packing
+from sar_jax.config import Evaluation
+from sar_jax.config import Logging
+from sar_jax.config import Checkpoint
 
 
 def get_config() -> TrainConfig:

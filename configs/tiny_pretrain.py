@@ -3,7 +3,13 @@
     python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=/tmp/tiny
 """
 
-from sar_jax.config import Architecture, Data, Model, Optimizer, Packing, PretrainConfig, Prompt
+from sar_jax.config import PretrainConfig
+from sar_jax.config import Model
+from sar_jax.config import Architecture
+from sar_jax.config import Data
+from sar_jax.config import Prompt
+from sar_jax.config import Optimizer
+from sar_jax.config import Packing
 
 
 def get_config() -> PretrainConfig:

@@ -9,7 +9,6 @@ Random keys are derived from seed and step, so they need no saving.
 
 import contextlib
 import functools
-import json
 import re
 from typing import Any
 
@@ -18,9 +17,10 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from sar_jax import config as config_lib
 from sar_jax import download, hf, lora, parameters, sharding
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
+from sar_jax.files import is_remote
 from sar_jax.learner import States
 
 
@@ -94,25 +94,10 @@ class Checkpoints:
         self.manager.close()
 
 
-_RETIRED = (("rollout", "batch"),)   # fields of earlier versions, on which no weights depend
 
 
-def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
-    """The config of the run in a workdir. Raises `UserError` where there is none."""
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
-    fields = _read_json(path)
-    for section, name in _RETIRED:
-        fields.get(section, {}).pop(name, None)
-    return config_lib.from_dict(config_lib.TrainConfig, fields)
 
 
-def _read_json(path: epath.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
 
 
 def pick_step(workdir: epath.Path, step: int | None) -> int:
@@ -131,7 +116,7 @@ def load_params(workdir: epath.Path, step: int | None, cfg: parameters.ModelConf
 
     Where adapters were trained, the base is loaded from where the run had it, and they are added to it.
     """
-    config, step = read_config(workdir), pick_step(workdir, step)
+    config, step = workdir_lib.read_config(workdir), pick_step(workdir, step)
     if not config.lora.rank:
         return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings, dtype))
     adapted = lora.adapted(cfg, config.lora)
@@ -150,56 +135,12 @@ def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> par
         return checkpointer.restore(folder, args=args)["params"]
 
 
-def check_workdir(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
-    """Raises `UserError` where the workdir holds a run with another config, or something that is no run.
-
-    `steps`, `logging`, `checkpoint` and `guards` may change between restarts (`steps` not if the learning rate or the weight
-    of the self-aligned reward follows them).
-    """
-    path = workdir / "config.json"
-    if not path.is_file():
-        if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-            raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
-        return
-    # Fields that are newer than the workdir have their defaults there.
-    old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
-    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
-    free = {"logging", "checkpoint", "guards"} | ({"steps"} if constant else set())
-    differ = sorted(n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n))
-    if differ:
-        changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)
-        raise UserError(f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
-                        "the old settings to resume")
 
 
-def claim(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
-    """Makes the workdir this config's; see `check_workdir`."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / "config.json", config_lib.to_json(config))
 
 
-def read_metrics(workdir: epath.Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; a last one that was cut off in the middle is left out."""
-    path, found = workdir / "metrics.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
-    """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every write is like that."""
-    if is_remote(path):
-        path.write_text(text)
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _folder(workdir: epath.Path) -> epath.Path:
@@ -214,14 +155,5 @@ def _steps(folder: epath.Path) -> list[int]:
     return sorted(int(p.name) for p in known if ocp.utils.is_checkpoint_finalized(p))
 
 
-def is_remote(path: Any) -> bool:
-    """Is it in a bucket (gs://...), where a file can be written whole, but not appended to?"""
-    return "://" in str(path)
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields by dotted path."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from sar_jax import sampling
+from sar_jax import checks, structs
 from sar_jax.errors import UserError
 
 _PROMPT_CHOICES = {"standalone_context": ("empty_question", "bos"), "format": ("auto", "chat", "plain"),
@@ -53,6 +53,19 @@ def check_prompt(prompt: Any) -> None:
     for name, choices in _PROMPT_CHOICES.items():
         value = getattr(prompt, name)
         _require(value in choices, f"config.prompt.{name} is {value!r}: it must be one of {', '.join(choices)}")
+
+
+def check_rollout(rollout: Any) -> None:
+    """Raises `UserError` where the settings of `config.rollout` leave nothing to sample, or cannot be."""
+    r = rollout
+    for name, fine, expected in (
+            ("temperature", r.temperature > 0, "greater than 0: greedy answers to a question would all be the same"),
+            ("top_k", r.top_k >= 0, "at least 0, which is off"), ("top_p", 0 < r.top_p <= 1, "in (0, 1]; 1 is off"),
+            ("min_p", 0 <= r.min_p <= 1, "in [0, 1]; 0 is off"), ("slots", r.slots > 0, "greater than 0"),
+            ("weights_dtype", r.weights_dtype in ("", "int8"), "'' or 'int8'"),
+            ("cache_dtype", r.cache_dtype in ("", "bfloat16", "float32", "int8"), "'', 'bfloat16', 'float32' or 'int8'")):
+        if not fine:
+            raise UserError(f"config.rollout.{name} is {getattr(r, name)!r}: it must be {expected}")
 
 
 def _check_shared(config: Any, max_answer_tokens: int, limit_name: str) -> None:
@@ -153,7 +166,7 @@ def check(config: Any) -> None:
     _require(config.rollout.questions % config.loss.minibatch_questions == 0,
              f"config.loss.minibatch_questions is {config.loss.minibatch_questions}: it must divide "
              f"rollout.questions ({config.rollout.questions})")
-    sampling.check(config.rollout)
+    checks.check_rollout(config.rollout)
     _require(config.loss.dual_clip > 1, f"config.loss.dual_clip is {config.loss.dual_clip}: it must be greater than 1")
     _require(any(dataclasses.asdict(config.rewards).values()), "config.rewards: every weight is 0, nothing to learn")
     _require(config.rollout.tensor == -1 or config.rollout.tensor > 0,
@@ -182,8 +195,8 @@ def warnings(config: Any) -> list[str]:
             "(Qwen3-4B in the paper's ablation: accuracy 53 -> 21 %, 765 -> 84 tokens). Keep a verifiable reward.")
     if config.rollout.samples == 1 and config.advantage.estimator != "critic":
         found.append("rollout.samples is 1: the advantage is the reward minus the group's mean, so it is always 0.")
-    if sampling.Sampling.of(config) != sampling.Sampling() and not config.loss.importance_cap:
-        found.append(f"answers are drawn with {sampling.Sampling.of(config).words}, and scored without: what learns is not "
+    if structs.Sampling.of(config) != structs.Sampling() and not config.loss.importance_cap:
+        found.append(f"answers are drawn with {structs.Sampling.of(config).words}, and scored without: what learns is not "
                      "what drew (metric sampling/off_policy). Set loss.importance_cap, for example to 2, or leave "
                      "rollout.temperature and the filters at their defaults.")
     for name in ("weights_dtype", "cache_dtype"):

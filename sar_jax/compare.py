@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sar_jax import plots, results, results_folder, summary
-from sar_jax.checkpoint import write_atomically
 from sar_jax.errors import UserError
+from sar_jax.files import write_atomically
 
 _MATHEMATICS = "mathematics"
 _GAINS = ["gain, points", "change of length, %", "AES"]

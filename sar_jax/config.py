@@ -11,7 +11,6 @@ import dataclasses
 import json
 from typing import Any
 
-from sar_jax.checks import check, check_pretrain, check_prompt, warnings  # noqa: F401   called as config.check(config)
 from sar_jax.errors import UserError
 
 
@@ -69,6 +68,8 @@ class Rollout:
     min_p: float = 0.0             # draw from tokens with at least this share of the largest probability; 0 = from all
     refill_rounds: int = 0         # so many more rounds of questions may replace groups that are all right or all wrong
     tensor: int = -1               # devices that share a copy of the weights for decoding; -1: as the kv heads allow
+
+
 
 
 @dataclasses.dataclass

@@ -7,7 +7,6 @@ The iterator's state is a small dict; the checkpoint holds it, so a resumed run 
 have seen. Order depends on the seed alone; process i of n takes rows i, i + n, ... of the shuffled order.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 
@@ -16,21 +15,14 @@ import grain
 from sar_jax import tasks
 from sar_jax.config import Data
 from sar_jax.errors import UserError
-from sar_jax.prompts import Prompter
-from sar_jax.tasks.example import Example, Source
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """An example with its prompt's token ids."""
-    example: Example
-    prompt: Sequence[int]
+from sar_jax.prompts import Prompter, Question
+from sar_jax.tasks.example import Source
 
 
 def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: str, limit: int | None = None,
-            ) -> tuple[list[Row], int]:
+            ) -> tuple[list[Question], int]:
     """The first `limit` rows whose prompts fit, and how many were too long. Raises `UserError` if none fits."""
-    rows: list[Row] = []
+    rows: list[Question] = []
     dropped = 0
     for index in range(len(source)):
         example = source[index]
@@ -38,7 +30,7 @@ def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: st
         if len(prompt) > max_prompt_tokens:
             dropped += 1
         else:
-            rows.append(Row(example, prompt))
+            rows.append(Question(example, prompt))
             if len(rows) == limit:
                 break
     if not rows:
@@ -47,7 +39,7 @@ def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: st
     return rows, dropped
 
 
-def load(config: Data, prompter: Prompter) -> tuple[list[Row], list[Row]]:
+def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
     """A run's training and evaluation rows; prints how many, and what was left out. Raises `UserError`.
 
     Training rows whose question stands in the evaluation set are taken out: in all of it, not only in the
@@ -72,12 +64,12 @@ def _too_long(count: int, config: Data) -> tuple[int, str]:
     return count, f"their prompts are longer than {config.max_prompt_tokens} tokens"
 
 
-def _tell(split: str, name: str, rows: Sequence[Row], left_out: Sequence[tuple[int, str]]) -> None:
+def _tell(split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]) -> None:
     print(f"{split}: {len(rows)} questions from {name}"
           + "".join(f"; {count} left out, {why}" for count, why in left_out if count), flush=True)
 
 
-def fingerprint(rows: Sequence[Row]) -> str:
+def fingerprint(rows: Sequence[Question]) -> str:
     """A hash of all questions and answers in order."""
     digest = hashlib.sha256()
     for row in rows:

@@ -28,6 +28,7 @@ from absl import flags
 from tqdm import tqdm
 
 from sar_jax import (
+    checks,
     cli,
     compare,
     data,
@@ -38,8 +39,8 @@ from sar_jax import (
     prompts,
     results_folder,
     sample,
-    sampling,
     sharding,
+    structs,
     summary,
     tasks,
 )
@@ -52,7 +53,7 @@ class Task(NamedTuple):
     """One benchmark: its name in results, what was given, its rows, and how many had too long a prompt."""
     label: str
     source: str
-    rows: list[data.Row]
+    rows: list[prompts.Question]
     left_out: int
 
 
@@ -93,12 +94,12 @@ def check_config(found: policy.Policy) -> None:
     if longest > found.cfg.max_positions:
         raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
                         f"for {found.cfg.max_positions} positions (max_position_embeddings)")
-    sampling.check(config.rollout)
+    checks.check_rollout(config.rollout)
 
 
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     """The settings that answers depend on. Batch, mesh and workers are not among them: they may change on the way."""
-    return {"samples": samples, "decoding": "greedy" if samples == 1 else sampling.Sampling.of(config).words,
+    return {"samples": samples, "decoding": "greedy" if samples == 1 else structs.Sampling.of(config).words,
             "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
             "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
             **{name: value for name in ("weights_dtype", "cache_dtype") if (value := getattr(config.rollout, name))},
@@ -130,7 +131,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
     decode = sample.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
-                                slots=rollout.slots, sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
+                                slots=rollout.slots, sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier)

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sar_jax import credit, multihost, packing, rewards, sharding
+from sar_jax import advantages as advantages_lib
+from sar_jax import multihost, packing, rewards, sharding
 from sar_jax import rollouts as rollouts_lib
-from sar_jax.data import Row
+from sar_jax.prompts import Question
 from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
 from sar_jax.verifier import Outcome
@@ -84,8 +85,8 @@ def collect(tools: Tools, draw: rollouts_lib.Draw, masters: Any, reference: Any 
                               config.rollout.max_answer_tokens)
     weights = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     total, parts = rewards.total(weights, signals, rewards.variant(config.self_aligned.form, config.self_aligned.cap))
-    charges = credit.penalties(config.advantage.kl_penalty, logps["question"], _on_answers(ref_logps, grids))
-    found = credit.assign(config.advantage, {name: weights[name] * part for name, part in parts.items()}, charges,
+    charges = advantages_lib.penalties(config.advantage.kl_penalty, logps["question"], _on_answers(ref_logps, grids))
+    found = advantages_lib.assign(config.advantage, {name: weights[name] * part for name, part in parts.items()}, charges,
                           _on_answers(values, grids), signals.correct)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(Q * M, bool)
     minibatches = _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts)
@@ -128,7 +129,7 @@ class _Grid(NamedTuple):
     answers: range
 
 
-def _pack(tools: Tools, rows: Sequence[Row], rollouts: Rollouts) -> list[_Grid]:
+def _pack(tools: Tools, rows: Sequence[Question], rollouts: Rollouts) -> list[_Grid]:
     """One grid for each mini-batch's answers after their questions, then one for all standalone answers, if needed."""
     config, M = tools.config, tools.config.rollout.samples
     ids = [tokens[:n] for tokens, n in zip(rollouts.tokens, rollouts.lengths)]
@@ -191,7 +192,7 @@ def _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollou
             for (grid, score), ref, value in zip(asked, ref_logps or empty, values or [None] * len(asked))]
 
 
-def _minibatch(rows: int, grid: _Grid, logps, ref_logps, found: credit.Credit, values, trained, sampled) -> Minibatch:
+def _minibatch(rows: int, grid: _Grid, logps, ref_logps, found: advantages_lib.Credit, values, trained, sampled) -> Minibatch:
     """One grid, cut into pieces of `rows` rows."""
     place = lambda x: packing.scatter([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
     whole = grid.packed._replace(mask=grid.packed.mask & (place(trained) > 0))
@@ -209,7 +210,7 @@ def _reward_metrics(total: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str
             **{f"reward/{n}/mean": float(p.mean()) for n, p in parts.items()}}
 
 
-def _answer_metrics(rows: Sequence[Row], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:
+def _answer_metrics(rows: Sequence[Question], rollouts: Rollouts, s: rewards.Signals) -> dict[str, float]:
     clipped = ~rollouts.stopped
     M = s.correct.shape[1]
     overlap = [_overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)]

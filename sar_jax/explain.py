@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import checkpoint, cli, model, packing, parameters, policy, prompts, rewards, score, sharding
+from sar_jax import cli, files, model, packing, parameters, policy, prompts, rewards, score, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.tasks import jsonl
@@ -78,7 +78,7 @@ def main(get_config) -> None:
     params = policy.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     scored = explain(rows, params, found.cfg, found.tokenizer, found.config)
     output.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))
+    files.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))
     mean = float(np.mean([row["self_aligned"] for row in scored]))
     print(f"{len(scored)} answers, mean self-aligned reward {mean:.4f}; wrote {output}")
 

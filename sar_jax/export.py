@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sar_jax import checkpoint, cli, download, hf, parameters, prompts, sharding
 from sar_jax import config as config_lib
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -98,7 +99,7 @@ def main() -> None:
         raise UserError("--workdir and --output are both needed (see --help)")
     workdir, output = epath.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
-    config = checkpoint.read_config(workdir)
+    config = workdir_lib.read_config(workdir)
     step = checkpoint.pick_step(workdir, values.step)
     source = download.locate(config.model.path)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
@@ -110,7 +111,7 @@ def main() -> None:
     hf.plan_shards(cfg, dtype, max_shard_size)   # refuses what is no size, before anything is read
     shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
     params = checkpoint.load_params(workdir, step, cfg, shardings, dtype)
-    card = model_card(config, step, checkpoint.read_metrics(workdir))
+    card = model_card(config, step, workdir_lib.read_metrics(workdir))
     write_folder(params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card)
     print(f"wrote step {step} of {workdir} to {output} ({dtype})")
 

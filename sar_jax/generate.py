@@ -15,10 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from sar_jax import answers as answers_lib
 from sar_jax import multihost, results
-from sar_jax.data import Row
-from sar_jax.errors import UserError
+from sar_jax import texts as texts_lib
+from sar_jax.prompts import Question
 from sar_jax.sample import Sample
-from sar_jax.structs import Rollouts
 from sar_jax.verifier import Item, Outcome, Verifier
 
 
@@ -33,36 +32,23 @@ class Decoder(NamedTuple):
     verifier: Verifier
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]], width: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0. Raises `UserError` for a prompt
-    that is longer than `width`."""
-    longest = max(map(len, prompts), default=0)
-    if longest > width:
-        raise UserError(f"a prompt has {longest} tokens, config.data.max_prompt_tokens is {width}")
-    tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
-    for i, prompt in enumerate(prompts):
-        tokens[i, :len(prompt)], lengths[i] = prompt, len(prompt)
-    return tokens, lengths
 
 
-def decode_texts(tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts, which: Sequence[int]) -> list[str]:
-    """The answers of `which` as text, special tokens left out."""
-    return tokenizer.batch_decode([rollouts.tokens[b, :rollouts.lengths[b]] for b in which], skip_special_tokens=True)
 
 
-def item(row: Row, text: str) -> Item:
+def item(row: Question, text: str) -> Item:
     """An answer to a row's question, as the verifier takes it."""
     return Item(text, row.example.answer, row.example.kind, row.example.choices)
 
 
-def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequence[int], key: jax.Array,
+def answers(decoder: Decoder, params: Any, rows: Sequence[Question], numbers: Sequence[int], key: jax.Array,
             ) -> Iterator[list[dict[str, Any]]]:
     """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with id, question, truth and
     text beside. What a question draws depends on its number and `key` alone, not on the batch that it is in."""
     waiting = None
     for start in range(0, len(numbers), decoder.batch):
         part = numbers[start:start + decoder.batch]
-        tokens, lengths = pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)
+        tokens, lengths = texts_lib.pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)
         padded = np.zeros(decoder.batch, np.int32)
         padded[:len(part)] = part
         rollouts = decoder.sample(params, tokens, lengths, padded, key)   # the last batch is judged meanwhile
@@ -70,7 +56,7 @@ def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequenc
             yield _judged(*waiting)
         own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
         found = []
-        for b, text in zip(own, decode_texts(decoder.tokenizer, rollouts, own)):
+        for b, text in zip(own, texts_lib.decode_texts(decoder.tokenizer, rollouts, own)):
             i, m = part[b // decoder.samples], b % decoder.samples
             found.append(_answer(rows[i], i, m, text, int(rollouts.lengths[b]), not bool(rollouts.stopped[b])))
         handle = decoder.verifier.submit([item(rows[a["number"]], a["answer"]) for a in found])
@@ -79,14 +65,14 @@ def answers(decoder: Decoder, params: Any, rows: Sequence[Row], numbers: Sequenc
         yield _judged(*waiting)
 
 
-def _answer(row: Row, number: int, sample: int, text: str, length: int, clipped: bool) -> dict[str, Any]:
+def _answer(row: Question, number: int, sample: int, text: str, length: int, clipped: bool) -> dict[str, Any]:
     example = row.example
     return {"number": number, "sample": sample, "id": example.id, "question": example.question, "truth": example.answer,
             "answer": text, "length": length, "clipped": clipped,
             "final": _final(text, row)}
 
 
-def _final(text: str, row: Row) -> str | None:
+def _final(text: str, row: Question) -> str | None:
     try:
         return answers_lib.final(text, row.example.kind, row.example.choices)
     except Exception:   # of this answer alone, as the verifier has it
@@ -101,7 +87,7 @@ def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
 
 
-def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Row], batch: int, width: int,
+def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Question], batch: int, width: int,
                       tokenizer: PreTrainedTokenizerBase, verifier: Verifier,
                       ) -> tuple[results.Result, list[dict[str, Any]]]:
     """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""

@@ -11,34 +11,16 @@ Letters: Q questions, M samples a question, R packed rows, T tokens a row.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 _LOG_RATIO_LIMIT = 20.0
 _KL_LIMIT = 10.0
-_DEVIATION_EPSILON = 1e-4
 
 
-def group_advantages(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
-    """Reward minus the mean of its question's group; no division by the deviation (Dr.GRPO, arXiv 2503.20783)."""
-    return rewards - rewards.mean(axis=1, keepdims=True)
 
 
-def leave_one_out_advantages(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q M"]:
-    """Reward minus the mean of the group's other rewards (RLOO, arXiv 2402.14740, section 2.2); M > 1.
-
-    That is M / (M - 1) times `group_advantages`: a baseline that does not depend on its own answer is not biased.
-    """
-    samples = rewards.shape[1]
-    return (rewards - rewards.mean(axis=1, keepdims=True)) * (samples / (samples - 1))
 
 
-def group_deviations(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q 1"]:
-    """What GRPO divides a group's advantages by (arXiv 2402.03300, section 4.1.2): its standard deviation + 1e-4; M > 1.
-
-    The paper writes std(r) and no more. This is the sample deviation (divisor M - 1) and the epsilon of TRL's trainer.
-    """
-    return rewards.std(axis=1, ddof=1, keepdims=True) + _DEVIATION_EPSILON
 
 
 def answer_sums(values: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
@@ -143,7 +125,6 @@ def shares_of_answers(losses: Float[Array, "R T"], segment_ids: Int[Array, "R T"
     return losses / jnp.maximum(answer_sums(jnp.ones_like(losses), segment_ids, mask), 1.0)
 
 
-ADVANTAGES = {"group": group_advantages, "leave_one_out": leave_one_out_advantages}
 LOG_RATIOS = {"token": token_log_ratio, "sequence": sequence_log_ratio}
 KL_ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 

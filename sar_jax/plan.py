@@ -24,6 +24,7 @@ from rich.console import Console
 
 from sar_jax import (
     capacity,
+    checks,
     chips,
     cli,
     download,
@@ -126,7 +127,7 @@ def main(get_config) -> None:
     for topology in _SWEEP.value or [_TOPOLOGY.value]:
         config = config_lib.from_dict(config_lib.TrainConfig, json.loads(config_lib.to_json(get_config())))
         config.data.train = config.data.train or "arithmetic"   # a plan needs no data
-        config_lib.check(config)
+        checks.check(config)
         found.append(plan(config, read_model(config), topology, _PROMPT.value, _ANSWER.value))
         if not _SWEEP.value:
             planning.show(console, config, found[-1])

@@ -15,8 +15,9 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, download, hf, parameters, prompts, sharding
+from sar_jax import checkpoint, checks, download, hf, parameters, prompts, sharding
 from sar_jax import config as config_lib
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 
 _PIECES, _PIECE = 64, 2**16   # of each weight file, evenly spaced: 4 MiB tell two trained models apart
@@ -49,14 +50,14 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
     workdir, longest = None, 0
     if is_workdir(model):
         workdir = epath.Path(model)
-        trained = checkpoint.read_config(workdir)
+        trained = workdir_lib.read_config(workdir)
         step, folder, longest = checkpoint.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
         config = config or trained
     else:
         if step is not None:
             raise UserError(f"--step is {step}, but {model} is no workdir: a model folder has no steps")
         config, folder = config or default, model
-    config_lib.check_prompt(config.prompt)
+    checks.check_prompt(config.prompt)
     folder = download.locate(folder)
     # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained with.
     cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import (
+    checks,
     cli,
     data,
     download,
@@ -70,7 +71,7 @@ def make_config_json(arch: config_lib.Architecture, tokenizer: PreTrainedTokeniz
 @dataclasses.dataclass(frozen=True)
 class WorkedAnswers:
     """A random-access source of (prompt ids, answer ids); grain shuffles and batches it."""
-    rows: Sequence[data.Row]
+    rows: Sequence[prompts.Question]
     answers: Sequence[list[int]]
     standalone: list[int]
     empty_question_fraction: float
@@ -84,7 +85,7 @@ class WorkedAnswers:
         return (self.standalone if alone else self.rows[index].prompt), self.answers[index]
 
 
-def worked_answers(rows: list[data.Row], prompter: prompts.Prompter, config: config_lib.PretrainConfig,
+def worked_answers(rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig,
                    ) -> tuple[WorkedAnswers, int]:
     """The rows with their solutions tokenised, and how many solutions were too long. Raises `UserError`."""
     kept, answers = [], []
@@ -174,7 +175,7 @@ def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[parameters.Params
 
 def main(get_config) -> None:
     config = get_config()
-    config_lib.check_pretrain(config)
+    checks.check_pretrain(config)
     output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
     export.check_output(output)
     print(f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)", flush=True)

@@ -36,7 +36,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import cache as cache_lib
-from sar_jax import capacity, handover, int8, learner, lora, model, parameters, sampling, score, sharding, slots
+from sar_jax import capacity, handover, int8, learner, lora, model, parameters, score, sharding, slots, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
 from sar_jax.structs import Batch, Packed, ValueBatch
@@ -181,7 +181,7 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
                                   config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))
     begin = jax.tree.map(lambda _: same(slots.ENTRIES), slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0))
     key = same(2, dtype=jnp.uint32)
-    drawn = sampling.Sampling.of(config)
+    drawn = structs.Sampling.of(config)
     held, cached = chip_bytes(weights), chip_bytes(state)
     found = {
         "prefill": Program(lambda: slots.prefill.lower(graphdef, weights, rows, rows, rows), mesh, beside + cached),

@@ -11,6 +11,7 @@ A tokenizer without a chat template gets plain "System: / User: / Assistant:" te
 system prompt leads the user's turn (Gemma's own template does the same).
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jinja2
@@ -18,6 +19,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
+from sar_jax.tasks.example import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """An example of a task, with its prompt's token ids."""
+    example: Example
+    prompt: Sequence[int]
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

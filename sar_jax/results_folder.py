@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sar_jax.checkpoint import write_atomically
 from sar_jax.errors import UserError
+from sar_jax.files import write_atomically
 
 _SCHEMA = pa.schema([
     ("number", pa.int64()), ("sample", pa.int64()), ("id", pa.string()), ("question", pa.string()), ("truth", pa.string()),

@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from sar_jax import config as config_lib
 from sar_jax import generate, multihost
 from sar_jax import sample as sample_lib
-from sar_jax.data import Row
+from sar_jax import texts as texts_lib
 from sar_jax.errors import UserError
-from sar_jax.prompts import Prompter
+from sar_jax.prompts import Prompter, Question
 from sar_jax.structs import Packed, Rollouts, Scores
 from sar_jax.verifier import ErrorShare, Handle, Outcome, Verifier
 
-Draw = Callable[[], Sequence[Row]]   # this process's next questions
+Draw = Callable[[], Sequence[Question]]   # this process's next questions
 
 
 class Tools(NamedTuple):
@@ -43,7 +43,7 @@ class Tools(NamedTuple):
 
 class Pending(NamedTuple):
     """Answers that are being verified. rows: Q questions; own: which of the Q * M answers this process verifies."""
-    rows: list[Row]
+    rows: list[Question]
     rollouts: Rollouts
     own: list[int]
     own_texts: list[str]
@@ -52,20 +52,20 @@ class Pending(NamedTuple):
 
 class Answered(NamedTuple):
     """Q questions, their Q * M answers, what the verifier says of each, and its text."""
-    rows: list[Row]
+    rows: list[Question]
     rollouts: Rollouts
     outcomes: list[Outcome]
     texts: list[str]
 
 
-def start(tools: Tools, own_rows: Sequence[Row], weights: Any, key: jax.Array) -> Pending:
+def start(tools: Tools, own_rows: Sequence[Question], weights: Any, key: jax.Array) -> Pending:
     """Samples M answers to each question, and submits this process's share of them. own_rows: its share of the questions."""
     shares = multihost.gather(list(own_rows))
     rows = [row for turn in zip(*shares) for row in turn]   # process i's j-th question is the step's j * processes + i-th
     rollouts = _sample(tools, rows, weights, key)
     M = tools.config.rollout.samples
     own = [b for b in range(len(rows) * M) if b // M % len(shares) == jax.process_index()]
-    texts = generate.decode_texts(tools.prompter.tokenizer, rollouts, own)
+    texts = texts_lib.decode_texts(tools.prompter.tokenizer, rollouts, own)
     verdicts = tools.verifier.submit([generate.item(rows[b // M], text) for b, text in zip(own, texts)])
     return Pending(rows, rollouts, own, texts, verdicts)
 
@@ -127,7 +127,7 @@ def _join(groups: list[Answered]) -> Answered:
         [o for g in groups for o in g.outcomes], [t for g in groups for t in g.texts])
 
 
-def _sample(tools: Tools, rows: Sequence[Row], params: Any, key: jax.Array) -> Rollouts:
+def _sample(tools: Tools, rows: Sequence[Question], params: Any, key: jax.Array) -> Rollouts:
     """All answers. What one draws follows its question's number, not which others are decoded beside it."""
-    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows))
+    tokens, lengths = texts_lib.pad_prompts([r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows))
     return tools.sample(params, tokens, lengths, np.arange(len(rows), dtype=np.int32), key)

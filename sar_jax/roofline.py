@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 from sar_jax import config as config_lib
+from sar_jax import flops
 from sar_jax.chips import Chip
 from sar_jax.parameters import ModelConfig, count_params
 
@@ -26,22 +27,10 @@ class Call(NamedTuple):
     calls: float
 
 
-def matmul_params(cfg: ModelConfig) -> tuple[int, int]:
-    """Parameters that multiply every token: of all layers, and of the head."""
-    head = cfg.vocab_size * cfg.embed_dim
-    return count_params(cfg) - head * (1 if cfg.tied else 2), head
 
 
-def attention_flops(cfg: ModelConfig, keys: float) -> float:
-    """Of one token's scores and weighted values over `keys` keys before it, in all layers; windows see fewer."""
-    seen = sum(min(keys, cfg.kinds[kind].window or keys) for kind in cfg.layer_kinds)
-    return 4 * cfg.num_heads * cfg.head_dim * seen
 
 
-def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
-    """Of `tokens` tokens with their logits, each attending over `keys` others on average: 2 flops a parameter and token."""
-    layers, head = matmul_params(cfg)
-    return tokens * (2 * (layers + head) + attention_flops(cfg, keys))
 
 
 def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, resident: Any, prompt_tokens: float,
@@ -58,21 +47,21 @@ def step_calls(config: config_lib.TrainConfig, cfg: ModelConfig, devices: int, r
     with_question = updates * micro(rows(answers / updates, prompt_tokens))
     alone = micro(rows(answers, _STANDALONE)) if config.rewards.self_aligned else 0
     batch_tokens = packing.rows_per_microbatch * T / devices
-    forward = forward_flops(cfg, batch_tokens, T / 2)   # the kernel skips what is above the diagonal of a row
+    forward = flops.forward_flops(cfg, batch_tokens, T / 2)   # the kernel skips what is above the diagonal of a row
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
     recomputed = 4 if config.model.remat else 3
     # Decoding: every token reads the weights and the live columns of its device's slots. Were lengths exponential, a slot
     # looked at at any time would be as far into its answer as answers are long on average.
     columns = prompt_tokens + answer_tokens
-    token = forward_flops(cfg, rollout.slots, columns)
+    token = flops.forward_flops(cfg, rollout.slots, columns)
     steps = answers * answer_tokens / (rollout.slots * _OCCUPIED)
-    prompt = forward_flops(cfg, reads, prompt_tokens / 2)
+    prompt = flops.forward_flops(cfg, reads, prompt_tokens / 2)
     spared = 1 if config.lora.rank else 0   # frozen weights need no gradient of their own
     learning = lambda flops: Call((recomputed - spared) * flops, recomputed * whole + 2 * resident.gradients, with_question)
     applying = Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates)
     critic = {}
     if config.advantage.estimator == "critic":   # the same decoder without logits
-        bare = forward - 2 * batch_tokens * matmul_params(cfg)[1]
+        bare = forward - 2 * batch_tokens * flops.matmul_params(cfg)[1]
         critic = {"value": Call(bare, whole, with_question), "value_gradient": learning(bare), "value_apply": applying}
     fold = {"fold": Call(0, resident.masters + 2 * resident.base, 1)} if config.lora.rank else {}
     return {

@@ -32,13 +32,14 @@ from sar_jax import (
     parameters,
     prompts,
     sample,
-    sampling,
     score,
     sharding,
+    structs,
 )
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
 from sar_jax import metrics as metrics_lib
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.learner import States
 from sar_jax.verifier import ErrorShare, Verifier
@@ -51,7 +52,7 @@ class Run(NamedTuple):
     tools: experience.Tools
     update: Any
     greedy: Any
-    eval_rows: list[data.Row]
+    eval_rows: list[prompts.Question]
     reference: Any | None
     checkpoints: checkpoint.Checkpoints
     metrics: metrics_lib.Metrics
@@ -80,7 +81,7 @@ class Policy(NamedTuple):
 
 def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, States, Any, int]:
     """Loads everything. Returns the run, its states and data iterator, and the step that was reached (0 for a new run)."""
-    multihost.first(lambda: checkpoint.check_workdir(workdir, config))
+    multihost.first(lambda: workdir_lib.check(workdir, config))
     folder = download.locate(config.model.path)
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
@@ -100,7 +101,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     processes = jax.process_count()
     iterator = data.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
-    multihost.first(lambda: checkpoint.claim(workdir, config))
+    multihost.first(lambda: workdir_lib.claim(workdir, config))
     checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
@@ -115,7 +116,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
                        for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))
     decoder = functools.partial(
         sample.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
-        sampling=sampling.Sampling.of(config), cache_dtype=rollout.cache_dtype)
+        sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     capacity.check_memory(config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh)
     tools = experience.Tools(
         decoder(rollout.samples),

@@ -21,8 +21,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from sar_jax import capacity, model, sharding
 from sar_jax import slots as slots_lib
-from sar_jax.sampling import Sampling
-from sar_jax.structs import Rollouts
+from sar_jax.structs import Rollouts, Sampling
 
 _WAIT = 32               # slots / _WAIT free ones are worth a look of the host
 

@@ -4,10 +4,31 @@
     R packed rows           T tokens a row         V vocabulary          D embed
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+
+class Sampling(NamedTuple):
+    """temperature: divides the logits; top_k: so many most probable tokens stay (0 = all, ties stay); top_p: the fewest of
+    these with at least this probability together; min_p: those with at least this share of the largest probability."""
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    @staticmethod
+    def of(config: Any) -> "Sampling":
+        """Out of a training config, which `check` has seen."""
+        rollout = config.rollout
+        return Sampling(rollout.temperature, rollout.top_k, rollout.top_p, rollout.min_p)
+
+    @property
+    def words(self) -> str:
+        """For people: the temperature, and the filters that are on."""
+        return ", ".join(f"{name} {value:g}" for name, value in self._asdict().items()
+                         if name == "temperature" or value != self._field_defaults[name])
 
 
 class Packed(NamedTuple):

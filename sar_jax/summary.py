@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sar_jax import plots, results, results_folder
-from sar_jax.checkpoint import write_atomically
 from sar_jax.errors import UserError
+from sar_jax.files import write_atomically
 
 AVERAGES: Mapping[str, tuple[str, ...]] = {
     "mathematics": ("gsm8k", "math", "numina", "gsm_symbolic", "aime"),

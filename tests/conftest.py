@@ -28,11 +28,11 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from processes import Forked  # noqa: E402
 
-from sar_jax import hf, model, parameters, sharding  # noqa: E402
-from sar_jax.config import Prompt  # noqa: E402
-from sar_jax.prompts import Prompter, load_tokenizer  # noqa: E402
-from sar_jax.tasks import arithmetic  # noqa: E402
-from sar_jax.tokenizer import train_tokenizer  # noqa: E402
+from sar_jax import hf, model, parameters, sharding
+from sar_jax.config import Prompt
+from sar_jax.prompts import Prompter, load_tokenizer
+from sar_jax.tasks import arithmetic
+from sar_jax.tokenizer import train_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -14,7 +14,8 @@ One question, four answers:        A      B      C      D
 import numpy as np
 import pytest
 
-from sar_jax import losses, rewards
+from sar_jax import advantages as advantages_lib
+from sar_jax import rewards
 from sar_jax.config import Rewards
 
 LN2, LN5, T = np.log(2), np.log(5), np.tanh(0.5)
@@ -43,7 +44,7 @@ BASELINES = {
 def test_from_answers_to_advantages(name):
     weights, by_hand = BASELINES[name]
     total, parts = rewards.total(vars(weights), SIGNALS)
-    np.testing.assert_allclose(losses.group_advantages(total), [by_hand], atol=2e-6)   # ER's own epsilon is 1e-5
+    np.testing.assert_allclose(advantages_lib.group_advantages(total), [by_hand], atol=2e-6)   # ER's own epsilon is 1e-5
     assert set(parts) == {n for n, w in vars(weights).items() if w}
 
 
@@ -52,7 +53,7 @@ def test_other_estimators_of_the_same(name):
     """Four samples: leave-one-out is 4/3 of it; GRPO's own is divided by sqrt(sum of squares / 3) + 1e-4."""
     weights, by_hand = BASELINES[name]
     total, _ = rewards.total(vars(weights), SIGNALS)
-    np.testing.assert_allclose(losses.leave_one_out_advantages(total), [np.array(by_hand) * 4 / 3], atol=3e-6)
+    np.testing.assert_allclose(advantages_lib.leave_one_out_advantages(total), [np.array(by_hand) * 4 / 3], atol=3e-6)
     deviation = np.sqrt(np.sum(np.square(by_hand)) / 3) + 1e-4
-    np.testing.assert_allclose(losses.group_advantages(total) / losses.group_deviations(total),
+    np.testing.assert_allclose(advantages_lib.group_advantages(total) / advantages_lib.group_deviations(total),
                                [np.array(by_hand) / deviation], atol=1e-5)

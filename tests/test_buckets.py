@@ -15,8 +15,9 @@ from etils import epath
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sar_jax import checkpoint, download, hf, metrics
 from sar_jax import config as config_lib
+from sar_jax import download, hf, metrics
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 
 
@@ -55,7 +56,7 @@ def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
     again = metrics.Metrics(workdir, 2)   # the checkpoint of step 2
     again.write(3, {"loss": 9.0})
     again.close()
-    assert [line["loss"] for line in checkpoint.read_metrics(workdir)] == [0, 0.5, 1, 9]
+    assert [line["loss"] for line in workdir_lib.read_metrics(workdir)] == [0, 0.5, 1, 9]
     with (workdir / "samples/step_000003.parquet").open("rb") as file:
         assert pq.read_table(file).to_pylist() == [{"answer": "72", "correct": True}]
     events = [f for f in (workdir / "tensorboard").iterdir() if "tfevents" in f.name]
@@ -64,13 +65,13 @@ def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
 
 def test_a_workdir_belongs_to_one_config(bucket):
     workdir, config = bucket / "runs/two", config_lib.TrainConfig()
-    checkpoint.check_workdir(workdir, config)
-    checkpoint.claim(workdir, config)
-    checkpoint.check_workdir(workdir, config)
-    assert checkpoint.read_config(workdir) == config
+    workdir_lib.check(workdir, config)
+    workdir_lib.claim(workdir, config)
+    workdir_lib.check(workdir, config)
+    assert workdir_lib.read_config(workdir) == config
     config.seed = 5
     with pytest.raises(UserError, match="another config .config.seed"):
-        checkpoint.check_workdir(workdir, config)
+        workdir_lib.check(workdir, config)
 
 
 def test_a_model_is_copied_once_and_loads(bucket, loaded, monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from sar_jax import attention, model, paged, slots
 from sar_jax import cache as cache_lib
-from sar_jax.sampling import Sampling
+from sar_jax.structs import Sampling
 
 
 def torch_logits(network, ids) -> np.ndarray:

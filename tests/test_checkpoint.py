@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from sar_jax import checkpoint, config, data, learner
+from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 
 
@@ -36,7 +37,7 @@ def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, 
 
 
 def workdir(tmp_path, change=lambda fields: None):
-    checkpoint.claim(tmp_path, config.TrainConfig())
+    workdir_lib.claim(tmp_path, config.TrainConfig())
     path = tmp_path / "config.json"
     fields = json.loads(path.read_text())
     change(fields)
@@ -51,10 +52,10 @@ def test_a_workdir_from_before_a_field_has_its_default(tmp_path):
         del fields["loss"]["ratio"]
 
     folder, now = workdir(tmp_path, older), config.TrainConfig()
-    checkpoint.check_workdir(folder, now)
+    workdir_lib.check(folder, now)
     now.loss.ratio = "sequence"
     with pytest.raises(UserError, match="config.loss.ratio: 'token' there, 'sequence' now"):
-        checkpoint.check_workdir(folder, now)
+        workdir_lib.check(folder, now)
 
 
 def test_alarms_may_change_and_the_steps_of_a_schedule_may_not(tmp_path):
@@ -63,7 +64,7 @@ def test_alarms_may_change_and_the_steps_of_a_schedule_may_not(tmp_path):
 
     now = config.TrainConfig()
     now.guards.echo, now.steps = 0.9, 7
-    checkpoint.check_workdir(workdir(tmp_path / "constant"), now)
+    workdir_lib.check(workdir(tmp_path / "constant"), now)
     now.self_aligned.peak_at = 0.5
     with pytest.raises(UserError, match=r"\(config.steps: 500 there, 7 now\)"):
-        checkpoint.check_workdir(workdir(tmp_path / "scheduled", scheduled), now)
+        workdir_lib.check(workdir(tmp_path / "scheduled", scheduled), now)

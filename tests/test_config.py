@@ -9,7 +9,10 @@ import re
 
 import pytest
 
+from sar_jax import advantages as advantages_lib
+from sar_jax import checks
 from sar_jax import config as config_lib
+from sar_jax import workdir as workdir_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 
@@ -70,9 +73,9 @@ def test_defaults_are_the_published_settings(path, value):
 
 
 def test_the_published_settings_pass_the_checks_without_a_warning():
-    config_lib.check(good())
-    config_lib.check_pretrain(good_pretrain())
-    assert config_lib.warnings(good()) == []
+    checks.check(good())
+    checks.check_pretrain(good_pretrain())
+    assert checks.warnings(good()) == []
 
 
 SHIPPED = sorted((PACKAGE.parent / "configs").glob("*.py"))
@@ -85,10 +88,10 @@ def test_shipped_configs_are_sound_and_open_with_their_command(path):
     config = scope["get_config"]()
     assert config.data.train and config.data.eval
     if isinstance(config, PretrainConfig):
-        config_lib.check_pretrain(config)
+        checks.check_pretrain(config)
     else:
-        config_lib.check(config)
-        assert config_lib.warnings(config) == []
+        checks.check(config)
+        assert checks.warnings(config) == []
     assert f"--config=configs/{path.name}" in scope["__doc__"].split("\n\n")[1]
 
 
@@ -248,21 +251,21 @@ def faulty(config, check, path, value):
 
 @pytest.mark.parametrize("path, value", FAULTS)
 def test_a_faulty_training_config_names_the_field(path, value):
-    faulty(good(), config_lib.check, path, value)
+    faulty(good(), checks.check, path, value)
 
 
 @pytest.mark.parametrize("path, value", FAULTS_PRETRAIN)
 def test_a_faulty_pretraining_config_names_the_field(path, value):
-    faulty(good_pretrain(), config_lib.check_pretrain, path, value)
+    faulty(good_pretrain(), checks.check_pretrain, path, value)
 
 
 def test_a_row_that_holds_the_longest_sequence_exactly_is_wide_enough():
     config = good()
     config.data.max_prompt_tokens, config.rollout.max_answer_tokens, config.packing.row_tokens = 100, 412, 512
-    config_lib.check(config)
+    checks.check(config)
     config.rollout.max_answer_tokens = 413
     with pytest.raises(UserError, match=r"config\.packing\.row_tokens is 512.*513"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 @pytest.mark.parametrize("path, value", [
@@ -274,7 +277,7 @@ def test_a_row_that_holds_the_longest_sequence_exactly_is_wide_enough():
 def test_settings_at_the_edge_pass(path, value):
     config = good()
     put(config, path, value)
-    config_lib.check(config)
+    checks.check(config)
 
 
 @pytest.mark.parametrize("path, value, choices", [
@@ -285,19 +288,19 @@ def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, 
     config = good()
     put(config, path, value)
     with pytest.raises(UserError, match=rf"config\.{re.escape(path)} is 'x': it must be one of .*{choices}"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_the_choices_are_those_that_the_arithmetic_has():
     from sar_jax import checks, losses, rewards
     tables = {"loss.average": losses.DIVISORS, "loss.ratio": losses.LOG_RATIOS, "loss.kl_estimator": losses.KL_ESTIMATORS,
-              "self_aligned.form": rewards.SELF_ALIGNED, "advantage.estimator": losses.ADVANTAGES}
+              "self_aligned.form": rewards.SELF_ALIGNED, "advantage.estimator": advantages_lib.ADVANTAGES}
     for path, table in tables.items():
         assert set(table) <= set(checks._CHOICES[path]), path
         for choice in table:
             config = good()
             put(config, path, choice)
-            config_lib.check(config)
+            checks.check(config)
     assert losses.TOKEN_WEIGHTS.keys() == losses.DIVISORS.keys()
 
 
@@ -316,7 +319,7 @@ def test_what_does_not_go_together_is_named(settings, words):
     for path, value in settings.items():
         put(config, path, value)
     with pytest.raises(UserError) as error:
-        config_lib.check(config)
+        checks.check(config)
     assert words in str(error.value) and re.match(r"config\.\w", str(error.value)) and "\n" not in str(error.value)
 
 
@@ -330,37 +333,37 @@ def test_what_works_but_is_no_use_is_warned_of(settings, words):
     config = good()
     for path, value in settings.items():
         put(config, path, value)
-    config_lib.check(config)
-    warning, = config_lib.warnings(config)
+    checks.check(config)
+    warning, = checks.warnings(config)
     assert words in warning
     config.loss.kl, config.loss.clip_low, config.loss.clip_high, config.self_aligned.cap = 0.0, 3e-4, 4e-4, 20.0
     config.loss.importance_cap = 2.0
-    assert config_lib.warnings(config) == []
+    assert checks.warnings(config) == []
 
 
 def test_all_weights_zero_is_refused():
     config = good()
     config.rewards = config_lib.Rewards(verifiable=0, self_aligned=0)
     with pytest.raises(UserError, match=r"config\.rewards.*0"):
-        config_lib.check(config)
+        checks.check(config)
     config.rewards.length = -0.1
-    config_lib.check(config)
+    checks.check(config)
 
 
 def test_the_self_aligned_reward_alone_is_warned_of():
     config = good()
     config.rewards.verifiable = 0.0
-    config_lib.check(config)
-    warning, = config_lib.warnings(config)
+    checks.check(config)
+    warning, = checks.warnings(config)
     assert "rewards.verifiable" in warning and "collapses" in warning
     config.rewards = config_lib.Rewards(verifiable=0.0, self_aligned=0.0, entropy_min=1.0)
-    assert config_lib.warnings(config) == []
+    assert checks.warnings(config) == []
 
 
 def test_one_sample_a_question_is_warned_of():
     config = good()
     config.rollout.samples = 1
-    warning, = config_lib.warnings(config)
+    warning, = checks.warnings(config)
     assert "rollout.samples" in warning
 
 
@@ -394,12 +397,11 @@ def test_a_workdir_from_before_a_field_was_dropped_is_read(tmp_path):
     """Fields that are gone say nothing of the weights; what is unknown is still refused."""
     from etils import epath
 
-    from sar_jax import checkpoint
     fields = json.loads(config_lib.to_json(good()))
     fields["rollout"]["batch"] = 32
     (tmp_path / "config.json").write_text(json.dumps(fields))
-    assert checkpoint.read_config(epath.Path(tmp_path)) == good()
+    assert workdir_lib.read_config(epath.Path(tmp_path)) == good()
     fields["rollout"]["bath"] = 32
     (tmp_path / "config.json").write_text(json.dumps(fields))
     with pytest.raises(UserError, match="unknown config field.*bath"):
-        checkpoint.read_config(epath.Path(tmp_path))
+        workdir_lib.read_config(epath.Path(tmp_path))

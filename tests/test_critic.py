@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import run_command, start_command
 
+from sar_jax import advantages as advantages_lib
+from sar_jax import checks, critic, learner, losses, packing, parameters, sharding
 from sar_jax import config as config_lib
-from sar_jax import credit, critic, learner, losses, packing, parameters, sharding
 from sar_jax.errors import UserError
 from sar_jax.structs import ValueBatch
 
@@ -134,26 +135,26 @@ def logps(rng):
 
 def test_each_token_is_charged_for_leaving_the_initial_policy(rng):
     own, ref = logps(rng)
-    charges = credit.penalties(0.3, own, ref)
+    charges = advantages_lib.penalties(0.3, own, ref)
     for charge, mine, other in zip(charges, own, ref):
         np.testing.assert_allclose(charge, 0.3 * (mine - other), atol=1e-12)
     cfg = config_lib.Advantage(estimator="critic", whiten=False)
-    found = credit.assign(cfg, reward([1.0], [0.0]), charges, [np.zeros(3), np.zeros(2)], RIGHT)
+    found = advantages_lib.assign(cfg, reward([1.0], [0.0]), charges, [np.zeros(3), np.zeros(2)], RIGHT)
     for b, r in enumerate((1.0, 0.0)):   # gamma = lam = 1, V = 0: what is still to come
         np.testing.assert_allclose(found.advantages[b], r - np.cumsum(charges[b][::-1])[::-1], atol=1e-9)
-    assert credit.penalties(0.0, own, []) is None
+    assert advantages_lib.penalties(0.0, own, []) is None
 
 
 def test_without_a_critic_the_whole_answer_is_charged(rng):
     own, ref = logps(rng)
-    found = credit.assign(config_lib.Advantage(), reward([1.0, 0.0]), credit.penalties(0.3, own, ref), [], RIGHT.T)
+    found = advantages_lib.assign(config_lib.Advantage(), reward([1.0, 0.0]), advantages_lib.penalties(0.3, own, ref), [], RIGHT.T)
     rewards = np.array([1.0, 0.0]) - [0.3 * (a - b).sum() for a, b in zip(own, ref)]
     np.testing.assert_allclose(found.advantages, rewards - rewards.mean(), atol=1e-9)
 
 
 def test_advantages_are_whitened_and_the_returns_are_not(rng):
     values = [rng.normal(size=3), rng.normal(size=2)]
-    found = credit.assign(config_lib.Advantage(estimator="critic"), reward([1.0], [0.0]), None, values, RIGHT)
+    found = advantages_lib.assign(config_lib.Advantage(estimator="critic"), reward([1.0], [0.0]), None, values, RIGHT)
     every = np.concatenate(found.advantages)
     assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 1, 0, 0], atol=1e-9)
@@ -162,7 +163,7 @@ def test_advantages_are_whitened_and_the_returns_are_not(rng):
 
 def test_shares_are_of_the_step_where_a_critic_is_the_baseline():
     rewards = reward([1.0], [0.0]) | {"self_aligned": np.array([[0.1], [0.4]])}
-    found = credit.assign(config_lib.Advantage(estimator="critic"), rewards, None, [np.zeros(3), np.zeros(2)], RIGHT)
+    found = advantages_lib.assign(config_lib.Advantage(estimator="critic"), rewards, None, [np.zeros(3), np.zeros(2)], RIGHT)
     assert found.metrics["advantage_share/self_aligned"] == pytest.approx(0.15 / 0.65)
     assert not any("all_right" in name for name in found.metrics)   # one answer is no group
 
@@ -177,18 +178,18 @@ def test_shares_are_of_the_step_where_a_critic_is_the_baseline():
 def test_settings_that_cannot_work(field, value, message):
     config = config_lib.TrainConfig()
     config.model.path, config.data.train = "x", "arithmetic"
-    config_lib.check(config)
+    checks.check(config)
     section, name = field.split(".")
     setattr(getattr(config, section), name, value)
     with pytest.raises(UserError, match=f"config.{field} .*{message}"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_one_answer_a_question_is_a_warning_without_a_critic_alone():
     config = config_lib.TrainConfig(rollout=config_lib.Rollout(samples=1))
-    assert any("samples is 1" in w for w in config_lib.warnings(config))
+    assert any("samples is 1" in w for w in checks.warnings(config))
     config.advantage.estimator = "critic"
-    assert not config_lib.warnings(config)
+    assert not checks.warnings(config)
 
 
 # Whole runs

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from sar_jax import answers, credit, data, experience, generate, packing, sample, score
+from sar_jax import advantages as advantages_lib
+from sar_jax import answers, data, experience, packing, sample, score
 from sar_jax import config as config_lib
+from sar_jax import texts as texts_lib
 from sar_jax.prompts import Prompter
 from sar_jax.tasks import arithmetic
 from sar_jax.verifier import ErrorShare
@@ -47,7 +49,7 @@ def answers_on_grid(exp):
 
 def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded):
     tools, rows, reference, exp = made
-    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    tokens, lengths = texts_lib.pad_prompts([r.prompt for r in rows], 150, 4)
     rollouts = jax.device_get(tools.sample(loaded.params, tokens, lengths, np.arange(4, dtype=np.int32), jax.random.key(0)))
     expected = {}
     for b in range(12):
@@ -110,9 +112,9 @@ def test_overlap_shows_an_echo_of_the_question():
 
 def with_truths(tools, params, rows, key, tell):
     """The rows, with truths by which exactly the groups in `tell` are neither all right nor all wrong."""
-    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    tokens, lengths = texts_lib.pad_prompts([r.prompt for r in rows], 150, 4)
     found = jax.device_get(tools.sample(params, tokens, lengths, np.arange(4, dtype=np.int32), key))
-    texts = generate.decode_texts(tools.prompter.tokenizer, found, range(12))
+    texts = texts_lib.decode_texts(tools.prompter.tokenizer, found, range(12))
     made = []
     for q, row in enumerate(rows):
         finals = [answers.final(text, "last_number", 0) for text in texts[3 * q:3 * q + 3]]
@@ -164,9 +166,9 @@ class Watched:
 
 
 def groups_with_a_number(tools, params, rows, key):
-    tokens, lengths = generate.pad_prompts([r.prompt for r in rows], 150, 4)
+    tokens, lengths = texts_lib.pad_prompts([r.prompt for r in rows], 150, 4)
     found = jax.device_get(tools.sample(params, tokens, lengths, np.arange(4, dtype=np.int32), key))
-    texts = generate.decode_texts(tools.prompter.tokenizer, found, range(12))
+    texts = texts_lib.decode_texts(tools.prompter.tokenizer, found, range(12))
     finals = [answers.final(text, "last_number", 0) for text in texts]
     return [q for q in range(4) if any(f is not None and finals[3 * q:3 * q + 3].count(f) == 1
                                        for f in finals[3 * q:3 * q + 3])]
@@ -239,13 +241,13 @@ def test_shares_of_the_advantage_by_hand():
     """Three groups of two: mixed, all right, all wrong. Parts' absolute values sum to 10."""
     correct = np.array([[True, False], [True, True], [False, False]])
     parts = {"verifiable": np.array([[2.0, 2], [0, 0], [0, 0]]), "self_aligned": np.array([[0.5, 0.5], [1, 1], [1.5, 1.5]])}
-    assert credit.shares(parts, correct) == pytest.approx({
+    assert advantages_lib.shares(parts, correct) == pytest.approx({
         "advantage_share/verifiable": 0.4, "advantage_share/self_aligned": 0.6,
         "advantage_share_all_right/verifiable": 0.0, "advantage_share_all_right/self_aligned": 0.2,
         "advantage_share_all_wrong/verifiable": 0.0, "advantage_share_all_wrong/self_aligned": 0.3})
-    only = credit.shares({n: p[:1] for n, p in parts.items()}, correct[:1])
+    only = advantages_lib.shares({n: p[:1] for n, p in parts.items()}, correct[:1])
     assert only == pytest.approx({"advantage_share/verifiable": 0.8, "advantage_share/self_aligned": 0.2})
-    assert set(credit.shares({"length": np.zeros((3, 2))}, correct).values()) == {0.0}
+    assert set(advantages_lib.shares({"length": np.zeros((3, 2))}, correct).values()) == {0.0}
 
 
 def test_the_error_of_the_accuracy_is_that_of_a_mean_over_questions(made):

@@ -8,7 +8,7 @@ import torch
 from transformers.generation import logits_process as theirs
 
 from sar_jax import filters
-from sar_jax.sampling import Sampling
+from sar_jax.structs import Sampling
 
 SETTINGS = [Sampling(), Sampling(temperature=0.6), Sampling(top_k=7), Sampling(top_p=0.7), Sampling(min_p=0.2),
             Sampling(top_p=1e-6), Sampling(min_p=1.0), Sampling(top_k=1), Sampling(top_k=1000),

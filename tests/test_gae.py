@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar_jax import gae
+from sar_jax import advantages as advantages_lib
 
 
 def by_definition(reward, values, penalties, gamma, lam):
@@ -25,7 +25,7 @@ def test_ragged_answers_follow_the_definition(data):
     penalties = [v[::-1] * 0.3 for v in values] if data.draw(st.booleans()) else None
     rewards = data.draw(st.lists(number, min_size=len(lengths), max_size=len(lengths)))
     gamma, lam = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))
-    found = gae.credit(rewards, values, penalties, gamma, lam)
+    found = advantages_lib.gae(rewards, values, penalties, gamma, lam)
     for b in range(len(lengths)):
         expected = by_definition(rewards[b], values[b], None if penalties is None else penalties[b], gamma, lam)
         np.testing.assert_allclose(found.advantages[b], expected, atol=1e-9)
@@ -34,31 +34,31 @@ def test_ragged_answers_follow_the_definition(data):
 
 def test_by_hand():
     """gamma = lam = 1: the return is the reward, on every token."""
-    found = gae.credit([1.0, 0.0], [np.array([0.5, 0.25]), np.array([0.5])], None, 1.0, 1.0)
+    found = advantages_lib.gae([1.0, 0.0], [np.array([0.5, 0.25]), np.array([0.5])], None, 1.0, 1.0)
     np.testing.assert_allclose(found.advantages[0], [0.5, 0.75])
     np.testing.assert_allclose(found.advantages[1], [-0.5])
     np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 0])
     # gamma .5, lam .5: last 1 - .25 = .75; first .5 * .25 - .5 + .25 * .75 = -.1875
-    np.testing.assert_allclose(gae.credit([1.0], [np.array([0.5, 0.25])], None, 0.5, 0.5).advantages[0], [-0.1875, 0.75])
+    np.testing.assert_allclose(advantages_lib.gae([1.0], [np.array([0.5, 0.25])], None, 0.5, 0.5).advantages[0], [-0.1875, 0.75])
     # a charge of .1 on the first token is not seen by the second
-    found = gae.credit([1.0], [np.zeros(2)], [np.array([0.1, 0.0])], 1.0, 1.0)
+    found = advantages_lib.gae([1.0], [np.zeros(2)], [np.array([0.1, 0.0])], 1.0, 1.0)
     np.testing.assert_allclose(found.advantages[0], [0.9, 1.0])
 
 
 def test_whitening_is_over_all_tokens_of_all_answers(rng):
     """Not answer by answer: a long answer's mean may differ from 0."""
     parts = [rng.normal(3, 2, n) for n in (1, 7, 30)]
-    white = gae.whitened(parts)
+    white = advantages_lib.whitened(parts)
     every = np.concatenate(white)
     assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
     assert abs(white[2].mean()) > 1e-3
     np.testing.assert_allclose(np.corrcoef(every, np.concatenate(parts))[0, 1], 1)
-    assert gae.whitened([np.array([2.0])])[0].tolist() == [0.0]
+    assert advantages_lib.whitened([np.array([2.0])])[0].tolist() == [0.0]
 
 
 def test_explained_variance():
     returns = [np.array([0.0, 1.0]), np.array([1.0, 0.0])]
-    assert gae.explained_variance(returns, returns) == 1
-    assert gae.explained_variance([np.full(2, 0.5)] * 2, returns) == 0
-    assert gae.explained_variance([-r for r in returns], returns) == pytest.approx(-3)
-    assert gae.explained_variance(returns, [np.ones(2)] * 2) is None
+    assert advantages_lib.explained_variance(returns, returns) == 1
+    assert advantages_lib.explained_variance([np.full(2, 0.5)] * 2, returns) == 0
+    assert advantages_lib.explained_variance([-r for r in returns], returns) == pytest.approx(-3)
+    assert advantages_lib.explained_variance(returns, [np.ones(2)] * 2) is None

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, losses, model, packing, parameters, programs, score, sharding
+from sar_jax import advantages as advantages_lib
+from sar_jax import config, learner, model, packing, parameters, programs, score, sharding
 from sar_jax.structs import Batch
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
@@ -256,7 +257,7 @@ def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
 
 
 def test_group_advantages_sum_to_zero(rng):
-    advantages = losses.group_advantages(rng.normal(size=(5, 4)))
+    advantages = advantages_lib.group_advantages(rng.normal(size=(5, 4)))
     np.testing.assert_allclose(advantages.sum(axis=1), 0, atol=1e-12)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 
+from sar_jax import checks, learner, lora, model, packing, parameters, score, sharding
 from sar_jax import config as config_lib
-from sar_jax import learner, lora, model, packing, parameters, score, sharding
 from sar_jax.errors import UserError
 
 RANK, ALPHA = 3, 6.0
@@ -121,7 +121,7 @@ def test_a_reference_cannot_wait_in_host_memory():
     config.model = dataclasses.replace(config.model, path="x", offload_reference=True)
     config.data.train = "arithmetic"
     with pytest.raises(UserError, match="offload_reference"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 # Whole runs

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sar_jax import advantages as advantages_lib
 from sar_jax import config, learner, losses, packing, score
 from sar_jax.structs import Batch
 
@@ -149,15 +150,15 @@ def test_kl_is_never_negative_and_its_mean_is_the_divergence(rng):
 
 def test_group_advantages(rng):
     rewards = rng.normal(size=(4, 6))
-    advantages = losses.group_advantages(rewards)
+    advantages = advantages_lib.group_advantages(rewards)
     for group, found in zip(rewards, advantages):
         np.testing.assert_allclose(found, [r - sum(group) / 6 for r in group], atol=1e-12)
-    np.testing.assert_array_equal(losses.group_advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1]])),
+    np.testing.assert_array_equal(advantages_lib.group_advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1]])),
                                   [[0.5, -0.5, -0.5, 0.5], [0, 0, 0, 0]])
     # no deviation in it
-    np.testing.assert_allclose(losses.group_advantages(10 * rewards), 10 * advantages, atol=1e-12)
-    np.testing.assert_allclose(losses.group_advantages(rewards + 5), advantages, atol=1e-12)
-    assert (losses.group_advantages(rng.normal(size=(4, 1))) == 0).all()
+    np.testing.assert_allclose(advantages_lib.group_advantages(10 * rewards), 10 * advantages, atol=1e-12)
+    np.testing.assert_allclose(advantages_lib.group_advantages(rewards + 5), advantages, atol=1e-12)
+    assert (advantages_lib.group_advantages(rng.normal(size=(4, 1))) == 0).all()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from conftest import ROOT, run_command
 from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import chips, families, hlo, lora, model, parameters, planning, programs, published, roofline, sharding
+from sar_jax import chips, families, flops, hlo, lora, model, parameters, planning, programs, published, roofline, sharding
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 
@@ -158,13 +158,13 @@ def test_flops_by_hand_are_those_that_xla_counts(family):
 
     counted = jax.jit(logits).lower(params, tokens).compile().cost_analysis()["flops"]
     blocks = 1.25   # attention in four blocks of queries over the keys up to their end
-    assert roofline.forward_flops(cfg, 256, 128 * blocks) == pytest.approx(counted, rel=0.03)
+    assert flops.forward_flops(cfg, 256, 128 * blocks) == pytest.approx(counted, rel=0.03)
 
 
 def test_windows_bound_what_attention_costs():
     cfg = families.parse(published.CONFIGS["google/gemma-3-1b-it"], 5120)
     seen = 4 * 2500 + 22 * 512   # of 26 layers four see everything
-    assert roofline.attention_flops(cfg, 2500) == 4 * cfg.num_heads * cfg.head_dim * seen
+    assert flops.attention_flops(cfg, 2500) == 4 * cfg.num_heads * cfg.head_dim * seen
 
 
 @pytest.mark.parametrize("name, billions", [("Qwen/Qwen3-1.7B-Base", 1.72), ("Qwen/Qwen3-4B-Base", 4.02),
@@ -172,7 +172,7 @@ def test_windows_bound_what_attention_costs():
 def test_published_descriptions_have_the_published_sizes(name, billions):
     cfg = families.parse(published.CONFIGS[name], 5120)
     assert parameters.count_params(cfg) == pytest.approx(billions * 1e9, rel=0.005)
-    assert sum(roofline.matmul_params(cfg)) == parameters.count_params(cfg) - (
+    assert sum(flops.matmul_params(cfg)) == parameters.count_params(cfg) - (
         0 if cfg.tied else cfg.vocab_size * cfg.embed_dim)
 
 

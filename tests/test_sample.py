@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import capacity, generate, packing, sample, score, sharding
+from sar_jax import capacity, packing, sample, score, sharding
+from sar_jax import texts as texts_lib
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
-from sar_jax.sampling import Sampling
+from sar_jax.structs import Sampling
 
 
 def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None, limits=None,
          **settings):
     """Samples for the questions numbered `rows`; question r is the same whatever stands beside it."""
     prompts = [np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist() for r in rows]
-    tokens, lengths = generate.pad_prompts(prompts, width, count or len(rows))
+    tokens, lengths = texts_lib.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[:len(rows)] = rows
     function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
@@ -123,7 +124,7 @@ def test_slots_move_within_their_devices(loaded):
     for device, going in enumerate(([0, 3, 7], [1, 2, 4], [5, 6, 7], [0, 1, 2])):
         limits[device, going] = 30
     found, mesh = [], sharding.make_mesh(2, 2, 2)
-    tokens, lengths = generate.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
+    tokens, lengths = texts_lib.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
     for params in (loaded.params, jax.device_put(loaded.params, loaded.shardings(mesh))):
         made = sample.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
         found.append(made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1)))
@@ -151,7 +152,7 @@ def test_slots_are_busy_while_answers_wait(loaded):
     made = {}
     for slots in (8, 63):
         made[slots] = sample.make_sample(loaded.graphdef, (-1,), 8, 200, slots=slots)
-        tokens, lengths = generate.pad_prompts([[1, 2, 3]] * 8, 8, 8)
+        tokens, lengths = texts_lib.pad_prompts([[1, 2, 3]] * 8, 8, 8)
         found = made[slots](loaded.params, tokens, lengths, np.arange(8), jax.random.key(0), limits)
         np.testing.assert_array_equal(found.lengths, limits)
         assert made[slots].stats.tokens == limits.sum()
@@ -170,7 +171,7 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
         lambda event, *_, **__: count.append(1) if event == "/jax/core/compile/backend_compile_duration" else None)
 
     def call(prompts, limits):
-        tokens, lengths = generate.pad_prompts(prompts, 30, len(prompts))
+        tokens, lengths = texts_lib.pad_prompts(prompts, 30, len(prompts))
         made(params, tokens, lengths, np.arange(len(prompts)), jax.random.key(0), np.array(limits))
 
     call([[1, 2]], [3, 3])
@@ -212,7 +213,7 @@ def test_the_least_columns_hold_every_question_and_the_most_every_answer(width, 
 
 def test_a_prompt_beyond_the_limit_is_refused():
     with pytest.raises(UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"):
-        generate.pad_prompts([[1] * 8, [1] * 9], 8, 2)
+        texts_lib.pad_prompts([[1] * 8, [1] * 9], 8, 2)
 
 
 def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):

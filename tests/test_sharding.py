@@ -10,8 +10,7 @@ import pytest
 from sar_jax import config as config_lib
 from sar_jax import handover, hlo, learner, model, packing, parameters, programs, sample, score, sharding, slots
 from sar_jax.errors import UserError
-from sar_jax.sampling import Sampling
-from sar_jax.structs import Batch
+from sar_jax.structs import Batch, Sampling
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
 

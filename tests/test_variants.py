@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from sar_jax import advantages as advantages_lib
 from sar_jax import config, learner, losses, packing
 from sar_jax.structs import Batch, Scores
 
@@ -205,24 +206,24 @@ def test_clip_higher_by_hand(ratio, high, loss, cut):
 
 def test_leave_one_out_is_the_reward_minus_the_mean_of_the_others(rng):
     rewards = rng.normal(size=(5, 4))
-    found = losses.leave_one_out_advantages(rewards)
+    found = advantages_lib.leave_one_out_advantages(rewards)
     for q, m in np.ndindex(5, 4):
         others = [rewards[q, k] for k in range(4) if k != m]
         assert found[q, m] == pytest.approx(rewards[q, m] - sum(others) / 3, abs=1e-12)
-    np.testing.assert_allclose(losses.leave_one_out_advantages(np.array([[1.0, 0, 0, 1]])), [[2 / 3, -2 / 3, -2 / 3, 2 / 3]])
+    np.testing.assert_allclose(advantages_lib.leave_one_out_advantages(np.array([[1.0, 0, 0, 1]])), [[2 / 3, -2 / 3, -2 / 3, 2 / 3]])
 
 
 def test_group_deviations_are_the_samples_own_plus_epsilon(rng):
     rewards = rng.normal(size=(5, 4))
-    found = losses.group_deviations(rewards)
+    found = advantages_lib.group_deviations(rewards)
     assert found.shape == (5, 1)
     np.testing.assert_allclose(found[:, 0], [statistics.stdev(group) + 1e-4 for group in rewards.tolist()], rtol=1e-12)
     # [1, 0, 0, 1]: sample deviation sqrt(1 / 3); GRPO's advantages are then +- 0.5 / (0.57735 + 0.0001)
     one = np.array([[1.0, 0, 0, 1]])
-    np.testing.assert_allclose(losses.group_advantages(one) / losses.group_deviations(one),
+    np.testing.assert_allclose(advantages_lib.group_advantages(one) / advantages_lib.group_deviations(one),
                                np.array([[1, -1, -1, 1]]) * 0.5 / (3**-0.5 + 1e-4), rtol=1e-12)
     same = np.full((1, 4), 0.3)
-    assert (losses.group_advantages(same) / losses.group_deviations(same) == 0).all()
+    assert (advantages_lib.group_advantages(same) / advantages_lib.group_deviations(same) == 0).all()
 
 
 # KL

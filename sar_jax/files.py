@@ -1,0 +1,23 @@
+"""Files that are whole or not there, on this machine and in a bucket."""
+
+from typing import Any
+
+from etils import epath
+
+
+def write_atomically(path: epath.Path, text: str) -> None:
+    """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every write is like that."""
+    if is_remote(path):
+        path.write_text(text)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_remote(path: Any) -> bool:
+    """Is it in a bucket (gs://...), where a file can be written whole, but not appended to?"""
+    return "://" in str(path)
