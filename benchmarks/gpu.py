@@ -16,7 +16,8 @@ import jax
 from jax.experimental import topologies
 
 from sar_jax import config as config_lib
-from sar_jax import plan, programs, sharding
+from sar_jax import plan, programs
+from sar_jax.parallel import sharding
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # NVIDIA's H100 data sheet and the CUDA programming guide's table of compute capability 9.0.

@@ -49,7 +49,8 @@ def load(folder: pathlib.Path, dtype: str) -> None:
     """What a run does before its first step; prints its figures as JSON."""
     import jax
 
-    from sar_jax import hf, parameters, sharding
+    from sar_jax import hf, parameters
+    from sar_jax.parallel import sharding
     jax.block_until_ready(jax.numpy.zeros(1))
     before = peak_memory()
     start = time.perf_counter()

@@ -19,7 +19,8 @@ import time
 import jax
 import numpy as np
 
-from sar_jax import capacity, families, model, parameters, sample, sharding
+from sar_jax import capacity, families, model, parameters, sample
+from sar_jax.parallel import sharding
 
 
 def random_model(vocabulary: int, longest: int) -> tuple[model.GraphDef, parameters.Params]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
 
-from sar_jax.sharding import BATCH
+from sar_jax.parallel.sharding import BATCH
 
 _MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
 _NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN

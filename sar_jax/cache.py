@@ -33,8 +33,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
 
 from sar_jax import attention, int8, paged
+from sar_jax.parallel.sharding import BATCH, constrain, dividing
 from sar_jax.parameters import ModelConfig
-from sar_jax.sharding import BATCH, constrain, dividing
 
 PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sar_jax import cache as cache_lib
-from sar_jax import int8, model, parameters, sharding
+from sar_jax import int8, model, parameters
 from sar_jax.config import TrainConfig, max_length
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 
 BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
 _LEAST_COLUMNS = 128     # from here on

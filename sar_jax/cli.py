@@ -8,8 +8,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sar_jax import multihost
 from sar_jax.errors import UserError
+from sar_jax.parallel import multihost
 
 
 def config_flag(cls: type) -> Callable[[], Any]:

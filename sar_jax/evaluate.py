@@ -39,13 +39,13 @@ from sar_jax import (
     prompts,
     results_folder,
     sample,
-    sharding,
     structs,
     summary,
     tasks,
 )
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.verifier import Verifier
 
 

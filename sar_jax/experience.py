@@ -22,8 +22,9 @@ import jax
 import numpy as np
 
 from sar_jax import advantages as advantages_lib
-from sar_jax import multihost, packing, rewards, sharding
+from sar_jax import packing, rewards
 from sar_jax import rollouts as rollouts_lib
+from sar_jax.parallel import multihost, sharding
 from sar_jax.prompts import Question
 from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
@@ -151,7 +152,7 @@ def _score(tools: Tools, grids: list[_Grid], params: Any, reference: Any | None,
     """Starts scoring every micro-batch, without waiting: the policy on all grids, reference and critic on the question's."""
     policy, ref, values, asked = [], [], [], []
     for grid in grids:
-        micro = [sharding.place(m, sharding.rows(tools.mesh))
+        micro = [sharding.place(m, sharding.by_rows(tools.mesh))
                  for m in packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)]
         policy.append([tools.score(params, m) for m in micro])
         asked += [micro] if grid.context == "question" else []

@@ -22,9 +22,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import cli, files, model, packing, parameters, policy, prompts, rewards, score, sharding
+from sar_jax import cli, files, model, packing, parameters, policy, prompts, rewards, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.tasks import jsonl
 
 _MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workdir of a training run (its latest step).")
@@ -48,7 +49,7 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
         packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
-        parts = [scorer(params, sharding.place(m, sharding.rows(mesh))).logps
+        parts = [scorer(params, sharding.place(m, sharding.by_rows(mesh))).logps
                  for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
         return packing.gather(np.concatenate(jax.device_get(parts)), layout)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sar_jax.sharding import dividing
+from sar_jax.parallel.sharding import dividing
 from sar_jax.structs import Sampling
 
 _BLOCKS = 128   # of the vocabulary: with 150,000 entries a draw takes 128 + 1,187 random numbers

@@ -14,8 +14,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import answers as answers_lib
-from sar_jax import multihost, results
+from sar_jax import results
 from sar_jax import texts as texts_lib
+from sar_jax.parallel import multihost
 from sar_jax.prompts import Question
 from sar_jax.sample import Sample
 from sar_jax.verifier import Item, Outcome, Verifier

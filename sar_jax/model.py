@@ -23,8 +23,8 @@ from jaxtyping import Array, Float, Int
 from sar_jax import attention, config, cudnn, rope, splash
 from sar_jax import cache as cache_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel.sharding import BATCH, constrain, dividing, gathered
 from sar_jax.parameters import ModelConfig, Params, param_specs
-from sar_jax.sharding import BATCH, constrain, dividing, gather
 
 GraphDef = nnx.GraphDef
 
@@ -110,7 +110,7 @@ class Decoder(nnx.Module):
     def embed(self, tokens: Array) -> Array:
         # A table sharded over fsdp is gathered before the lookup; XLA would otherwise replicate the looked-up batch.
         entries, parts = dividing("tensor", self.cfg.vocab_size), dividing("fsdp", self.cfg.embed_dim)
-        table = gather(self.embedding[...].astype(self.dtype), (entries, None), (entries, parts))
+        table = gathered(self.embedding[...].astype(self.dtype), (entries, None), (entries, parts))
         x = table[tokens]
         return x if self.cfg.embed_scale == 1 else x * jnp.asarray(self.cfg.embed_scale, self.dtype)
 

@@ -25,7 +25,6 @@ from rich.console import Console
 from sar_jax import (
     capacity,
     checks,
-    chips,
     cli,
     download,
     families,
@@ -37,10 +36,10 @@ from sar_jax import (
     programs,
     published,
     roofline,
-    sharding,
 )
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import chips, sharding
 from sar_jax.parameters import ModelConfig
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sar_jax import chips
 from sar_jax import config as config_lib
+from sar_jax.parallel import chips
 
 _MUCH = 4    # times the model's bytes: two gathers and one reduce-scatter are 3
 _MANY = 64   # devices, from which on XLA sums gradients without scattering them

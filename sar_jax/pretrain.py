@@ -38,11 +38,11 @@ from sar_jax import (
     parameters,
     prompts,
     sample,
-    sharding,
     tasks,
 )
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.tokenizer import train_tokenizer
 from sar_jax.verifier import Verifier
 
@@ -160,7 +160,7 @@ def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[parameters.Params
         packed, _ = packing.pack([p for p, _ in batch], [a for _, a in batch], packing_cfg.row_tokens,
                                  packing_cfg.rows_per_microbatch)
         micro = packing.microbatches(packed, packing_cfg.rows_per_microbatch)
-        state, metrics = update(state, [sharding.place(m, sharding.rows(mesh)) for m in micro],
+        state, metrics = update(state, [sharding.place(m, sharding.by_rows(mesh)) for m in micro],
                                 1 / float(packed.mask.sum()))
         losses.append(metrics["loss"])
         tokens += int((packed.segment_ids > 0).sum())

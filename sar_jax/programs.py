@@ -36,9 +36,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import cache as cache_lib
-from sar_jax import capacity, handover, int8, learner, lora, model, parameters, score, sharding, slots, structs
+from sar_jax import capacity, handover, int8, learner, lora, model, parameters, score, slots, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
+from sar_jax.parallel import sharding
 from sar_jax.structs import Batch, Packed, ValueBatch
 
 
@@ -143,7 +144,7 @@ def _critic_programs(config: config_lib.TrainConfig, mesh: Mesh, critic: critic_
 def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
     """A micro-batch."""
     shape = (config.packing.rows_per_microbatch, config.packing.row_tokens)
-    grid = lambda dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.rows(mesh))
+    grid = lambda dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.by_rows(mesh))
     packed = Packed(grid(jnp.int32), grid(jnp.int32), grid(jnp.int32), grid(jnp.bool_))
     sampling = grid(jnp.float32) if config.loss.importance_cap else None
     return packed, Batch(packed, grid(jnp.float32), grid(jnp.float32), grid(jnp.float32), sampling)
@@ -175,7 +176,7 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
     shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     state = describe_cache(config, cfg, kernel, mesh, shapes)
     same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))
-    rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.rows(mesh))
+    rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.by_rows(mesh))
     heads = "tensor" if cfg.num_kv_heads % mesh.shape["tensor"] == 0 else None
     packed = jax.ShapeDtypeStruct((shapes.rows, cfg.num_layers, cfg.num_kv_heads, shapes.width, cfg.head_dim),
                                   config.model.dtype, sharding=NamedSharding(mesh, P(None, None, heads, None, None)))

@@ -13,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import generate, multihost
+from sar_jax import generate
 from sar_jax import sample as sample_lib
 from sar_jax import texts as texts_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import multihost
 from sar_jax.prompts import Prompter, Question
 from sar_jax.structs import Packed, Rollouts, Scores
 from sar_jax.verifier import ErrorShare, Handle, Outcome, Verifier

@@ -28,12 +28,10 @@ from sar_jax import (
     learner,
     lora,
     model,
-    multihost,
     parameters,
     prompts,
     sample,
     score,
-    sharding,
     structs,
 )
 from sar_jax import config as config_lib
@@ -42,6 +40,7 @@ from sar_jax import metrics as metrics_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.learner import States
+from sar_jax.parallel import multihost, sharding
 from sar_jax.verifier import ErrorShare, Verifier
 
 

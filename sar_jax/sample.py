@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from sar_jax import capacity, model, sharding
+from sar_jax import capacity, model
 from sar_jax import slots as slots_lib
+from sar_jax.parallel import sharding
 from sar_jax.structs import Rollouts, Sampling
 
 _WAIT = 32               # slots / _WAIT free ones are worth a look of the host
@@ -208,7 +209,7 @@ class _Run:
             tokens[row, here], positions[row, here], segments[row, here] = self.tokens[q, :n], np.arange(n), i + 1
             placed.append((q, (row, filled[row])))
             filled[row] += n
-        arguments, start = sharding.place((tokens, positions, segments), sharding.rows(self.mesh)), time.perf_counter()
+        arguments, start = sharding.place((tokens, positions, segments), sharding.by_rows(self.mesh)), time.perf_counter()
         packed = jax.block_until_ready(slots_lib.prefill(self.made.graphdef, self.params, *arguments))
         self.seconds[0] += time.perf_counter() - start
         return placed, packed

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sar_jax import model, parameters
-from sar_jax.sharding import BATCH, constrain
+from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Packed, Scores
 
 

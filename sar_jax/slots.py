@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from sar_jax import cache as cache_lib
 from sar_jax import filters, model, parameters
 from sar_jax.cache import Entries
-from sar_jax.sharding import BATCH, constrain
+from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Sampling
 
 STEPS = 64     # T: tokens that `decode` makes at most before the host looks

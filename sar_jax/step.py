@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sar_jax import experience, generate, losses, screen, sharding
+from sar_jax import experience, generate, losses, screen
 from sar_jax import metrics as metrics_lib
 from sar_jax.experience import Minibatch
 from sar_jax.learner import States
+from sar_jax.parallel import sharding
 from sar_jax.run import Run
 
 
@@ -42,7 +43,7 @@ def _learn_policy(run: Run, states: States, minibatches: list[Minibatch]) -> tup
     """An update for each mini-batch."""
     config, state, collected = run.config, states.policy, []
     for minibatch in minibatches:
-        batches = sharding.place(minibatch.microbatches, sharding.rows(run.tools.mesh))
+        batches = sharding.place(minibatch.microbatches, sharding.by_rows(run.tools.mesh))
         divisor = losses.DIVISORS[config.loss.average](minibatch.answers, minibatch.tokens, config.rollout.max_answer_tokens)
         state, found = run.update(state, batches, 1 / divisor, run.frozen)
         collected.append(found)
@@ -53,7 +54,7 @@ def _learn_values(run: Run, states: States, minibatches: list[Minibatch]) -> tup
     """The same for the critic; metrics `value/...`."""
     state, collected = states.critic, []
     for minibatch in minibatches:
-        batches = sharding.place(minibatch.values, sharding.rows(run.tools.mesh))
+        batches = sharding.place(minibatch.values, sharding.by_rows(run.tools.mesh))
         state, found = run.critic.update(state, batches, 1 / max(minibatch.tokens, 1))
         collected.append(found)
     metrics = _update_metrics(collected, minibatches)

@@ -27,10 +27,11 @@ from etils import epath
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import checks, cli, multihost, screen
+from sar_jax import checks, cli, screen
 from sar_jax import config as config_lib
 from sar_jax import metrics as metrics_lib
 from sar_jax.learner import States
+from sar_jax.parallel import multihost
 from sar_jax.run import Run, setup
 from sar_jax.step import evaluation, train_step
 

@@ -28,8 +28,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from processes import Forked  # noqa: E402
 
-from sar_jax import hf, model, parameters, sharding
+from sar_jax import hf, model, parameters
 from sar_jax.config import Prompt
+from sar_jax.parallel import sharding
 from sar_jax.prompts import Prompter, load_tokenizer
 from sar_jax.tasks import arithmetic
 from sar_jax.tokenizer import train_tokenizer

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sar_jax import attention, config, cudnn, model, sharding, splash
+from sar_jax import attention, config, cudnn, model, splash
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 
 ROOT = pathlib.Path(__file__).parent.parent
 KERNELS = {"xla": attention.attend, "splash": functools.partial(splash.attend, interpret=True),

@@ -12,9 +12,10 @@ import torch
 from conftest import run_command, start_command
 
 from sar_jax import advantages as advantages_lib
-from sar_jax import checks, critic, learner, losses, packing, parameters, sharding
+from sar_jax import checks, critic, learner, losses, packing, parameters
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.structs import ValueBatch
 
 
@@ -61,7 +62,7 @@ def updated(loaded, params, micro, tokens, mesh=None):
     optimizer = learner.make_optimizer(config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, jax.tree.map(lambda _: True, params))
     state = learner.init_state(jax.tree.map(jnp.copy, params), optimizer)
     update = learner.make_update(state, optimizer, critic.make_loss(structure(loaded), 0.5))
-    state, metrics = update(state, sharding.place(micro, sharding.rows(mesh)) if mesh else micro, 1 / tokens)
+    state, metrics = update(state, sharding.place(micro, sharding.by_rows(mesh)) if mesh else micro, 1 / tokens)
     return jax.device_get((state.params, metrics))
 
 

@@ -10,8 +10,9 @@ from jax.experimental.pallas import tpu as pltpu
 from test_sample import draw
 
 from sar_jax import cache as cache_lib
-from sar_jax import handover, int8, model, packing, parameters, programs, roofline, score, sharding
+from sar_jax import handover, int8, model, packing, parameters, programs, roofline, score
 from sar_jax.config import TrainConfig
+from sar_jax.parallel import sharding
 
 # Which axes of a stacked matrix are inputs.
 INPUTS = {"q_proj": (1,), "k_proj": (1,), "v_proj": (1,), "o_proj": (1, 2), "gate_proj": (1,), "up_proj": (1,),

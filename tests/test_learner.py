@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sar_jax import advantages as advantages_lib
-from sar_jax import config, learner, model, packing, parameters, programs, score, sharding
+from sar_jax import config, learner, model, packing, parameters, programs, score
+from sar_jax.parallel import sharding
 from sar_jax.structs import Batch
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
@@ -54,7 +55,7 @@ def run(loaded, micro, params=None, mesh=None, **settings):
     # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's size too.
     state, update = make(loaded, params, eps=1e-2, **settings)
     if mesh:
-        micro = sharding.place(micro, sharding.rows(mesh))
+        micro = sharding.place(micro, sharding.by_rows(mesh))
     state, metrics = update(state, micro, 1 / (8 * LIMIT))
     return jax.device_get(state.params), jax.device_get(metrics)
 

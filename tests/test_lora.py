@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 
-from sar_jax import checks, learner, lora, model, packing, parameters, score, sharding
+from sar_jax import checks, learner, lora, model, packing, parameters, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {"q_proj": "Dr,rNH->DNH", "k_proj": "Dr,rKH->DKH", "v_proj": "Dr,rKH->DKH", "o_proj": "NHr,rD->NHD",
@@ -101,7 +102,7 @@ def test_eight_devices_equal_one(loaded, rng):
         state = learner.init_state(params, optimizer)
         update = learner.make_update(state, optimizer, learner.make_supervised_loss(model.build(cfg), 32))
         with jax.set_mesh(mesh):
-            state, metrics = update(state, [sharding.place(packed, sharding.rows(mesh))], 1e-2, base)
+            state, metrics = update(state, [sharding.place(packed, sharding.by_rows(mesh))], 1e-2, base)
         return jax.device_get((state.params, metrics))
 
     one, eight = updated(loaded.mesh), updated(sharding.make_mesh(2, 2, 2))

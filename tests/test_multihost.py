@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import QUICK, ROOT, start_command
 
-from sar_jax import data, multihost, rendezvous
+from sar_jax import data
 from sar_jax.errors import UserError
+from sar_jax.parallel import multihost, rendezvous
 
 SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
          "--config.data.eval_questions=12", "--config.evaluation.batch=8",

@@ -11,9 +11,10 @@ from conftest import ROOT, run_command
 from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import chips, families, flops, hlo, lora, model, parameters, planning, programs, published, roofline, sharding
 from sar_jax import config as config_lib
+from sar_jax import families, flops, hlo, lora, model, parameters, planning, programs, published, roofline
 from sar_jax.errors import UserError
+from sar_jax.parallel import chips, sharding
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 
@@ -106,7 +107,7 @@ def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
 def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter(tpu_compiler):
     """The TPU compiler writes it as an all-reduce inside a fusion, and sends half as much."""
     mesh = sharding.make_mesh(1, 8, 1, chips.describe("v6e:2x4")[1])
-    x = jax.ShapeDtypeStruct((8, 1024, 512), jnp.float32, sharding=sharding.rows(mesh))
+    x = jax.ShapeDtypeStruct((8, 1024, 512), jnp.float32, sharding=sharding.by_rows(mesh))
     kept = jax.sharding.NamedSharding(mesh, P("fsdp"))
     text = jax.jit(lambda x: jnp.sin(x).sum(0), out_shardings=kept).lower(x).compile().as_text()
     assert " all-reduce(" in text and hlo.collective_bytes(text, 8) == {"reduce-scatter": 4 * 1024 * 512 * 7 / 8}

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import capacity, packing, sample, score, sharding
+from sar_jax import capacity, packing, sample, score
 from sar_jax import texts as texts_lib
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.structs import Sampling
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import packing, parameters, rewards, score, sharding
+from sar_jax import packing, parameters, rewards, score
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
+from sar_jax.parallel import sharding
 
 
 def torch_logps(network, context, answer) -> np.ndarray:
@@ -152,7 +153,7 @@ def test_eight_devices_equal_one(loaded, rng):
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
     with jax.set_mesh(mesh):
-        eight = score.make_score(loaded.graphdef, 16)(params, sharding.place(packed, sharding.rows(mesh)))
+        eight = score.make_score(loaded.graphdef, 16)(params, sharding.place(packed, sharding.by_rows(mesh)))
     np.testing.assert_allclose(np.asarray(eight.logps), one.logps, atol=1e-5)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, model, packing, parameters, programs, sample, score, sharding, slots
+from sar_jax import handover, hlo, learner, model, packing, parameters, programs, sample, score, slots
 from sar_jax.errors import UserError
+from sar_jax.parallel import sharding
 from sar_jax.structs import Batch, Sampling
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
@@ -98,7 +99,7 @@ def test_decoding_gathers_no_weights(loaded):
 
 
 def places(mesh, packed, extra=()):
-    return sharding.place((packed, *extra), sharding.rows(mesh))
+    return sharding.place((packed, *extra), sharding.by_rows(mesh))
 
 
 def test_eight_devices_compute_what_one_does(each_family, rng):
@@ -148,11 +149,11 @@ def test_a_lookups_gradient_is_not_put_together(sizes, rng):
     np.add.at(expected, tokens, down)
 
     def gradient(table, tokens, down):
-        look_up = lambda table: sharding.gather(table, (None, None), (None, "fsdp"))[tokens]
+        look_up = lambda table: sharding.gathered(table, (None, None), (None, "fsdp"))[tokens]
         return jax.vjp(look_up, table)[1](sharding.constrain(down, sharding.BATCH, None, None))[0]
 
     parts = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "fsdp"))
-    arrays = jax.device_put(table, parts), *sharding.place((tokens, down), sharding.rows(mesh))
+    arrays = jax.device_put(table, parts), *sharding.place((tokens, down), sharding.by_rows(mesh))
     with jax.set_mesh(mesh):
         compiled = jax.jit(gradient).lower(*arrays).compile()
         found = compiled(*arrays)

@@ -110,7 +110,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def rows(mesh: Mesh) -> NamedSharding:
+def by_rows(mesh: Mesh) -> NamedSharding:
     """The leading axis over all data-parallel devices."""
     return NamedSharding(mesh, P(BATCH))
 
@@ -134,10 +134,10 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def gather(x: jax.Array, whole: Axes, parts: Axes) -> jax.Array:
+def gathered(x: jax.Array, whole: Axes, parts: Axes) -> jax.Array:
     """`constrain(x, *whole)` whose gradient stays in `parts`, where that of a constraint is put together on every device."""
     return constrain(x, *whole)
 
 
-gather.defvjp(lambda x, whole, parts: (gather(x, whole, parts), None),
+gathered.defvjp(lambda x, whole, parts: (gathered(x, whole, parts), None),
               lambda whole, parts, _, gradient: (constrain(gradient, *parts),))

@@ -23,8 +23,8 @@ import jax
 from absl import flags
 from jax.experimental import multihost_utils
 
-from sar_jax import rendezvous
 from sar_jax.errors import UserError
+from sar_jax.parallel import rendezvous
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, where processes cannot find each other (TPU VMs, GKE and Slurm can).")

@@ -1,0 +1,1 @@
+"""Devices and processes: meshes and shardings, several hosts, the chips' limits."""
