@@ -11,7 +11,7 @@ import pathlib
 import random
 import time
 
-from sar_jax.verifier import Item, Outcome, Verifier
+from sar_jax.text.answers.verifier import Item, Outcome, Verifier
 
 TIMEOUT = 5.0
 

@@ -230,7 +230,7 @@ class PretrainConfig:
     seed: int = 0
     steps: int = 1500
     batch_examples: int = 64       # worked answers an update
-    empty_question_fraction: float = 0.0   # share of answers trained after the empty question (see sar_jax.prompts)
+    empty_question_fraction: float = 0.0   # share of answers trained after the empty question (see sar_jax.text.prompts)
     log_every_steps: int = 50
     eval_batch: int = 128
     max_answer_tokens: int = 1024  # longer worked answers are left out, and counted; decoding limit of the evaluation

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 
 import grain
 
-from sar_jax import tasks
 from sar_jax.config import Data
 from sar_jax.errors import UserError
-from sar_jax.prompts import Prompter, Question
-from sar_jax.tasks.example import Source
+from sar_jax.text import tasks
+from sar_jax.text.prompts import Prompter, Question
+from sar_jax.text.tasks.example import Source
 
 
 def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: str, limit: int | None = None,

@@ -27,26 +27,12 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import (
-    checks,
-    cli,
-    compare,
-    data,
-    generate,
-    int8,
-    model,
-    policy,
-    prompts,
-    results_folder,
-    sample,
-    structs,
-    summary,
-    tasks,
-)
+from sar_jax import checks, cli, compare, data, generate, int8, model, policy, results_folder, sample, structs, summary
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
-from sar_jax.verifier import Verifier
+from sar_jax.text import prompts, tasks
+from sar_jax.text.answers.verifier import Verifier
 
 
 class Task(NamedTuple):

@@ -25,10 +25,10 @@ from sar_jax import advantages as advantages_lib
 from sar_jax import packing, rewards
 from sar_jax import rollouts as rollouts_lib
 from sar_jax.parallel import multihost, sharding
-from sar_jax.prompts import Question
 from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
-from sar_jax.verifier import Outcome
+from sar_jax.text.answers.verifier import Outcome
+from sar_jax.text.prompts import Question
 
 
 class Minibatch(NamedTuple):

@@ -22,11 +22,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import cli, files, model, packing, parameters, policy, prompts, rewards, score
+from sar_jax import cli, files, model, packing, parameters, policy, rewards, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
-from sar_jax.tasks import jsonl
+from sar_jax.text import prompts
+from sar_jax.text.tasks import jsonl
 
 _MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workdir of a training run (its latest step).")
 _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")

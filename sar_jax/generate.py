@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import answers as answers_lib
 from sar_jax import results
 from sar_jax import texts as texts_lib
 from sar_jax.parallel import multihost
-from sar_jax.prompts import Question
 from sar_jax.sample import Sample
-from sar_jax.verifier import Item, Outcome, Verifier
+from sar_jax.text.answers import judge
+from sar_jax.text.answers.verifier import Item, Outcome, Verifier
+from sar_jax.text.prompts import Question
 
 
 class Decoder(NamedTuple):
@@ -75,7 +75,7 @@ def _answer(row: Question, number: int, sample: int, text: str, length: int, cli
 
 def _final(text: str, row: Question) -> str | None:
     try:
-        return answers_lib.final(text, row.example.kind, row.example.choices)
+        return judge.final(text, row.example.kind, row.example.choices)
     except Exception:   # of this answer alone, as the verifier has it
         return None
 

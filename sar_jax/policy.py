@@ -15,11 +15,12 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, checks, download, hf, parameters, prompts
+from sar_jax import checkpoint, checks, download, hf, parameters
 from sar_jax import config as config_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.text import prompts
 
 _PIECES, _PIECE = 64, 2**16   # of each weight file, evenly spaced: 4 MiB tell two trained models apart
 

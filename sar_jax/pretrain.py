@@ -23,28 +23,13 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import (
-    checks,
-    cli,
-    data,
-    download,
-    export,
-    families,
-    generate,
-    hf,
-    learner,
-    model,
-    packing,
-    parameters,
-    prompts,
-    sample,
-    tasks,
-)
+from sar_jax import checks, cli, data, download, export, families, generate, hf, learner, model, packing, parameters, sample
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
-from sar_jax.tokenizer import train_tokenizer
-from sar_jax.verifier import Verifier
+from sar_jax.text import prompts, tasks
+from sar_jax.text.answers.verifier import Verifier
+from sar_jax.text.tokenizer import train_tokenizer
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to; it must not hold anything yet.")
 _TOKENIZER_ROWS = 10_000

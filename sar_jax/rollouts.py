@@ -18,9 +18,9 @@ from sar_jax import sample as sample_lib
 from sar_jax import texts as texts_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
-from sar_jax.prompts import Prompter, Question
 from sar_jax.structs import Packed, Rollouts, Scores
-from sar_jax.verifier import ErrorShare, Handle, Outcome, Verifier
+from sar_jax.text.answers.verifier import ErrorShare, Handle, Outcome, Verifier
+from sar_jax.text.prompts import Prompter, Question
 
 Draw = Callable[[], Sequence[Question]]   # this process's next questions
 

@@ -29,7 +29,6 @@ from sar_jax import (
     lora,
     model,
     parameters,
-    prompts,
     sample,
     score,
     structs,
@@ -41,7 +40,8 @@ from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.learner import States
 from sar_jax.parallel import multihost, sharding
-from sar_jax.verifier import ErrorShare, Verifier
+from sar_jax.text import prompts
+from sar_jax.text.answers.verifier import ErrorShare, Verifier
 
 
 class Run(NamedTuple):

@@ -31,9 +31,9 @@ from processes import Forked  # noqa: E402
 from sar_jax import hf, model, parameters
 from sar_jax.config import Prompt
 from sar_jax.parallel import sharding
-from sar_jax.prompts import Prompter, load_tokenizer
-from sar_jax.tasks import arithmetic
-from sar_jax.tokenizer import train_tokenizer
+from sar_jax.text.prompts import Prompter, load_tokenizer
+from sar_jax.text.tasks import arithmetic
+from sar_jax.text.tokenizer import train_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -150,7 +150,7 @@ def each_family(request, tmp_path_factory, mesh) -> Loaded:
 
 @pytest.fixture(scope="session")
 def verifier():
-    from sar_jax.verifier import Verifier
+    from sar_jax.text.answers.verifier import Verifier
     with Verifier(workers=1, timeout=20) as made:
         yield made
 

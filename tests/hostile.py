@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from sar_jax import equivalence
+from sar_jax.text.answers import algebra
 
 
 def hang() -> bool:
@@ -34,7 +34,7 @@ def wait() -> bool:
 
 
 def is_free_of_jax() -> bool:
-    equivalence.equal(r"2\sqrt{3}", r"\sqrt{12}")   # all that a worker ever imports
+    algebra.equal(r"2\sqrt{3}", r"\sqrt{12}")   # all that a worker ever imports
     return not {"jax", "jaxlib", "flax", "torch", "transformers", "sar_jax.config", "numpy"} & set(sys.modules)
 
 
@@ -43,7 +43,7 @@ DEEDS = {"h^1": hang, "m^1": exhaust, "s^1": segfault, "f^1": fail, "w^1": wait,
 
 
 def equal(given: str, truth: str) -> bool:
-    return DEEDS[given]() if given in DEEDS else equivalence.equal(given, truth)
+    return DEEDS[given]() if given in DEEDS else algebra.equal(given, truth)
 
 
 def without_its_libraries(given: str, truth: str) -> bool:

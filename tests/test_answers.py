@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax import answers
-from sar_jax.answers import Pair, extract, judge, number, verify
+from sar_jax.text.answers import judge
+from sar_jax.text.answers.judge import Pair, extract, judge, number, verify
 
 RIGHT, WRONG = True, False
 CASES = [
@@ -468,12 +468,12 @@ def test_a_comparison_that_raises_is_not_right(monkeypatch):
     def fail(given, truth):
         raise TypeError
 
-    monkeypatch.setattr("sar_jax.equivalence.equal", fail)
+    monkeypatch.setattr("sar_jax.text.answers.algebra.equal", fail)
     assert verify(r"\boxed{2\sqrt{3}}", r"\sqrt{12}") is False
 
 
 def test_only_the_end_of_a_long_text_is_read():
-    filler = "and so on " * (answers.LONGEST_TEXT // 10)
+    filler = "and so on " * (judge.LONGEST_TEXT // 10)
     assert judge(r"\boxed{5} " + filler, "5") is False
     assert judge(filler + r"\boxed{5}", "5") is True
 
@@ -500,9 +500,9 @@ def test_judging_does_not_blow_up(text, kind, truth):
     ["\\boxed{x + 1}", "The answer is $x + 1$."],
     ["The answer is Yes.", "\\boxed{\\text{yes}}"]])
 def test_equal_final_answers_are_equal_text(same):
-    finals = {answers.final(text) for text in same}
+    finals = {judge.final(text) for text in same}
     assert len(finals) == 1 and None not in finals
-    assert answers.final("The answer is 77.") not in finals
+    assert judge.final("The answer is 77.") not in finals
 
 
 @pytest.mark.parametrize("text, kind, choices, expected", [
@@ -510,4 +510,4 @@ def test_equal_final_answers_are_equal_text(same):
     ("That is not true.", "boolean", 2, "false"), ("Answer: A", "boolean", 2, "true"), ("Hm.", "boolean", 2, None),
     ("I do not know.", "math", 0, None), ("", "math", 0, None)])
 def test_final_answers_by_kind(text, kind, choices, expected):
-    assert answers.final(text, kind, choices) == expected
+    assert judge.final(text, kind, choices) == expected

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax import answers, data, tasks
+from sar_jax import data
 from sar_jax.config import Data
 from sar_jax.errors import UserError
-from sar_jax.tasks.arithmetic import Arithmetic
+from sar_jax.text import tasks
+from sar_jax.text.answers import judge
+from sar_jax.text.tasks.arithmetic import Arithmetic
 
 STEP = re.compile(r"(\d+) ([+*-]) (\d+) = (\d+)\.")
 OPERATIONS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
@@ -42,8 +44,8 @@ def test_worked_answers_compute_the_question_and_end_in_the_answer(items, split)
         assert sorted(numbers(item.question)) == sorted(map(int, (a, b, c)))
         assert numbers(item.solution)[-1] == int(final) == int(item.answer) > 0 < int(middle)
         assert item.solution.endswith(f"The answer is {final}.")
-        assert answers.verify(item.solution, item.answer)
-        assert not answers.verify(item.solution, str(int(item.answer) + 1))
+        assert judge.verify(item.solution, item.answer)
+        assert not judge.verify(item.solution, str(int(item.answer) + 1))
 
 
 def test_items_are_a_function_of_split_and_number(items):
@@ -106,7 +108,7 @@ def test_rows_keep_their_fields_and_get_an_id(tmp_path):
 def test_values_that_are_numbers_become_text(tmp_path):
     rows = tasks.load(write(tmp_path, '{"question": 7, "answer": 72}', '{"question": "q", "answer": -0.5}'), "train")
     assert [(r.question, r.answer) for r in rows] == [("7", "72"), ("q", "-0.5")]
-    assert answers.verify("#### 72.0", rows[0].answer) and answers.verify("#### -1/2", rows[1].answer)
+    assert judge.verify("#### 72.0", rows[0].answer) and judge.verify("#### -1/2", rows[1].answer)
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])

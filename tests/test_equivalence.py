@@ -6,7 +6,7 @@ lost factor, one element less.
 
 import pytest
 
-from sar_jax.answers import verify
+from sar_jax.text.answers.judge import verify
 
 RIGHT, WRONG = True, False
 

@@ -14,7 +14,7 @@ from conftest import ROOT, make_hf_folder, run_command
 from sar_jax import config as config_lib
 from sar_jax import evaluate, results_folder
 from sar_jax.errors import UserError
-from sar_jax.tasks import arithmetic
+from sar_jax.text.tasks import arithmetic
 
 TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
 

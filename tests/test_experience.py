@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from sar_jax import advantages as advantages_lib
-from sar_jax import answers, data, experience, packing, sample, score
 from sar_jax import config as config_lib
+from sar_jax import data, experience, packing, sample, score
 from sar_jax import texts as texts_lib
-from sar_jax.prompts import Prompter
-from sar_jax.tasks import arithmetic
-from sar_jax.verifier import ErrorShare
+from sar_jax.text.answers import judge
+from sar_jax.text.answers.verifier import ErrorShare
+from sar_jax.text.prompts import Prompter
+from sar_jax.text.tasks import arithmetic
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def with_truths(tools, params, rows, key, tell):
     texts = texts_lib.decode_texts(tools.prompter.tokenizer, found, range(12))
     made = []
     for q, row in enumerate(rows):
-        finals = [answers.final(text, "last_number", 0) for text in texts[3 * q:3 * q + 3]]
+        finals = [judge.final(text, "last_number", 0) for text in texts[3 * q:3 * q + 3]]
         once = [f for f in finals if f is not None and finals.count(f) == 1]
         assert once or q not in tell, "the random model says no number here: choose another key"
         example = dataclasses.replace(row.example, answer=str(once[0]) if q in tell else "987654", kind="last_number")
@@ -169,7 +170,7 @@ def groups_with_a_number(tools, params, rows, key):
     tokens, lengths = texts_lib.pad_prompts([r.prompt for r in rows], 150, 4)
     found = jax.device_get(tools.sample(params, tokens, lengths, np.arange(4, dtype=np.int32), key))
     texts = texts_lib.decode_texts(tools.prompter.tokenizer, found, range(12))
-    finals = [answers.final(text, "last_number", 0) for text in texts]
+    finals = [judge.final(text, "last_number", 0) for text in texts]
     return [q for q in range(4) if any(f is not None and finals[3 * q:3 * q + 3].count(f) == 1
                                        for f in finals[3 * q:3 * q + 3])]
 

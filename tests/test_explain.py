@@ -10,9 +10,10 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, generate, prompts, sample, score
-from sar_jax.tasks import arithmetic
-from sar_jax.verifier import ErrorShare
+from sar_jax import data, experience, generate, sample, score
+from sar_jax.text import prompts
+from sar_jax.text.answers.verifier import ErrorShare
+from sar_jax.text.tasks import arithmetic
 
 TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
 

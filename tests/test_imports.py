@@ -110,8 +110,8 @@ def test_host_text_knows_no_jax(name):
     assert own(name) <= {"errors", "config", *HOST_TEXT}
 
 
-@pytest.mark.parametrize("modules", ["sar_jax.answers", "sar_jax.verifier", "sar_jax.worker", "sar_jax.tasks",
-                                     "sar_jax.prompts", "sar_jax.tokenizer", "sar_jax.config",
+@pytest.mark.parametrize("modules", ["sar_jax.text.answers.judge", "sar_jax.text.answers.verifier", "sar_jax.text.answers.worker", "sar_jax.text.tasks",
+                                     "sar_jax.text.prompts", "sar_jax.text.tokenizer", "sar_jax.config",
                                      "sar_jax.rewards, sar_jax.packing"])
 def test_importing_host_code_does_not_load_jax(modules):
     """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy only."""

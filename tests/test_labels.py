@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax.answers import judge, verify
+from sar_jax.text.answers.judge import judge, verify
 
 RIGHT, WRONG = True, False
 CHOICES = [   # text, truth, choices, right

@@ -13,7 +13,7 @@ import pathlib
 
 import pytest
 
-from sar_jax.verifier import Item, Outcome, Verifier
+from sar_jax.text.answers.verifier import Item, Outcome, Verifier
 
 # (test, number of the pair in it) -> why the verdict is another one here. Of version 0.9.0.
 OTHERWISE = {

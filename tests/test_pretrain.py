@@ -6,7 +6,7 @@ import pytest
 from conftest import run_command
 from safetensors.numpy import load_file
 
-from sar_jax.tasks import arithmetic
+from sar_jax.text.tasks import arithmetic
 
 SMALL = ["sar_jax.pretrain", "--config=configs/tiny_pretrain.py", "--config.steps=12", "--config.batch_examples=8",
          "--config.log_every_steps=6", "--config.optimizer.warmup_updates=2",

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from sar_jax import answers, tasks
 from sar_jax.errors import UserError
-from sar_jax.tasks import mix, numeric, options
-from sar_jax.tasks.example import Example, RowError, digest, normalised
+from sar_jax.text import tasks
+from sar_jax.text.answers import judge
+from sar_jax.text.tasks import mix, numeric, options
+from sar_jax.text.tasks.example import Example, RowError, digest, normalised
 
 REAL = pathlib.Path(os.environ.get("SAR_JAX_TEST_DATA", "/nowhere"))
 
@@ -179,7 +180,7 @@ def test_each_option_has_its_letter_and_true_and_false_are_two(expected):
 
 def test_worked_answers_lose_the_calculators_marks_and_verify(expected):
     for example in expected["gsm8k"] + expected["gsm_symbolic"] + expected["math"]:
-        assert "<<" not in example.solution and answers.verify(example.solution, example.answer), example
+        assert "<<" not in example.solution and judge.verify(example.solution, example.answer), example
     assert expected["gsm8k"][0].solution == "4*300=1200 cows\n#### 1,200"
 
 
@@ -368,7 +369,7 @@ def test_train_rows_that_an_evaluation_set_holds_are_taken_out():
 def test_which_answers_are_numeric(answer, number):
     assert numeric.numeric(answer) == number
     if number is not None:
-        assert answers.number(number) is not None and answers.verify(rf"\boxed{{{number}}}", number)
+        assert judge.number(number) is not None and judge.verify(rf"\boxed{{{number}}}", number)
 
 
 @pytest.mark.parametrize("solution, content", [
@@ -540,7 +541,7 @@ def test_tensorflow_datasets_that_fails_or_is_missing_is_named(tmp_path, monkeyp
 
 def test_importing_the_tasks_is_cheap():
     heavy = "{'datasets', 'tensorflow_datasets', 'huggingface_hub', 'pandas', 'pyarrow', 'jax', 'numpy'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", f"import sys, sar_jax.tasks\nprint(sorted({heavy}))"], capture_output=True,
+    done = subprocess.run([sys.executable, "-c", f"import sys, sar_jax.text.tasks\nprint(sorted({heavy}))"], capture_output=True,
                           text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -560,7 +561,7 @@ def test_real_gsm8k(tmp_path, split, count):
     unpacked.write_bytes(gzip.decompress(raw.read_bytes()) if raw.suffix == ".gz" else raw.read_bytes())
     assert tasks.load(f"gsm8k={tmp_path}", split) == own and len(own) == count
     assert len({e.id for e in own}) == count and all(e.question.strip() and e.kind == "math" for e in own)
-    assert all(answers.number(e.answer) is not None and answers.verify(e.solution, e.answer) for e in own)
+    assert all(judge.number(e.answer) is not None and judge.verify(e.solution, e.answer) for e in own)
 
 
 @pytest.mark.parametrize("name, raw, own", [("logicbench", "logicbench_eval/raw", "logicbench_eval/mcqa.jsonl"),

@@ -17,7 +17,7 @@ import pytest
 from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
 from tensorboardX.proto.event_pb2 import Event
 
-from sar_jax.tasks import arithmetic
+from sar_jax.text.tasks import arithmetic
 
 SMALL = ["--config=configs/tiny.py", "--config.steps=4", "--config.rollout.questions=4", "--config.rollout.slots=8",
          "--config.rollout.samples=3",

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from sar_jax import worker
 from sar_jax.errors import UserError
-from sar_jax.verifier import ErrorShare, Item, Outcome, Verifier
+from sar_jax.text.answers import worker
+from sar_jax.text.answers.verifier import ErrorShare, Item, Outcome, Verifier
 
 RIGHT, WRONG, ERROR = Outcome.RIGHT, Outcome.WRONG, Outcome.ERROR
 ROOT = pathlib.Path(__file__).parent.parent
@@ -114,7 +114,7 @@ def test_an_interrupt_is_the_trainers_alone(verifier):
 
 
 def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
-    monkeypatch.setattr("sar_jax.verifier._COMPARISONS", 3)
+    monkeypatch.setattr("sar_jax.text.answers.verifier._COMPARISONS", 3)
     with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
         assert pool.check([GOOD[0]]) == [RIGHT]
         before = children(os.getpid())
@@ -286,7 +286,7 @@ def children(pid: int) -> set[int]:
     found = set()
     for entry in pathlib.Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"sar_jax.worker" in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and b"sar_jax.text.answers.worker" in (entry / "cmdline").read_bytes():
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()
                 found |= {int(entry.name)} if int(parent[1]) == pid and parent[0] != "Z" else set()
         except OSError:   # it is gone

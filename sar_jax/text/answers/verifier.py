@@ -29,9 +29,9 @@ from collections.abc import Sequence
 from multiprocessing import Pipe
 from typing import NamedTuple
 
-from sar_jax import answers
 from sar_jax.errors import UserError
-from sar_jax.worker import READY
+from sar_jax.text.answers import judge
+from sar_jax.text.answers.worker import READY
 
 _MEMORY = 2**30         # bytes of address space of a worker, about 0.1 GB of which it needs
 _START = 120.0          # seconds in which a worker must have imported its libraries, on a busy machine too
@@ -95,7 +95,7 @@ class _Process:
     def __init__(self, timeout: float, equal: str):
         self.timeout, self.compared = timeout, 0
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "sar_jax.worker", str(theirs.fileno()), str(2 * timeout + 2), str(_MEMORY), equal]
+        command = [sys.executable, "-m", "sar_jax.text.answers.worker", str(theirs.fileno()), str(2 * timeout + 2), str(_MEMORY), equal]
         # It has to find this package, and `equal`, wherever the trainer found them.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
@@ -115,7 +115,7 @@ class _Process:
     def is_usable(self) -> bool:
         return self.compared < _COMPARISONS and self.process.poll() is None
 
-    def compare(self, pair: answers.Pair) -> bool | str:
+    def compare(self, pair: judge.Pair) -> bool | str:
         """Equal or not, or why nobody knows. After a reason, other than an exception's name, the process is gone."""
         if not self.ready:
             self._await_start()
@@ -145,12 +145,12 @@ class Verifier:
     `equal`: "module:function" that compares two expressions in the workers.
     """
 
-    def __init__(self, workers: int, timeout: float, equal: str = "sar_jax.equivalence:equal"):
+    def __init__(self, workers: int, timeout: float, equal: str = "sar_jax.text.answers.algebra:equal"):
         if workers < 1 or timeout <= 0:
             raise ValueError(f"a verifier needs workers and time, not {workers} workers and {timeout} seconds")
         self._timeout, self._equal, self._closed = timeout, equal, False
         self._lock = threading.Lock()   # nothing is put behind the end of the queue
-        self._queue: queue.SimpleQueue[tuple[Handle, int, answers.Pair] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Handle, int, judge.Pair] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._serve, daemon=True, name=f"verifier-{i}") for i in range(workers)]
         for thread in self._threads:
             thread.start()
@@ -158,15 +158,15 @@ class Verifier:
     def submit(self, items: Sequence[Item]) -> Handle:
         """Judges what can be judged at once, and leaves the rest to the workers. Raises ValueError for an unknown kind."""
         for item in items:
-            if item.kind not in answers.VERIFIERS:
-                raise ValueError(f"no verifier is named {item.kind!r}; there are {', '.join(answers.VERIFIERS)}")
+            if item.kind not in judge.VERIFIERS:
+                raise ValueError(f"no verifier is named {item.kind!r}; there are {', '.join(judge.VERIFIERS)}")
         handle, tasks = Handle(items), []
         for i, item in enumerate(handle.items):
             try:
-                judged = answers.judge(item.text, item.truth, item.kind, item.choices)
+                judged = judge.judge(item.text, item.truth, item.kind, item.choices)
             except Exception as error:   # of this item alone, whatever it is
                 judged = f"{type(error).__name__}: {error}"
-            if isinstance(judged, answers.Pair):
+            if isinstance(judged, judge.Pair):
                 tasks.append((handle, i, judged))
             else:
                 handle._set(i, judged)

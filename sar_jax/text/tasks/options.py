@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Sequence
 
-from sar_jax.tasks.example import KINDS, Example, RowError
+from sar_jax.text.tasks.example import KINDS, Example, RowError
 
 _LINE = re.compile(r"\s*(?:\(?([A-Z])[).:]|choice_(\d+):)(?:\s+(.*))?")
 _BOOLEAN = "Options: true, false"

@@ -5,9 +5,9 @@ Published as one JSON object for each rule, with its questions under "samples"; 
 
 import re
 
-from sar_jax.tasks import options
-from sar_jax.tasks.example import Example, RowError
-from sar_jax.tasks.published import Published, Row, text
+from sar_jax.text.tasks import options
+from sar_jax.text.tasks.example import Example, RowError
+from sar_jax.text.tasks.published import Published, Row, text
 
 
 def example(row: Row) -> Example:

@@ -6,7 +6,7 @@ Questions are compared by `example.normalised`. Left out: near duplicates (a cha
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from sar_jax.tasks.example import Example, Source, digest, normalised
+from sar_jax.text.tasks.example import Example, Source, digest, normalised
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,10 @@ Kept are word problems with a numeric answer and at least one generation that ma
 as one split. The question's hash divides it, so that no question stands in both parts, and draws the rows of each.
 """
 
-from sar_jax.tasks import math_lighteval
-from sar_jax.tasks.example import Example, RowError
-from sar_jax.tasks.numeric import boxed, numeric
-from sar_jax.tasks.published import Published, Row, solution, text
+from sar_jax.text.tasks import math_lighteval
+from sar_jax.text.tasks.example import Example, RowError
+from sar_jax.text.tasks.numeric import boxed, numeric
+from sar_jax.text.tasks.published import Published, Row, solution, text
 
 _TRAIN, _TEST = 10_000, 2_742
 

@@ -14,10 +14,10 @@ import re
 from collections.abc import Callable
 
 from sar_jax.errors import UserError
-from sar_jax.tasks import aime, arithmetic, gsm8k, gsm_symbolic, jsonl, logicbench, math_lighteval, numina, prontoqa
-from sar_jax.tasks.example import Source
-from sar_jax.tasks.mix import combine
-from sar_jax.tasks.published import Published
+from sar_jax.text.tasks import aime, arithmetic, gsm8k, gsm_symbolic, jsonl, logicbench, math_lighteval, numina, prontoqa
+from sar_jax.text.tasks.example import Source
+from sar_jax.text.tasks.mix import combine
+from sar_jax.text.tasks.published import Published
 
 __all__ = ["Example", "Mix", "Source", "TASKS", "decontaminate", "load"]
 

@@ -6,7 +6,7 @@ pi, letters, other bases, "x = 5".
 
 import re
 
-from sar_jax import answers
+from sar_jax.text.answers import judge
 
 LONGEST = 20   # characters, as published between the braces
 _UNIT = re.compile(r"(\\ |~|\s)*\\(?:text|textbf|mathrm|mbox)\{[^{}]*\}(\^(\d|\{\d\}))?$|(\^\\circ|\^\{\\circ\})$")
@@ -17,15 +17,15 @@ _OPEN_BOX = re.compile(r"\\boxed\s+([^\s${}]+)\s*\$")                  # \boxed 
 def boxed(solution: str) -> str | None:
     """What the last box of a worked answer holds, or None without one."""
     solution = solution.replace("\\fbox{", "\\boxed{")
-    if (content := answers.boxed(solution)) is not None:
+    if (content := judge.boxed(solution)) is not None:
         return content.strip()
     return found[-1] if (found := _OPEN_BOX.findall(solution)) else None
 
 
 def numeric(answer: str) -> str | None:
-    """The number of a final answer as text that `sar_jax.answers` reads, or None if it is not one or is too long."""
+    """The number of a final answer as text that `sar_jax.text.answers.judge` reads, or None if it is not one or is too long."""
     answer = answer.strip()
     if len(answer) > LONGEST:
         return None
     number = _SHORT_FRACTION.sub(r"\1{\2}{\3}", _UNIT.sub("", answer)).strip()
-    return number if answers.number(number) is not None else None
+    return number if judge.number(number) is not None else None

@@ -5,9 +5,9 @@ An answer is worked out, with a calculator's marks (<<3*2=6>>), which are taken 
 
 import re
 
-from sar_jax import answers
-from sar_jax.tasks.example import Example, RowError
-from sar_jax.tasks.published import Published, Row, solution, text
+from sar_jax.text.answers import judge
+from sar_jax.text.tasks.example import Example, RowError
+from sar_jax.text.tasks.published import Published, Row, solution, text
 
 _MARKS = re.compile(r"<<[^<>]*>>")
 
@@ -19,7 +19,7 @@ def example(row: Row) -> Example:
     if not mark:
         final, worked = worked, solution(row)
     final = final.replace(",", "").strip()
-    if answers.number(final) is None:
+    if judge.number(final) is None:
         raise RowError("the answer does not end in '#### ' and a number")
     return Example("", text(row, "question").strip(), final, _MARKS.sub("", worked).strip())
 

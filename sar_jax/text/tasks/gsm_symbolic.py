@@ -1,7 +1,7 @@
 """GSM-Symbolic p1: GSM8K questions written anew from templates, with one clause more; 5,000 to test generalisation."""
 
-from sar_jax.tasks import gsm8k
-from sar_jax.tasks.published import Published
+from sar_jax.text.tasks import gsm8k
+from sar_jax.text.tasks.published import Published
 
 TASK = Published(
     "gsm_symbolic", "apple/GSM-Symbolic", ("question", "answer"), gsm8k.example, plain=gsm8k.example, config="p1",

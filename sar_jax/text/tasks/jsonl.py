@@ -1,6 +1,6 @@
 """A user's own rows: one JSON object a line with "question" and "answer", optionally "solution", "id" and "kind".
 
-`answer` is the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"): `sar_jax.answers` extracts it.
+`answer` is the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"): `sar_jax.text.answers.judge` extracts it.
 With "kind": "choice" the question's last lines list the options (A) ..., B) ...) and the answer is a letter; with
 "kind": "boolean" it is true or false.
 """
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sar_jax.errors import UserError
-from sar_jax.tasks import options
-from sar_jax.tasks.example import Example, RowError
+from sar_jax.text.tasks import options
+from sar_jax.text.tasks.example import Example, RowError
 
 
 def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:

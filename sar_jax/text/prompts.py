@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
-from sar_jax.tasks.example import Example
+from sar_jax.text.tasks.example import Example
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,11 @@
 r"""MATH: competition problems (DigitalLearningGmbH/MATH-lighteval), those whose \boxed{} answer is a number.
 
-7,500 to train on and 5,000 to test as published; about 5,600 and 3,742 are numeric (`sar_jax.tasks.numeric`).
+7,500 to train on and 5,000 to test as published; about 5,600 and 3,742 are numeric (`sar_jax.text.tasks.numeric`).
 """
 
-from sar_jax.tasks.example import Example
-from sar_jax.tasks.numeric import boxed, numeric
-from sar_jax.tasks.published import Published, Row, solution, text
+from sar_jax.text.tasks.example import Example
+from sar_jax.text.tasks.numeric import boxed, numeric
+from sar_jax.text.tasks.published import Published, Row, solution, text
 
 
 def example(row: Row) -> Example | None:

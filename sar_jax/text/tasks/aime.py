@@ -3,8 +3,8 @@ generalisation."""
 
 import re
 
-from sar_jax.tasks.example import Example
-from sar_jax.tasks.published import Published, Row, solution, text
+from sar_jax.text.tasks.example import Example
+from sar_jax.text.tasks.published import Published, Row, solution, text
 
 _WHOLE = re.compile(r"(\d+)(?:\.0+)?")   # 080 and, where a table made it a float, 80.0
 

@@ -13,7 +13,7 @@ a reward that shortens answers is not one that picks easier questions. The numbe
 import random
 import zlib
 
-from sar_jax.tasks.example import Example
+from sar_jax.text.tasks.example import Example
 
 _NAMES = "Mia Tom Ana Ben Eva Sam Lea Max Ida Leo".split()
 _THINGS = "apples books coins cards pens shells stamps eggs".split()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sar_jax.errors import UserError
-from sar_jax.tasks import jsonl
+from sar_jax.text.tasks import jsonl
 
 Row = dict[str, Any]
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")   # of a folder that holds several, the first one is read

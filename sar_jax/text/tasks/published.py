@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from sar_jax.errors import UserError
-from sar_jax.tasks import hub, local
-from sar_jax.tasks.example import Example, RowError, digest
+from sar_jax.text.tasks import hub, local
+from sar_jax.text.tasks.example import Example, RowError, digest
 
 Row = Mapping[str, Any]
 _PLAIN = ("question", "answer")

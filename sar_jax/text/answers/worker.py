@@ -1,6 +1,6 @@
 """One verification worker: a process that compares expressions, one after the other, until its pipe is closed. No JAX.
 
-    python -m sar_jax.worker FD SECONDS BYTES MODULE:FUNCTION
+    python -m sar_jax.text.answers.worker FD SECONDS BYTES MODULE:FUNCTION
 
 It is a process of its own, not a fork of the trainer (which runs JAX's threads and holds its memory) nor a `spawn` of
 it (which would import the trainer's main module, and with it JAX). Pairs of strings come in on the connection with file

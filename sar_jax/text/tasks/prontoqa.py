@@ -1,8 +1,8 @@
 """ProntoQA: is a statement about invented creatures true? 500 questions of five deductions, out of domain."""
 
-from sar_jax.tasks import options
-from sar_jax.tasks.example import Example, RowError
-from sar_jax.tasks.published import Published, Row, text
+from sar_jax.text.tasks import options
+from sar_jax.text.tasks.example import Example, RowError
+from sar_jax.text.tasks.published import Published, Row, text
 
 _LETTERS = {"A": "true", "B": "false"}
 

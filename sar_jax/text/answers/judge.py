@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
-from sar_jax import equivalence, labels, quantities
-from sar_jax.quantities import LONGEST_STATEMENT, NUMBER, WORDS, Quantity, clean, number, quantity, read
+from sar_jax.text.answers import algebra, labels, quantities
+from sar_jax.text.answers.quantities import LONGEST_STATEMENT, NUMBER, WORDS, Quantity, clean, number, quantity, read
 
 # Answers end with their result, and every later step takes time by the character: what stands further from the end than
 # any sampled answer is long (4,096 tokens are about 16,000 characters) is degenerate, and never read.
@@ -129,7 +129,7 @@ def _marked(text: str, start: int = 0, final: bool = False) -> tuple[str, Quanti
     for marker in markers[-10:][::-1]:
         rest = text[marker.end():marker.end() + LONGEST_STATEMENT].strip(" \n\t\r:*").split("\n")[0].strip(" :*")
         stated = _sentence(rest) if rest else None
-        if stated and (stated[1] is not None or len(stated[0]) > 2 and equivalence.is_expression(stated[0])):
+        if stated and (stated[1] is not None or len(stated[0]) > 2 and algebra.is_expression(stated[0])):
             return stated
         words = words or stated
     return None if final else words
@@ -154,12 +154,12 @@ def _ending(text: str) -> tuple[str, Quantity | None] | None:
     for i, (start, end, _) in enumerate(formulas):
         if start <= last < end:
             content, _ = _together(text, formulas[i:])
-            if equivalence.is_expression(content):
+            if algebra.is_expression(content):
                 return content, quantity(content)
     tail = re.sub(r"^[-*>#]+\s+", "", line.rpartition("\n")[2].rpartition("=")[2].strip(" .,;*_$"))
     if _DECIMAL_COMMA.fullmatch(tail):
         return tail, None
-    if len(tail) <= LONGEST_STATEMENT and equivalence.is_bare(tail) and quantity(tail) is None:
+    if len(tail) <= LONGEST_STATEMENT and algebra.is_bare(tail) and quantity(tail) is None:
         return None
     found = quantities.last_shown(text)
     value = read(NUMBER.match(found)) if found else None
@@ -225,7 +225,7 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
     # "yes, because ..." states yes; "no one knows" does not state no.
     if theirs and (ours == theirs or theirs.isalpha() and re.match(re.escape(theirs) + r"[,.;:!)]", ours)):
         return True
-    if all(equivalence.is_expression(e) and len(e) <= LONGEST_STATEMENT for e in (given[0], expected)):
+    if all(algebra.is_expression(e) and len(e) <= LONGEST_STATEMENT for e in (given[0], expected)):
         return Pair(given[0], expected)
     return False
 
@@ -261,7 +261,7 @@ def verify(text: str, truth: str) -> bool:
     if not isinstance(judged, Pair):
         return judged
     try:
-        return equivalence.equal(*judged)
+        return algebra.equal(*judged)
     except Exception:   # parsers and simplifiers raise anything
         return False
 

@@ -1,0 +1,1 @@
+"""Final answers: what a text states, and whether it equals the truth."""
