@@ -20,10 +20,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from sar_jax import config as config_lib
-from sar_jax import hf, learner, losses, model, parameters
+from sar_jax import hf, learner, model, parameters
 from sar_jax.parallel import sharding
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.parameters import ModelConfig, Params, ParamSpec
+from sar_jax.rl import losses
 from sar_jax.structs import Packed, ValueBatch
 
 HEAD = "value_head"

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import packing, rewards
 from sar_jax import rollouts as rollouts_lib
 from sar_jax.parallel import multihost, sharding
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import packing, rewards
 from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
 from sar_jax.text.answers.verifier import Outcome
@@ -174,13 +174,13 @@ def _per_answer(scores: list[Scores], grids: list[_Grid], field: str) -> dict[st
     """Context -> values on the tokens of each of the B answers, in order."""
     found: dict[str, list[np.ndarray]] = {}
     for score, grid in zip(scores, grids):
-        found.setdefault(grid.context, []).extend(packing.gather(getattr(score, field), grid.layout))
+        found.setdefault(grid.context, []).extend(packing.from_grid(getattr(score, field), grid.layout))
     return found
 
 
 def _on_answers(values: list[np.ndarray], grids: list[_Grid]) -> list[np.ndarray]:
     """Values on the grids with the question, as an array for each of the B answers."""
-    return [x for grid, value in zip(grids, values) for x in packing.gather(value, grid.layout)]
+    return [x for grid, value in zip(grids, values) for x in packing.from_grid(value, grid.layout)]
 
 
 def _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollouts) -> list[Minibatch]:
@@ -195,7 +195,7 @@ def _minibatches(tools, grids, scores, ref_logps, found, values, trained, rollou
 
 def _minibatch(rows: int, grid: _Grid, logps, ref_logps, found: advantages_lib.Credit, values, trained, sampled) -> Minibatch:
     """One grid, cut into pieces of `rows` rows."""
-    place = lambda x: packing.scatter([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
+    place = lambda x: packing.to_grid([x[b] for b in grid.answers], grid.layout, grid.packed.tokens.shape)
     whole = grid.packed._replace(mask=grid.packed.mask & (place(trained) > 0))
     cut = packing.microbatches(whole, rows)
     pieces = lambda *grids: zip(*([g[k * rows:(k + 1) * rows] for k in range(len(cut))] for g in grids))

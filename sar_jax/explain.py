@@ -22,10 +22,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import cli, files, model, packing, parameters, policy, rewards, score
+from sar_jax import cli, files, model, parameters, policy, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing, rewards
 from sar_jax.text import prompts
 from sar_jax.text.tasks import jsonl
 
@@ -52,7 +53,7 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig
         packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
         parts = [scorer(params, sharding.place(m, sharding.by_rows(mesh))).logps
                  for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
-        return packing.gather(np.concatenate(jax.device_get(parts)), layout)
+        return packing.from_grid(np.concatenate(jax.device_get(parts)), layout)
 
     with jax.set_mesh(mesh):
         given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))

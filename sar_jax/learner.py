@@ -18,7 +18,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
-from sar_jax import lora, losses, model, parameters
+from sar_jax import lora, model, parameters
+from sar_jax.rl import losses
 from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
 

@@ -23,10 +23,11 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, data, download, export, families, generate, hf, learner, model, packing, parameters, sample
+from sar_jax import checks, cli, data, download, export, families, generate, hf, learner, model, parameters, sample
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer

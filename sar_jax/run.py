@@ -15,13 +15,11 @@ from etils import epath
 from jax.sharding import Mesh
 
 from sar_jax import (
-    alpha,
     capacity,
     checkpoint,
     data,
     download,
     experience,
-    guards,
     handover,
     hf,
     int8,
@@ -40,6 +38,7 @@ from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.learner import States
 from sar_jax.parallel import multihost, sharding
+from sar_jax.rl import alarms, alpha
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 
@@ -58,7 +57,7 @@ class Run(NamedTuple):
     num_params: int
     questions: str          # fingerprint of the training data
     alpha: alpha.Weight     # of the self-aligned reward
-    watch: guards.Watch
+    watch: alarms.Watch
     critic: critic_lib.Critic | None
     frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
 
@@ -131,7 +130,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
         num_params=parameters.count_params(cfg), questions=questions,
         alpha=alpha.Weight(config, None if step is None else checkpoints.meta(step).get("alpha")),
-        watch=guards.Watch(config.guards), critic=critic, frozen=policy.frozen)
+        watch=alarms.Watch(config.guards), critic=critic, frozen=policy.frozen)
     run.watch.remember(run.metrics.read() if step else [])
     return run, states, iterator, step or 0
 

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sar_jax import experience, generate, losses, screen
+from sar_jax import experience, generate, screen
 from sar_jax import metrics as metrics_lib
 from sar_jax.experience import Minibatch
 from sar_jax.learner import States
 from sar_jax.parallel import sharding
+from sar_jax.rl import losses
 from sar_jax.run import Run
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from sar_jax import alpha
-from sar_jax.alpha import State
 from sar_jax.config import Rewards, TrainConfig
+from sar_jax.rl import alpha
+from sar_jax.rl.alpha import State
 
 
 def make(saved=None, **settings) -> alpha.Weight:

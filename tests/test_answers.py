@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax.text.answers import judge
 from sar_jax.text.answers.judge import Pair, extract, judge, number, verify
 
 RIGHT, WRONG = True, False

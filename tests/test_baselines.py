@@ -14,9 +14,9 @@ One question, four answers:        A      B      C      D
 import numpy as np
 import pytest
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import rewards
 from sar_jax.config import Rewards
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import rewards
 
 LN2, LN5, T = np.log(2), np.log(5), np.tanh(0.5)
 

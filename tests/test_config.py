@@ -9,12 +9,12 @@ import re
 
 import pytest
 
-from sar_jax import advantages as advantages_lib
 from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.rl import advantages as advantages_lib
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 
@@ -292,7 +292,8 @@ def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, 
 
 
 def test_the_choices_are_those_that_the_arithmetic_has():
-    from sar_jax import checks, losses, rewards
+    from sar_jax import checks
+    from sar_jax.rl import losses, rewards
     tables = {"loss.average": losses.DIVISORS, "loss.ratio": losses.LOG_RATIOS, "loss.kl_estimator": losses.KL_ESTIMATORS,
               "self_aligned.form": rewards.SELF_ALIGNED, "advantage.estimator": advantages_lib.ADVANTAGES}
     for path, table in tables.items():

@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import run_command, start_command
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import checks, critic, learner, losses, packing, parameters
+from sar_jax import checks, critic, learner, parameters
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import losses, packing
 from sar_jax.structs import ValueBatch
 
 
@@ -40,7 +41,7 @@ def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
     packed, layout = packing.pack(prompts, answers, 64, 2)
     values = np.asarray(critic.make_values(structure(each_family))(params, packed))
     assert (values[~packed.mask] == 0).all()
-    for prompt, answer, found in zip(prompts, answers, packing.gather(values, layout)):
+    for prompt, answer, found in zip(prompts, answers, packing.from_grid(values, layout)):
         with torch.no_grad():
             out = each_family.torch(torch.tensor([prompt + answer]), output_hidden_states=True)
         states = out.hidden_states[-1][0].numpy()   # after the final norm
@@ -49,7 +50,7 @@ def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
 
 
 def batches(packed, layout, returns, old, rows):
-    grids = [packing.scatter(x, layout, packed.tokens.shape) for x in (returns, old)]
+    grids = [packing.to_grid(x, layout, packed.tokens.shape) for x in (returns, old)]
     return [ValueBatch(p, *(g[k * rows:(k + 1) * rows] for g in grids))
             for k, p in enumerate(packing.microbatches(packed, rows))]
 

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from sar_jax import advantages as advantages_lib
 from sar_jax import config as config_lib
-from sar_jax import data, experience, packing, sample, score
+from sar_jax import data, experience, sample, score
 from sar_jax import texts as texts_lib
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import packing
 from sar_jax.text.answers import judge
 from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.prompts import Prompter
@@ -64,7 +65,7 @@ def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded)
         np.testing.assert_allclose(advantages, advantage, atol=1e-6)
         np.testing.assert_allclose(old, sampled, atol=2e-5)
         packed, layout = packing.pack([prompt], [ids], 176, 1)
-        alone = packing.gather(np.asarray(reference_score(reference, packed).logps), layout)[0]
+        alone = packing.from_grid(np.asarray(reference_score(reference, packed).logps), layout)[0]
         np.testing.assert_allclose(ref, alone, atol=2e-5)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar_jax import advantages as advantages_lib
+from sar_jax.rl import advantages as advantages_lib
 
 
 def by_definition(reward, values, penalties, gamma, lam):

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from sar_jax import guards
 from sar_jax.config import Guards
+from sar_jax.rl import alarms
 
 
 def healthy(rng, steps=60, evaluate=10):
@@ -45,7 +45,7 @@ def collapsed(rng, name, begin=20):
 
 def watch(lines, cfg=None, remembered=()):
     """(metrics of each line, (step, text) of everything that was told)"""
-    seen, told, found = guards.Watch(cfg or Guards()), [], []
+    seen, told, found = alarms.Watch(cfg or Guards()), [], []
     seen.remember(remembered)
     for line in lines:
         metrics, news = seen.see(line)
@@ -60,7 +60,7 @@ OFF = {"short": "short_length", "falling": "falling_evaluations", "certain": "lo
 
 
 def test_there_is_a_test_for_every_alarm():
-    assert set(guards.ALARMS) == set(NAMES) == set(OFF) and set(OFF.values()) == set(vars(Guards()))
+    assert set(alarms.ALARMS) == set(NAMES) == set(OFF) and set(OFF.values()) == set(vars(Guards()))
 
 
 def test_runs_that_go_well_stay_silent():
@@ -112,14 +112,14 @@ def test_an_alarm_that_comes_back_after_a_while_is_told_again(rng):
     ([0.7, 0.68, 0.655], True), ([0.7, 0.68, 0.665], False)])
 def test_what_counts_as_falling(accuracies, falls):
     lines = [{"step": i, "eval/accuracy": a, "eval/questions": 500} for i, a in enumerate(accuracies)]
-    assert bool(guards.falling(lines, Guards(falling_evaluations=2))) is falls
+    assert bool(alarms.falling(lines, Guards(falling_evaluations=2))) is falls
 
 
 @pytest.mark.parametrize("length, alarm", [(31, False), (29, True)])
 def test_short_answers_are_compared_with_the_first_steps(length, alarm):
     lines = [{"completions/mean_length": x} for x in [90, 110, 100, 95, 105, *[length] * 5]]
-    assert bool(guards.short(lines, Guards(short_length=0.3))) is alarm
-    assert guards.short(lines[:4], Guards()) is None
+    assert bool(alarms.short(lines, Guards(short_length=0.3))) is alarm
+    assert alarms.short(lines[:4], Guards()) is None
 
 
 def test_a_trend_needs_both_to_move_beyond_their_noise():
@@ -130,6 +130,6 @@ def test_a_trend_needs_both_to_move_beyond_their_noise():
         return [{"reward/self_aligned/mean": 0.3 + reward * late[i] + noise[0, i],
                  "accuracy": 0.6 + accuracy * late[i] + noise[1, i]} for i in range(40)]
 
-    hacked = lambda *change: bool(guards.hacked(lines(*change), Guards(trend_steps=20)))
+    hacked = lambda *change: bool(alarms.hacked(lines(*change), Guards(trend_steps=20)))
     assert hacked(0.2, -0.2)
     assert not any(hacked(*change) for change in [(0.2, 0.2), (-0.2, -0.2), (0.2, 0.0), (0.0, -0.2), (0.2, -0.03)])

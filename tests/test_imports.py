@@ -112,7 +112,7 @@ def test_host_text_knows_no_jax(name):
 
 @pytest.mark.parametrize("modules", ["sar_jax.text.answers.judge", "sar_jax.text.answers.verifier", "sar_jax.text.answers.worker", "sar_jax.text.tasks",
                                      "sar_jax.text.prompts", "sar_jax.text.tokenizer", "sar_jax.config",
-                                     "sar_jax.rewards, sar_jax.packing"])
+                                     "sar_jax.rl.rewards, sar_jax.rl.packing"])
 def test_importing_host_code_does_not_load_jax(modules):
     """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy only."""
     loaded = "{'jax', 'jaxlib', 'flax', 'optax', 'orbax'} & set(sys.modules)"

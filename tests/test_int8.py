@@ -10,9 +10,10 @@ from jax.experimental.pallas import tpu as pltpu
 from test_sample import draw
 
 from sar_jax import cache as cache_lib
-from sar_jax import handover, int8, model, packing, parameters, programs, roofline, score
+from sar_jax import handover, int8, model, parameters, programs, roofline, score
 from sar_jax.config import TrainConfig
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing
 
 # Which axes of a stacked matrix are inputs.
 INPUTS = {"q_proj": (1,), "k_proj": (1,), "v_proj": (1,), "o_proj": (1, 2), "gate_proj": (1,), "up_proj": (1,),
@@ -74,7 +75,7 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
     scorer = score.make_score(loaded.graphdef, 32)
     gaps = {}
     for name, params in (("rounded", widened(rounded)), ("before", loaded.params)):
-        scored = packing.gather(jax.device_get(scorer(params, packed)).logps, layout)
+        scored = packing.from_grid(jax.device_get(scorer(params, packed)).logps, layout)
         gaps[name] = max(np.abs(s[:n] - x).max() for s, n, x in zip(rollouts.logps, rollouts.lengths, scored))
     assert gaps["rounded"] < 2e-5 < 1e-3 < gaps["before"]
 
@@ -160,7 +161,7 @@ def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded,
     packed, layout = packing.pack([prompts[b // 3] for b in range(24)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
     gap = np.concatenate([np.abs(s[:n] - x) for s, n, x in zip(
-        rollouts.logps, rollouts.lengths, packing.gather(scores.logps, layout))])
+        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout))])
     assert 1e-4 < gap.mean() < 0.02 and gap.max() < 0.2
     if shape is not None:
         plain = draw(loaded, range(8), **settings)[1]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import config, learner, model, packing, parameters, programs, score
+from sar_jax import config, learner, model, parameters, programs, score
 from sar_jax.parallel import sharding
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import packing
 from sar_jax.structs import Batch
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
@@ -30,7 +31,7 @@ def batches(data, width, rows_per_microbatch, order=None):
     prompts, answers, advantages, old, ref = ([x[i] for i in (order or range(len(data[0])))] for x in data)
     packed, layout = packing.pack(prompts, answers, width, rows_per_microbatch)
     sampling = [x + 0.3 * np.sin(np.arange(len(x))) for x in old]
-    grids = [packing.scatter(x, layout, packed.tokens.shape) for x in (advantages, old, ref, sampling)]
+    grids = [packing.to_grid(x, layout, packed.tokens.shape) for x in (advantages, old, ref, sampling)]
     n = rows_per_microbatch
     return [Batch(p, *(g[i * n:(i + 1) * n] for g in grids)) for i, p in enumerate(packing.microbatches(packed, n))]
 
@@ -111,7 +112,7 @@ def test_loss_is_the_papers_formula(loaded, rng):
     _, metrics = run(loaded, batches(data, 32, 8))
     prompts, answers, advantages, old, ref = data
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    logps = packing.gather(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
+    logps = packing.from_grid(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
     total = kl_total = 0.0
     for lp, a, o, r in zip(logps, advantages, old, ref):
         for t in range(len(lp)):
@@ -130,7 +131,7 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
     """Old logps are stored once: a second update on the same batch sees another ratio."""
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    old = packing.gather(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
+    old = packing.from_grid(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
     micro = batches((prompts, answers, advantages, old, ref), 32, 8)
     tokens = sum(map(len, answers))
     state, update = make(loaded, lr=3e-2)
@@ -211,7 +212,7 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
     cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
-    old = packing.gather(jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout)
+    old = packing.from_grid(jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout)
     optimizer = learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import config, learner, losses, packing, score
+from sar_jax import config, learner, score
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch
 
 LOW, HIGH, DUAL, KL = 0.2, 0.3, 3.0, 0.1   # low and high differ, so that they cannot be mixed up
@@ -170,7 +171,7 @@ def scored(loaded, rng):
     logps = np.asarray(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps)
     far = rng.choice([0.05, 0.3, 3.0, 15.0, 30.0], size=logps.shape)
     old, ref, sampling = ((logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3))
-    advantages = packing.scatter(rng.normal(size=5), layout, logps.shape)
+    advantages = packing.to_grid(rng.normal(size=5), layout, logps.shape)
     old[~packed.mask], ref[~packed.mask], advantages[~packed.mask], sampling[~packed.mask] = -55, 44, 33, -5e5
     return Batch(packed, advantages, old, ref, sampling)
 

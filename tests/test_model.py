@@ -12,8 +12,9 @@ from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sar_jax import model, packing, parameters
+from sar_jax import model, parameters
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing
 from sar_jax.structs import Packed
 
 

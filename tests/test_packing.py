@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax import packing
+from sar_jax.rl import packing
 from sar_jax.structs import Packed
 
 TOKENS = st.integers(0, 7)   # few ids, so that 0 (padding's) and repeats are common
@@ -80,11 +80,11 @@ def test_gather_inverts_scatter(problem, seed):
     packed, layout = packing.pack(*problem)
     rng = np.random.default_rng(seed)
     values = [rng.normal(size=len(answer)).astype(np.float32) for answer in problem[1]]
-    grid = packing.scatter(values, layout, packed.tokens.shape)
+    grid = packing.to_grid(values, layout, packed.tokens.shape)
     assert grid.dtype == np.float32 and not grid[~packed.mask].any()
-    for value, back in zip(values, packing.gather(grid, layout), strict=True):
+    for value, back in zip(values, packing.from_grid(grid, layout), strict=True):
         np.testing.assert_array_equal(value, back)
-    again = packing.scatter(packing.gather(grid, layout), layout, packed.tokens.shape)
+    again = packing.to_grid(packing.from_grid(grid, layout), layout, packed.tokens.shape)
     np.testing.assert_array_equal(grid, again)
 
 
@@ -100,9 +100,9 @@ def test_the_longest_sequence_goes_first():
 def test_gather_finds_the_answers_tokens_and_scatter_spreads_a_scalar():
     prompts, answers = [[1], [2, 3], [4]], [[5, 6], [7], [8, 9, 10]]
     packed, layout = packing.pack(prompts, answers, 5, 2)
-    assert [found.tolist() for found in packing.gather(packed.tokens, layout)] == answers
-    grid = packing.scatter([0.5, -1.0, 2.0], layout, packed.tokens.shape)
-    assert [found.tolist() for found in packing.gather(grid, layout)] == [[0.5, 0.5], [-1.0], [2.0, 2.0, 2.0]]
+    assert [found.tolist() for found in packing.from_grid(packed.tokens, layout)] == answers
+    grid = packing.to_grid([0.5, -1.0, 2.0], layout, packed.tokens.shape)
+    assert [found.tolist() for found in packing.from_grid(grid, layout)] == [[0.5, 0.5], [-1.0], [2.0, 2.0, 2.0]]
     assert grid.sum() == 6.0
 
 
@@ -153,4 +153,4 @@ def test_what_cannot_be_packed_raises(prompts, answers, message):
 def test_scatter_refuses_another_number_of_values():
     packed, layout = packing.pack([[1], [1]], [[2], [2]], 8, 1)
     with pytest.raises(ValueError):
-        packing.scatter([1.0], layout, packed.tokens.shape)
+        packing.to_grid([1.0], layout, packed.tokens.shape)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar_jax import config, rewards
-from sar_jax.rewards import REWARDS, Signals
+from sar_jax import config
+from sar_jax.rl import rewards
+from sar_jax.rl.rewards import REWARDS, Signals
 
 # Three questions, four answers each: mixed, all wrong, one right.
 CORRECT = [[True, False, True, True], [False] * 4, [False, True, False, False]]

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import capacity, packing, sample, score
+from sar_jax import capacity, sample, score
 from sar_jax import texts as texts_lib
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing
 from sar_jax.structs import Sampling
 
 
@@ -29,7 +30,7 @@ def test_sampler_logps_equal_scorer_logps(loaded):
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
-    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.gather(scores.logps, layout)):
+    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
 
 
@@ -192,7 +193,7 @@ def test_filters_and_temperature_report_what_they_drew_from_and_what_the_policy_
     packed, layout = packing.pack([prompts[b // 3] for b in range(6)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
     for sampled, drawn, n, scored in zip(rollouts.policy_logps, rollouts.logps, rollouts.lengths,
-                                         packing.gather(scores.logps, layout)):
+                                         packing.from_grid(scores.logps, layout)):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
         assert (drawn[:n] > sampled[:n]).all() and (drawn[:n] <= 0).all()
 
@@ -253,5 +254,5 @@ def test_sampled_logps_of_every_family_are_the_scorers(each_family):
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(9)], ids, 96, 1)
     scores = jax.device_get(score.make_score(each_family.graphdef, 32)(each_family.params, packed))
-    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.gather(scores.logps, layout)):
+    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import packing, parameters, rewards, score
+from sar_jax import parameters, score
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing, rewards
 
 
 def torch_logps(network, context, answer) -> np.ndarray:
@@ -40,7 +41,7 @@ def run(loaded, contexts, answers, width=64, rows=2, chunk=16):
 def test_packed_logps_equal_torch_on_each_sequence_alone(loaded, torch_model, rng, width, chunk):
     contexts, answers = draw(loaded, rng)
     scores, packed, layout = run(loaded, contexts, answers, width, 2, chunk)
-    for ours, context, answer in zip(packing.gather(scores.logps, layout), contexts, answers):
+    for ours, context, answer in zip(packing.from_grid(scores.logps, layout), contexts, answers):
         np.testing.assert_allclose(ours, torch_logps(torch_model, context, answer), atol=1e-5)
     assert (scores.logps[~packed.mask] == 0).all() and (scores.entropy[~packed.mask] == 0).all()
 
@@ -48,7 +49,7 @@ def test_packed_logps_equal_torch_on_each_sequence_alone(loaded, torch_model, rn
 def test_entropy_is_that_of_the_predicting_distribution(loaded, torch_model, rng):
     contexts, answers = draw(loaded, rng)
     scores, _, layout = run(loaded, contexts, answers)
-    for ours, context, answer in zip(packing.gather(scores.entropy, layout), contexts, answers):
+    for ours, context, answer in zip(packing.from_grid(scores.entropy, layout), contexts, answers):
         with torch.no_grad():
             logps = torch_model(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)
         np.testing.assert_allclose(ours, -(logps.exp() * logps).sum(-1), atol=1e-5)
@@ -93,7 +94,7 @@ def test_conditional_and_standalone_sequences_share_the_answer_ids(loaded, rng):
     contexts, answers = draw(loaded, rng)
     for context in (contexts, [loaded.prompter.standalone] * len(answers)):
         packed, layout = packing.pack(context, answers, 128, 1)
-        assert [x.tolist() for x in packing.gather(packed.tokens, layout)] == answers
+        assert [x.tolist() for x in packing.from_grid(packed.tokens, layout)] == answers
 
 
 def test_gradient_equals_torch(loaded, hf_folder, rng):
@@ -162,6 +163,6 @@ def test_reward_of_an_answer_that_ignores_the_question_is_zero(loaded, rng):
     _, answers = draw(loaded, rng)
     contexts = [loaded.prompter.standalone] * len(answers)
     scores, _, layout = run(loaded, contexts, answers, 128)
-    mean = np.array([[x.mean(dtype=np.float64)] for x in packing.gather(scores.logps, layout)])
+    mean = np.array([[x.mean(dtype=np.float64)] for x in packing.from_grid(scores.logps, layout)])
     signals = rewards.Signals(mean > 0, np.ones_like(mean, int), mean, mean, 10)
     assert (rewards.self_aligned(signals) == 0).all()

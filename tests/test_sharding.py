@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, model, packing, parameters, programs, sample, score, slots
+from sar_jax import handover, hlo, learner, model, parameters, programs, sample, score, slots
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
+from sar_jax.rl import packing
 from sar_jax.structs import Batch, Sampling
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them

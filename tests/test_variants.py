@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import advantages as advantages_lib
-from sar_jax import config, learner, losses, packing
+from sar_jax import config, learner
+from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch, Scores
 
 LIMIT = 24
@@ -44,7 +45,7 @@ def batches(answers, width, rows, order, trained=None):
     packed, layout = packing.pack([[1] * (1 + i % 3) for i in order], [[1] * len(x) for x in pick("logps")], width, rows)
     shape = packed.tokens.shape
     if trained is not None:
-        packed = packed._replace(mask=packed.mask & (packing.scatter(np.array(trained)[list(order)], layout, shape) > 0))
+        packed = packed._replace(mask=packed.mask & (packing.to_grid(np.array(trained)[list(order)], layout, shape) > 0))
     grid = {}
     for name in ("logps", "old", "ref", "sampling", "advantages"):
         values = np.full(shape, 55.0)
@@ -67,7 +68,7 @@ def ours(cfg, answers, width=40, rows=2, order=None, trained=None):
     step = jax.jit(jax.value_and_grad(learner.make_policy_loss(None, cfg, 8), has_aux=True))
     found = [step(jnp.asarray(logps), batch, scale) for logps, batch in parts]
     metrics = jax.tree.map(lambda *x: float(sum(x)), *(m for (_, m), _ in found))
-    grads = packing.gather(np.concatenate([g for _, g in found]), layout)
+    grads = packing.from_grid(np.concatenate([g for _, g in found]), layout)
     return float(sum(v for (v, _), _ in found)), metrics, [grads[order.index(i)] for i in range(count)]
 
 

@@ -51,13 +51,13 @@ def pack(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], wid
     return packed, Layout(row, offset + prompt_lengths, lengths - prompt_lengths)
 
 
-def gather(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
+def from_grid(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
     """Each sequence's answer values from a packed grid [R, T]: a list of arrays of the answers' lengths."""
     return [grid[r, s:s + n] for r, s, n in zip(layout.row, layout.start, layout.length)]
 
 
-def scatter(values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]) -> np.ndarray:
-    """The inverse of `gather`: a value (or an array of values) for each answer, on a float32 grid of zeros."""
+def to_grid(values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]) -> np.ndarray:
+    """The inverse of `from_grid`: a value (or an array of values) for each answer, on a float32 grid of zeros."""
     grid = np.zeros(shape, np.float32)
     for value, r, s, n in zip(values, layout.row, layout.start, layout.length, strict=True):
         grid[r, s:s + n] = value
