@@ -14,7 +14,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from sar_jax import attention
+from sar_jax.model.attention import portable
 
 
 def library(q, k, v, segment_ids):
@@ -41,7 +41,7 @@ def main() -> None:
     keys = jax.random.split(jax.random.key(0), 3)
     q, k, v = (jax.random.normal(key, (R, T, heads, 32)) for key, heads in zip(keys, (4, 2, 2)))
     segment_ids = jnp.broadcast_to(1 + (jnp.arange(T) >= T // 2), (R, T))
-    attend = functools.partial(attention.attend, scale=32**-0.5)
+    attend = functools.partial(portable.attend, scale=32**-0.5)
     gap = jnp.abs(attend(q, k, v, segment_ids) - library(q, k, v, segment_ids)).max()
     print(f"{R} rows of {T} tokens on {jax.devices()[0].device_kind}; largest difference {gap:.1e}")
     for name, make in (("forward", jax.jit), ("forward and backward", lambda f: jax.jit(jax.grad(

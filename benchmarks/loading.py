@@ -26,7 +26,7 @@ def write(folder: pathlib.Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from sar_jax import families, hf
+    from sar_jax.model import families, hf
     folder.mkdir(parents=True, exist_ok=True)
     raw = families.qwen3_json(**QWEN3_1P7B)
     cfg, rng = families.parse(raw, 5120), np.random.default_rng(0)
@@ -49,7 +49,7 @@ def load(folder: pathlib.Path, dtype: str) -> None:
     """What a run does before its first step; prints its figures as JSON."""
     import jax
 
-    from sar_jax import hf, parameters
+    from sar_jax.model import hf, parameters
     from sar_jax.parallel import sharding
     jax.block_until_ready(jax.numpy.zeros(1))
     before = peak_memory()

@@ -19,11 +19,13 @@ import time
 import jax
 import numpy as np
 
-from sar_jax import capacity, families, model, parameters, sample
+from sar_jax import capacity, sample
+from sar_jax.model import families, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 
 
-def random_model(vocabulary: int, longest: int) -> tuple[model.GraphDef, parameters.Params]:
+def random_model(vocabulary: int, longest: int) -> tuple[network_lib.GraphDef, parameters.Params]:
     raw = families.qwen3_json(
         num_hidden_layers=4, hidden_size=256, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
         intermediate_size=1024, vocab_size=vocabulary, rope_theta=1e4, max_position_embeddings=longest, eos_token_id=0,
@@ -31,7 +33,7 @@ def random_model(vocabulary: int, longest: int) -> tuple[model.GraphDef, paramet
     cfg, mesh = families.parse(raw, longest), sharding.make_mesh(1, 1, 1, jax.devices()[:1])
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(jax.random.key(0))
-    return model.build(cfg, "float32", remat=False), params
+    return network_lib.build(cfg, "float32", remat=False), params
 
 
 def run(made: sample.Sample, params: parameters.Params, questions: range, limits: np.ndarray, width: int,

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sar_jax import cache as cache_lib
-from sar_jax import int8, model, parameters
 from sar_jax.config import TrainConfig, max_length
 from sar_jax.errors import UserError
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import int8, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 
 BUCKETS = (4, 2, 1)     # a slot's columns grow by these fractions of the limit,
@@ -57,7 +58,7 @@ def check_memory(config: TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh, c
     stats = mesh.local_devices[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return
-    free, kernel = stats["bytes_limit"] - stats.get("bytes_in_use", 0), model.pick_kernel(config.model, cfg, mesh)
+    free, kernel = stats["bytes_limit"] - stats.get("bytes_in_use", 0), network_lib.pick_kernel(config.model, cfg, mesh)
     size = jnp.dtype(config.model.dtype).itemsize
     specs = jax.tree.leaves(parameters.param_specs(int8.described(cfg, config.rollout.weights_dtype)),
                             is_leaf=lambda s: isinstance(s, parameters.ParamSpec))

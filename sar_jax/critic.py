@@ -20,10 +20,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from sar_jax import config as config_lib
-from sar_jax import hf, learner, model, parameters
+from sar_jax import learner
+from sar_jax.model import hf, parameters
+from sar_jax.model import network as network_lib
+from sar_jax.model.parameters import ModelConfig, Params, ParamSpec
 from sar_jax.parallel import sharding
 from sar_jax.parallel.sharding import BATCH, constrain
-from sar_jax.parameters import ModelConfig, Params, ParamSpec
 from sar_jax.rl import losses
 from sar_jax.structs import Packed, ValueBatch
 
@@ -45,7 +47,7 @@ def make(config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh) -> Critic
     optimizer = learner.make_optimizer(dataclasses.replace(config.optimizer, lr=config.critic.lr), config.steps * updates,
                                        parameters.decays(specs(cfg)))
     state = learner.describe_state(described, optimizer)
-    graphdef = build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model, cfg, mesh))
+    graphdef = build(cfg, config.model.dtype, config.model.remat, network_lib.pick_kernel(config.model, cfg, mesh))
     loss = make_loss(graphdef, config.critic.value_clip)
     return Critic(make_values(graphdef), learner.make_update(state, optimizer, loss), optimizer, state)
 
@@ -60,9 +62,9 @@ def specs(cfg: ModelConfig) -> dict[str, Any]:
     return decoder | {HEAD: ParamSpec((cfg.embed_dim,), ("embed",), 0.0)}
 
 
-def build(cfg: ModelConfig, dtype: str, remat: bool, kernel: str) -> model.GraphDef:
+def build(cfg: ModelConfig, dtype: str, remat: bool, kernel: str) -> network_lib.GraphDef:
     """The decoder's structure without a head."""
-    return model.build(dataclasses.replace(cfg, tied=True), dtype, remat, kernel)
+    return network_lib.build(dataclasses.replace(cfg, tied=True), dtype, remat, kernel)
 
 
 def load(folder: str, cfg: ModelConfig, mesh: Mesh) -> Params:
@@ -73,21 +75,21 @@ def load(folder: str, cfg: ModelConfig, mesh: Mesh) -> Params:
     return loaded | {HEAD: zeros()}
 
 
-def value_rows(graphdef: model.GraphDef, params: Params, packed: Packed) -> Float[Array, "R T"]:
+def value_rows(graphdef: network_lib.GraphDef, params: Params, packed: Packed) -> Float[Array, "R T"]:
     """At each masked token the value, in float32, of the tokens before it; 0 elsewhere. Differentiable in `params`."""
     decoder = {name: value for name, value in params.items() if name != HEAD}
-    hidden = model.forward(graphdef, decoder, packed.tokens, packed.positions, packed.segment_ids)
+    hidden = network_lib.forward(graphdef, decoder, packed.tokens, packed.positions, packed.segment_ids)
     values = jnp.einsum("RTD,D->RT", constrain(hidden, BATCH, None, None), params[HEAD].astype(hidden.dtype),
                         preferred_element_type=jnp.float32)
     return jnp.where(packed.mask, jnp.pad(values, ((0, 0), (1, 0)))[:, :-1], 0.0)
 
 
-def make_values(graphdef: model.GraphDef) -> Callable[[Params, Packed], Array]:
+def make_values(graphdef: network_lib.GraphDef) -> Callable[[Params, Packed], Array]:
     """The jitted `values(params, packed) -> [R, T]`."""
     return jax.jit(functools.partial(value_rows, graphdef))
 
 
-def make_loss(graphdef: model.GraphDef, clip: float) -> learner.LossFn:
+def make_loss(graphdef: network_lib.GraphDef, clip: float) -> learner.LossFn:
     """The loss of a `ValueBatch`; scale = 1 / tokens in the mini-batch."""
 
     def loss_fn(params, batch: ValueBatch, scale):

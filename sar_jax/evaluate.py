@@ -27,9 +27,11 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli, compare, data, generate, int8, model, policy, results_folder, sample, structs, summary
+from sar_jax import checks, cli, compare, data, generate, policy, results_folder, sample, structs, summary
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import int8
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
@@ -112,7 +114,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     rollout = config.rollout
     batch = max(config.evaluation.batch // samples, 1)   # with several samples a question, as many answers as without
     light = int8.described(found.cfg, rollout.weights_dtype)
-    graphdef = model.build(light, config.model.dtype, kernel=model.pick_kernel(config.model, light, mesh))
+    graphdef = network_lib.build(light, config.model.dtype, kernel=network_lib.pick_kernel(config.model, light, mesh))
     params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)

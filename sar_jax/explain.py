@@ -22,9 +22,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import cli, files, model, parameters, policy, score
+from sar_jax import cli, files, policy, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.text import prompts
@@ -46,7 +48,7 @@ def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
     width = -(-longest // _WIDTH) * _WIDTH
     mesh = jax.tree.leaves(params)[0].sharding.mesh
-    graphdef = model.build(cfg, config.model.dtype, kernel=model.pick_kernel(config.model, cfg, mesh))
+    graphdef = network_lib.build(cfg, config.model.dtype, kernel=network_lib.pick_kernel(config.model, cfg, mesh))
     scorer = score.make_score(graphdef, config.packing.logprob_chunk)
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:

@@ -18,10 +18,11 @@ from absl import flags
 from etils import epath
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, cli, download, hf, parameters
+from sar_jax import checkpoint, cli
 from sar_jax import config as config_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
+from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 

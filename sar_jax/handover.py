@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import int8
+from sar_jax.model import int8
+from sar_jax.model.parameters import ModelConfig, Params, ParamSpec, param_specs, spec_map
 from sar_jax.parallel import sharding
-from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs, spec_map
 
 
 def make_cast(cfg: ModelConfig, mesh: Mesh, dtype: str) -> Callable[[Params], Params]:

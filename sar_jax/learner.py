@@ -18,7 +18,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
-from sar_jax import lora, model, parameters
+from sar_jax.model import lora, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.rl import losses
 from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
@@ -87,7 +88,7 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
                 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its state.
 
-    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of `sar_jax.lora`).
+    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of `sar_jax.model.lora`).
 
     `state`: a state, or its description; only the shardings are read.
 
@@ -139,7 +140,7 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
     return update
 
 
-def make_policy_loss(graphdef: model.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
+def make_policy_loss(graphdef: network_lib.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
     """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of the mini-batch."""
     make_log_ratio, weigh = losses.LOG_RATIOS[cfg.ratio], losses.TOKEN_WEIGHTS[cfg.average]
     estimate_kl = losses.KL_ESTIMATORS[cfg.kl_estimator]
@@ -162,7 +163,7 @@ def make_policy_loss(graphdef: model.GraphDef, cfg: config_lib.Loss, chunk: int)
     return loss_fn
 
 
-def make_supervised_loss(graphdef: model.GraphDef, chunk: int) -> LossFn:
+def make_supervised_loss(graphdef: network_lib.GraphDef, chunk: int) -> LossFn:
     """Next-token cross-entropy on the answers of `Packed` rows; scale = 1 / tokens in the batch."""
 
     def loss_fn(params, packed: Packed, scale):

@@ -22,25 +22,13 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import (
-    capacity,
-    checks,
-    cli,
-    download,
-    families,
-    hf,
-    hlo,
-    model,
-    parameters,
-    planning,
-    programs,
-    published,
-    roofline,
-)
+from sar_jax import capacity, checks, cli, hlo, planning, programs, roofline
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import download, families, hf, known, parameters
+from sar_jax.model import network as network_lib
+from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
-from sar_jax.parameters import ModelConfig
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")
 _SWEEP = flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
@@ -52,8 +40,8 @@ _PROMPT = flags.DEFINE_float("prompt_tokens", 150, "Mean length of a prompt, for
 def read_model(config: config_lib.TrainConfig) -> ModelConfig:
     """The model's description: of its folder, of a model that comes described along, or of the hub's."""
     path, longest = config.model.path, config_lib.max_length(config)
-    if path in published.CONFIGS and not pathlib.Path(path).exists():
-        return families.parse(published.CONFIGS[path], longest)
+    if path in known.CONFIGS and not pathlib.Path(path).exists():
+        return families.parse(known.CONFIGS[path], longest)
     return hf.load_config(download.locate(path), longest)
 
 
@@ -82,7 +70,7 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     for name, program in described.items():
         found["programs"][name] = _compile(program)
     found["peak"] = max(p["total"] for p in found["programs"].values())
-    shapes = capacity.of(config, model.pick_kernel(config.model, cfg, mesh), sharding.batch_devices(decoding))
+    shapes = capacity.of(config, network_lib.pick_kernel(config.model, cfg, mesh), sharding.batch_devices(decoding))
     calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens,
                                 shapes.rows * shapes.width)
     times = {}

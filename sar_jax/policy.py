@@ -15,10 +15,11 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, checks, download, hf, parameters
+from sar_jax import checkpoint, checks
 from sar_jax import config as config_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
+from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 

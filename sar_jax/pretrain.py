@@ -23,9 +23,11 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, data, download, export, families, generate, hf, learner, model, parameters, sample
+from sar_jax import checks, cli, data, export, generate, learner, sample
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import download, families, hf, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.text import prompts, tasks
@@ -103,7 +105,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         tokenizer = make_tokenizer(source, config)
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
-    graphdef = model.build(cfg, config.model.dtype, config.model.remat, model.pick_kernel(config.model, cfg, mesh))
+    graphdef = network_lib.build(cfg, config.model.dtype, config.model.remat, network_lib.pick_kernel(config.model, cfg, mesh))
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     if folder:
         params = hf.load_params(folder, cfg, shardings)

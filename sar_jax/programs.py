@@ -11,7 +11,7 @@
     gradient    masters, gradient sums, packed rows    moments, reference
     apply       masters, moments, gradient sums        reference
 
-With adapters (`sar_jax.lora`) the masters are these alone; their frozen base lies beside everything or is an argument, and
+With adapters (`sar_jax.model.lora`) the masters are these alone; their frozen base lies beside everything or is an argument, and
 
     fold        base, masters -> weights with both     moments, reference
 
@@ -35,10 +35,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import cache as cache_lib
-from sar_jax import capacity, handover, int8, learner, lora, model, parameters, score, slots, structs
+from sar_jax import capacity, handover, learner, score, slots, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import int8, lora, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.structs import Batch, Packed, ValueBatch
 
@@ -80,8 +82,8 @@ def describe(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: 
     light = int8.described(cfg, config.rollout.weights_dtype)
     decoding_weights = parameters.describe_params(
         light, sharding.param_shardings(parameters.param_specs(light), decoding, sharding.DECODING_RULES), dtype)
-    kernel = model.pick_kernel(config.model, cfg, mesh)
-    decoder, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel) for c in (light, adapted))
+    kernel = network_lib.pick_kernel(config.model, cfg, mesh)
+    decoder, graphdef = (network_lib.build(c, config.model.dtype, config.model.remat, kernel) for c in (light, adapted))
     optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decays(learnt))
     state = learner.describe_state(masters, optimizer)
     chunk = config.packing.logprob_chunk
@@ -164,15 +166,15 @@ def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, 
 
 def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> int:
     """Of all slots, on one chip."""
-    kernel = model.pick_kernel(config.model, cfg, mesh)
+    kernel = network_lib.pick_kernel(config.model, cfg, mesh)
     shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     return chip_bytes(describe_cache(config, cfg, kernel, mesh, shapes).cache)
 
 
-def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: model.GraphDef, mesh: Mesh,
+def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphdef: network_lib.GraphDef, mesh: Mesh,
              weights: Any, beside: int) -> dict[str, Program]:
     """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
-    kernel = model.pick_kernel(config.model, cfg, mesh)
+    kernel = network_lib.pick_kernel(config.model, cfg, mesh)
     shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
     state = describe_cache(config, cfg, kernel, mesh, shapes)
     same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))

@@ -11,9 +11,9 @@ import math
 from typing import Any, NamedTuple
 
 from sar_jax import config as config_lib
-from sar_jax import flops
+from sar_jax.model import flops
+from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
-from sar_jax.parameters import ModelConfig, count_params
 
 _FILLED = 0.95        # of a packed row, as measured by the metric packing/filled on long rows
 _OCCUPIED = 0.9       # of the slots, by the metric rollout/occupancy

@@ -14,29 +14,15 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from sar_jax import (
-    capacity,
-    checkpoint,
-    data,
-    download,
-    experience,
-    handover,
-    hf,
-    int8,
-    learner,
-    lora,
-    model,
-    parameters,
-    sample,
-    score,
-    structs,
-)
+from sar_jax import capacity, checkpoint, data, experience, handover, learner, sample, score, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
 from sar_jax import metrics as metrics_lib
 from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.learner import States
+from sar_jax.model import download, hf, int8, lora, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import multihost, sharding
 from sar_jax.rl import alarms, alpha
 from sar_jax.text import prompts
@@ -84,7 +70,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
     _check_length(config, cfg)
     mesh, decoding = _meshes(config, cfg)
-    kernel = model.pick_kernel(config.model, cfg, mesh)
+    kernel = network_lib.pick_kernel(config.model, cfg, mesh)
     prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
     train_rows, eval_rows = data.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
@@ -110,7 +96,7 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         print(f"resumed at step {step} from {checkpoints.folder}")
 
     rollout, chunk = config.rollout, config.packing.logprob_chunk
-    plain, graphdef = (model.build(c, config.model.dtype, config.model.remat, kernel)
+    plain, graphdef = (network_lib.build(c, config.model.dtype, config.model.remat, kernel)
                        for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))
     decoder = functools.partial(
         sample.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,

@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from sar_jax import capacity, model
+from sar_jax import capacity
 from sar_jax import slots as slots_lib
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.structs import Rollouts, Sampling
 
@@ -42,7 +43,7 @@ class Stats(NamedTuple):
                 "time/prefill": self.prefill, "time/decode": self.decode}
 
 
-def make_sample(graphdef: model.GraphDef, stop_ids: tuple[int, ...], samples: int, max_answer_tokens: int,
+def make_sample(graphdef: network_lib.GraphDef, stop_ids: tuple[int, ...], samples: int, max_answer_tokens: int,
                 greedy: bool = False, *, slots: int = 16, sampling: Sampling | None = None,
                 cache_dtype: str = "") -> "Sample":
     """`sample(params, tokens [Q, P], lengths [Q], rows [Q], key) -> Rollouts` of `samples` answers a question, on the host.
@@ -95,7 +96,7 @@ class _Run:
     def __init__(self, made: Sample, mesh: Mesh, params: Any, tokens: np.ndarray, lengths: np.ndarray, key: np.ndarray,
                  width: int):
         self.made, self.mesh, self.params, self.tokens, self.lengths = made, mesh, params, tokens, lengths
-        self.cfg, dtype, self.kernel = model.settings(made.graphdef, params)
+        self.cfg, dtype, self.kernel = network_lib.settings(made.graphdef, params)
         self.dtype, self.devices = made.cache_dtype or dtype, sharding.batch_devices(mesh)
         self.shapes = capacity.plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
         self.key = self.on_device(key)

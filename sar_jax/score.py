@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sar_jax import model, parameters
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Packed, Scores
 
 
-def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Float[Array, "R T D"],
+def token_scores(graphdef: network_lib.GraphDef, params: parameters.Params, hidden: Float[Array, "R T D"],
                  targets: Int[Array, "R T"], chunk: int) -> Scores:
     """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries at a time, in float32.
 
@@ -24,7 +25,7 @@ def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Fl
     m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head
     is gathered once, and its gradient summed over the devices once, however many tokens there are.
     """
-    heads, ids, make_logits = model.head_chunks(graphdef, params, chunk)
+    heads, ids, make_logits = network_lib.head_chunks(graphdef, params, chunk)
     vocab_size, dtype = params["embedding"].shape[0], hidden.dtype
     hidden = hidden.astype(jnp.float32)   # so that the chunks' gradients are added in float32
 
@@ -45,17 +46,17 @@ def token_scores(graphdef: model.GraphDef, params: parameters.Params, hidden: Fl
     return Scores(target - lse, jax.lax.stop_gradient(lse - u / s))
 
 
-def score_rows(graphdef: model.GraphDef, params: parameters.Params, packed: Packed, chunk: int) -> Scores:
+def score_rows(graphdef: network_lib.GraphDef, params: parameters.Params, packed: Packed, chunk: int) -> Scores:
     """Scores of the masked tokens of packed rows, 0 elsewhere. Differentiable in `params` (the logps).
 
     The token in column t is predicted from column t - 1, which is in the same segment: a prompt is never empty.
     """
-    hidden = model.forward(graphdef, params, packed.tokens, packed.positions, packed.segment_ids)
+    hidden = network_lib.forward(graphdef, params, packed.tokens, packed.positions, packed.segment_ids)
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     scores = token_scores(graphdef, params, constrain(previous, BATCH, None, None), packed.tokens, chunk)
     return jax.tree.map(lambda x: jnp.where(packed.mask, x, 0.0), scores)
 
 
-def make_score(graphdef: model.GraphDef, chunk: int):
+def make_score(graphdef: network_lib.GraphDef, chunk: int):
     """The jitted `score(params, packed) -> Scores`, the same executable for policy and reference."""
     return jax.jit(functools.partial(score_rows, graphdef, chunk=chunk))

@@ -17,9 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sar_jax import cache as cache_lib
-from sar_jax import filters, model, parameters
-from sar_jax.cache import Entries
+from sar_jax import filters
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
+from sar_jax.model.cache import Entries
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Sampling
 
@@ -68,7 +70,7 @@ def create(cfg: parameters.ModelConfig, kernel: str, slots: int, columns: int, d
                  zeros(bool), keys)
 
 
-prefill = jax.jit(model.prefill, static_argnums=0)
+prefill = jax.jit(network_lib.prefill, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "kernel"), donate_argnames="state")
@@ -85,12 +87,12 @@ def insert(cfg: parameters.ModelConfig, kernel: str, state: State, keys: Array, 
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "stop_ids", "sampling"), donate_argnames="state")
-def decode(graphdef: model.GraphDef, params: parameters.Params, state: State, steps: Int[Array, ""], until: Int[Array, ""],
+def decode(graphdef: network_lib.GraphDef, params: parameters.Params, state: State, steps: Int[Array, ""], until: Int[Array, ""],
            greedy: Bool[Array, ""], *, stop_ids: tuple[int, ...], sampling: Sampling) -> tuple[State, Report]:
     """`steps` tokens of every live slot, or fewer: until no more than `until` are live."""
     S = len(state.token)
-    kernel = model.settings(graphdef, params)[2]
-    layers = model.apart(params) if cache_lib.is_apart(kernel) else None
+    kernel = network_lib.settings(graphdef, params)[2]
+    layers = network_lib.apart(params) if cache_lib.is_apart(kernel) else None
     stops, began = jnp.array(stop_ids), state.count
     wide = lambda kind: constrain(jnp.zeros((S, STEPS), kind), BATCH, None)
 
@@ -100,9 +102,9 @@ def decode(graphdef: model.GraphDef, params: parameters.Params, state: State, st
 
     def step(carry):
         t, state, written, stopped = carry
-        hidden, cache = model.decode(graphdef, params, layers, state.token, state.position, state.cache)
+        hidden, cache = network_lib.decode(graphdef, params, layers, state.token, state.position, state.cache)
         keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(state.keys), state.count)
-        picked = filters.pick(model.unembed(graphdef, params, hidden), keys, greedy, sampling)
+        picked = filters.pick(network_lib.unembed(graphdef, params, hidden), keys, greedy, sampling)
         live, count = state.live, state.count + state.live
         stop = live & (picked.token[:, None] == stops).any(axis=-1)
         written = tuple(jax.lax.dynamic_update_slice(array, new[:, None], (0, t)) for array, new in zip(written, picked))

@@ -28,8 +28,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from processes import Forked  # noqa: E402
 
-from sar_jax import hf, model, parameters
 from sar_jax.config import Prompt
+from sar_jax.model import hf, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.text.prompts import Prompter, load_tokenizer
 from sar_jax.text.tasks import arithmetic
@@ -125,7 +126,7 @@ class Loaded:
         self.folder, self.mesh = folder, mesh
         self.cfg = hf.load_config(folder, max_length)
         self.params = hf.load_params(folder, self.cfg, self.shardings(mesh))
-        self.graphdef = model.build(self.cfg, "float32", remat=True)
+        self.graphdef = network_lib.build(self.cfg, "float32", remat=True)
         self.tokenizer = load_tokenizer(str(folder))
         self.prompter = Prompter(self.tokenizer, Prompt())
         self.stop = (self.tokenizer.eos_token_id,)

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sar_jax import attention, config, cudnn, model, splash
+from sar_jax import config
 from sar_jax.errors import UserError
+from sar_jax.model import network as network_lib
+from sar_jax.model.attention import cudnn, portable, splash
 from sar_jax.parallel import sharding
 
 ROOT = pathlib.Path(__file__).parent.parent
-KERNELS = {"xla": attention.attend, "splash": functools.partial(splash.attend, interpret=True),
+KERNELS = {"xla": portable.attend, "splash": functools.partial(splash.attend, interpret=True),
            "cudnn": functools.partial(cudnn.attend, implementation="xla")}   # what it asks of cuDNN, computed by XLA
 CASES = {   # heads, kv heads, head size, columns, window, soft cap
     "grouped": (4, 2, 32, 128, None, None), "window": (4, 1, 16, 200, 50, None), "capped": (6, 3, 24, 256, None, 3.0),
@@ -122,15 +124,15 @@ def test_auto_takes_the_kernel_that_the_devices_have(loaded, changes, kernel):
     device, asked = described(**changes)
     mesh = types.SimpleNamespace(devices=np.array([device]))
     cfg = dataclasses.replace(loaded.cfg, head_dim=asked["head_dim"], attn_softcap=asked["softcap"])
-    assert model.pick_kernel(config.Model(dtype=asked["dtype"]), cfg, mesh) == kernel
-    assert model.pick_kernel(config.Model(attention="xla"), cfg, mesh) == "xla"
+    assert network_lib.pick_kernel(config.Model(dtype=asked["dtype"]), cfg, mesh) == kernel
+    assert network_lib.pick_kernel(config.Model(attention="xla"), cfg, mesh) == "xla"
 
 
 @pytest.mark.parametrize("kernel, need", [("splash", "needs the devices to be TPUs"),
                                           ("cudnn", "needs the devices to be NVIDIA")])
 def test_a_kernel_for_other_devices_is_refused(loaded, mesh, kernel, need):
     with pytest.raises(UserError, match=f"'{kernel}', which {need}.*leave it at 'auto'"):
-        model.pick_kernel(config.Model(attention=kernel), loaded.cfg, mesh)
+        network_lib.pick_kernel(config.Model(attention=kernel), loaded.cfg, mesh)
 
 
 def test_score_and_update_compile_for_gpus_with_less_memory():

@@ -9,8 +9,10 @@ import pytest
 import torch
 from jax.experimental.pallas import tpu as pltpu
 
-from sar_jax import attention, model, paged, slots
-from sar_jax import cache as cache_lib
+from sar_jax import slots
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import network as network_lib
+from sar_jax.model.attention import paged, portable
 from sar_jax.structs import Sampling
 
 
@@ -29,7 +31,7 @@ def packed_prefill(loaded, graphdef, questions, width=24):
         tokens[row, here], positions[row, here], segments[row, here] = q[:-1], np.arange(len(q) - 1), i + 1
         places.append((row, filled[row], len(q) - 1))
         filled[row] += len(q) - 1
-    return jax.jit(model.prefill, static_argnums=0)(graphdef, loaded.params, tokens, positions, segments), places
+    return jax.jit(network_lib.prefill, static_argnums=0)(graphdef, loaded.params, tokens, positions, segments), places
 
 
 def test_decoding_equals_the_full_forward(each_family, rng):
@@ -44,8 +46,8 @@ def test_decoding_equals_the_full_forward(each_family, rng):
     entries = cache_lib.Entries(jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3)))
     cache = cache_lib.create(cfg, kernel, 5, 34, "float32")
     cache = jax.jit(cache_lib.insert, static_argnums=(0, 1))(cfg, kernel, cache, keys, values, entries, jnp.int32(4))
-    step = jax.jit(lambda tokens, positions, cache: model.decode(
-        loaded.graphdef, loaded.params, model.apart(loaded.params), tokens, positions, cache))
+    step = jax.jit(lambda tokens, positions, cache: network_lib.decode(
+        loaded.graphdef, loaded.params, network_lib.apart(loaded.params), tokens, positions, cache))
     token, position = np.zeros(5, np.int32), np.zeros(5, np.int32)
     for slot, w in zip(slots, which):
         token[slot], position[slot] = questions[w][-1], len(questions[w]) - 1
@@ -58,7 +60,7 @@ def test_decoding_equals_the_full_forward(each_family, rng):
             cache = cache_lib.resize(cfg, kernel, cache, jnp.array(kept), 60)
             token, position, order = token[kept], position[kept], [kept.index(s) for s in order]
         hidden, cache = step(token, position, cache)
-        found.append(np.asarray(model.unembed(loaded.graphdef, loaded.params, hidden))[order])
+        found.append(np.asarray(network_lib.unembed(loaded.graphdef, loaded.params, hidden))[order])
         for slot, answer in zip(order, answers[:, t]):
             token[slot], position[slot] = answer, position[slot] + 1
     for i, w in enumerate(which):
@@ -103,7 +105,7 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
     lengths = jnp.array([1, 130, 256])
     with pltpu.force_tpu_interpret_mode():
         found = paged.attend(q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap)
-    expected = attention.attend_cached(q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap)
+    expected = portable.attend_cached(q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap)
     np.testing.assert_allclose(found, expected, atol=0.02)
     for s, n in enumerate(np.asarray(lengths)):   # and that one is a softmax over the live columns
         scores = np.einsum("kgh,kch->kgc", np.asarray(q[s]).reshape(K, N // K, H), np.asarray(k[:, 1, s, :n])) * 0.2
@@ -118,7 +120,7 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
     loaded = each_family
     if loaded.cfg.family not in ("gemma3_text", "phi3"):
         pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
-    graphdef = model.build(loaded.cfg, "float32", remat=False, kernel="splash")
+    graphdef = network_lib.build(loaded.cfg, "float32", remat=False, kernel="splash")
     question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
     (keys, values), places = packed_prefill(loaded, loaded.graphdef, [question, question])
     entries = cache_lib.Entries(*(jnp.array([x]) for x in (1, *places[1])))
@@ -126,8 +128,8 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
     cache = cache_lib.insert(loaded.cfg, "splash", cache, keys, values, entries, jnp.int32(1))
     expected = torch_logits(loaded.torch, [*question, *answer])[8:]
     with pltpu.force_tpu_interpret_mode():
-        step = jax.jit(lambda token, position, cache: model.decode(graphdef, loaded.params, None, token, position, cache))
+        step = jax.jit(lambda token, position, cache: network_lib.decode(graphdef, loaded.params, None, token, position, cache))
         for t, token in enumerate([question[-1], *answer]):
             hidden, cache = step(jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache)
-            logits = np.asarray(model.unembed(loaded.graphdef, loaded.params, hidden))[1]
+            logits = np.asarray(network_lib.unembed(loaded.graphdef, loaded.params, hidden))[1]
             np.testing.assert_allclose(logits, expected[t], atol=0.05 * np.abs(expected[t]).max())

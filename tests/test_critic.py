@@ -11,9 +11,10 @@ import pytest
 import torch
 from conftest import run_command, start_command
 
-from sar_jax import checks, critic, learner, parameters
+from sar_jax import checks, critic, learner
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing

@@ -9,8 +9,9 @@ import pytest
 from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from safetensors.numpy import load_file, save_file
 
-from sar_jax import download, export, hf
+from sar_jax import export
 from sar_jax.errors import UserError
+from sar_jax.model import download, hf
 from sar_jax.parallel import sharding
 
 

@@ -117,7 +117,7 @@ def test_importing_host_code_does_not_load_jax(modules):
     """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy only."""
     loaded = "{'jax', 'jaxlib', 'flax', 'optax', 'orbax'} & set(sys.modules)"
     if "packing" in modules:
-        loaded = "{'flax', 'optax', 'orbax', 'sar_jax.model'} & set(sys.modules)"   # jaxtyping's Array loads jax itself
+        loaded = "{'flax', 'optax', 'orbax', 'sar_jax.model.network'} & set(sys.modules)"   # jaxtyping's Array loads jax itself
     done = subprocess.run([sys.executable, "-c", f"import sys, {modules}\nprint(sorted({loaded}))"], cwd=ROOT,
                           capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

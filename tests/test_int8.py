@@ -9,9 +9,11 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 from test_sample import draw
 
-from sar_jax import cache as cache_lib
-from sar_jax import handover, int8, model, parameters, programs, roofline, score
+from sar_jax import handover, programs, roofline, score
 from sar_jax.config import TrainConfig
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import int8, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 
@@ -68,7 +70,7 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
         pytest.skip("three families have all there is: biases, heads of their own, soft caps, windows")
     cfg = int8.described(loaded.cfg, "int8")
     light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
-    light.graphdef = model.build(cfg, "float32", remat=True)
+    light.graphdef = network_lib.build(cfg, "float32", remat=True)
     prompts, rollouts = draw(light, range(4), params=rounded)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)

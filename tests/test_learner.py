@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, model, parameters, programs, score
+from sar_jax import config, learner, programs, score
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
@@ -196,7 +198,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rn
 
 def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
     """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where they are."""
-    graphdef = model.build(loaded.cfg, "bfloat16")
+    graphdef = network_lib.build(loaded.cfg, "bfloat16")
     optimizer = learner.make_optimizer(config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8))
@@ -208,7 +210,7 @@ def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
 
 def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     """Scored with the weights cast beforehand, updated with weights cast at use: the same bfloat16 numbers."""
-    graphdef = model.build(loaded.cfg, "bfloat16")
+    graphdef = network_lib.build(loaded.cfg, "bfloat16")
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
     cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)

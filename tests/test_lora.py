@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 
-from sar_jax import checks, learner, lora, model, parameters, score
+from sar_jax import checks, learner, score
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.model import lora, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 
@@ -48,7 +50,7 @@ def rows(cfg, rng):
 def test_a_model_with_adapters_is_the_model_with_their_products_added(each_family, rng):
     cfg = lora.adapted(each_family.cfg, settings())
     adapters, packed = random_adapters(cfg, rng), rows(each_family.cfg, rng)
-    scorers = {c: score.make_score(model.build(c), 32) for c in (cfg, each_family.cfg)}
+    scorers = {c: score.make_score(network_lib.build(c), 32) for c in (cfg, each_family.cfg)}
     logps = lambda cfg, params: np.asarray(scorers[cfg](params, packed).logps)
     ours = logps(cfg, lora.merged(each_family.params, adapters))
     expected = logps(each_family.cfg, by_hand(each_family.params, adapters))
@@ -70,7 +72,7 @@ def test_only_the_targets_have_adapters(loaded, rng):
 
 
 def gradients(cfg, params, frozen, packed):
-    graphdef = model.build(cfg)
+    graphdef = network_lib.build(cfg)
     loss = lambda params: jnp.sum(jnp.sin(score.score_rows(graphdef, lora.merged(frozen, params), packed, 32).logps))
     return jax.grad(loss)(params)
 
@@ -101,7 +103,7 @@ def test_eight_devices_equal_one(loaded, rng):
         base = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
         optimizer = learner.make_optimizer(config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, parameters.decays(lora.specs(cfg)))
         state = learner.init_state(params, optimizer)
-        update = learner.make_update(state, optimizer, learner.make_supervised_loss(model.build(cfg), 32))
+        update = learner.make_update(state, optimizer, learner.make_supervised_loss(network_lib.build(cfg), 32))
         with jax.set_mesh(mesh):
             state, metrics = update(state, [sharding.place(packed, sharding.by_rows(mesh))], 1e-2, base)
         return jax.device_get((state.params, metrics))

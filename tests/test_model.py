@@ -12,7 +12,8 @@ from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sar_jax import model, parameters
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Packed
@@ -25,7 +26,7 @@ def torch_logits(network, ids) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def all_logits(graphdef, params, tokens, positions, segment_ids):
-    return model.unembed(graphdef, params, model.forward(graphdef, params, tokens, positions, segment_ids))
+    return network_lib.unembed(graphdef, params, network_lib.forward(graphdef, params, tokens, positions, segment_ids))
 
 
 def our_logits(loaded, packed, graphdef=None) -> np.ndarray:
@@ -171,12 +172,12 @@ def test_remat_and_dtype_change_no_shape_and_little_value(each_family, rng):
     loaded = each_family
     packed = one_row(rng.integers(0, loaded.cfg.vocab_size, 12), right=4)
     full = our_logits(loaded, packed)
-    plain = model.build(loaded.cfg, "float32", remat=False)
+    plain = network_lib.build(loaded.cfg, "float32", remat=False)
     np.testing.assert_allclose(our_logits(loaded, packed, plain), full, atol=1e-6)
-    half = model.build(loaded.cfg, "bfloat16")
-    hidden = model.forward(half, loaded.params, *map(jnp.asarray, packed[:3]))
+    half = network_lib.build(loaded.cfg, "bfloat16")
+    hidden = network_lib.forward(half, loaded.params, *map(jnp.asarray, packed[:3]))
     assert hidden.dtype == jnp.bfloat16
-    logits = np.asarray(model.unembed(half, loaded.params, hidden))
+    logits = np.asarray(network_lib.unembed(half, loaded.params, hidden))
     assert np.corrcoef(logits[0, :12].ravel(), full[0, :12].ravel())[0, 1] > 0.98
 
 
@@ -211,7 +212,7 @@ _PUBLISHED = {
 def test_parameter_counts_of_the_published_models(name):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from sar_jax import families
+    from sar_jax.model import families
     family, sizes = _PUBLISHED[name]
     config = AutoConfig.for_model(family, **sizes)
     with torch.device("meta"):

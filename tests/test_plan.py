@@ -12,8 +12,10 @@ from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import config as config_lib
-from sar_jax import families, flops, hlo, lora, model, parameters, planning, programs, published, roofline
+from sar_jax import hlo, planning, programs, roofline
 from sar_jax.errors import UserError
+from sar_jax.model import families, flops, known, lora, parameters
+from sar_jax.model import network as network_lib
 from sar_jax.parallel import chips, sharding
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
@@ -148,14 +150,14 @@ def test_a_mesh_may_split_what_is_one_line_of_chips(tpu_compiler, sizes):
 @pytest.mark.parametrize("family", ["Qwen/Qwen3-1.7B-Base", "microsoft/Phi-3.5-mini-instruct"])
 def test_flops_by_hand_are_those_that_xla_counts(family):
     """Of one layer, whose scan runs once; XLA counts the elementwise work too, which is small at real widths."""
-    raw = published.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 256}
+    raw = known.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 256}
     cfg = families.parse(raw, 512)
-    graphdef = model.build(cfg, "float32", remat=False)
+    graphdef = network_lib.build(cfg, "float32", remat=False)
     params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
     tokens = jax.ShapeDtypeStruct((1, 256), jnp.int32)
 
     def logits(params, tokens):
-        return model.unembed(graphdef, params, model.forward(graphdef, params, tokens, tokens, tokens))
+        return network_lib.unembed(graphdef, params, network_lib.forward(graphdef, params, tokens, tokens, tokens))
 
     counted = jax.jit(logits).lower(params, tokens).compile().cost_analysis()["flops"]
     blocks = 1.25   # attention in four blocks of queries over the keys up to their end
@@ -163,7 +165,7 @@ def test_flops_by_hand_are_those_that_xla_counts(family):
 
 
 def test_windows_bound_what_attention_costs():
-    cfg = families.parse(published.CONFIGS["google/gemma-3-1b-it"], 5120)
+    cfg = families.parse(known.CONFIGS["google/gemma-3-1b-it"], 5120)
     seen = 4 * 2500 + 22 * 512   # of 26 layers four see everything
     assert flops.attention_flops(cfg, 2500) == 4 * cfg.num_heads * cfg.head_dim * seen
 
@@ -171,7 +173,7 @@ def test_windows_bound_what_attention_costs():
 @pytest.mark.parametrize("name, billions", [("Qwen/Qwen3-1.7B-Base", 1.72), ("Qwen/Qwen3-4B-Base", 4.02),
                                             ("microsoft/Phi-3.5-mini-instruct", 3.82), ("google/gemma-3-1b-it", 1.0)])
 def test_published_descriptions_have_the_published_sizes(name, billions):
-    cfg = families.parse(published.CONFIGS[name], 5120)
+    cfg = families.parse(known.CONFIGS[name], 5120)
     assert parameters.count_params(cfg) == pytest.approx(billions * 1e9, rel=0.005)
     assert sum(flops.matmul_params(cfg)) == parameters.count_params(cfg) - (
         0 if cfg.tied else cfg.vocab_size * cfg.embed_dim)

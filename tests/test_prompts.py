@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax import hf
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
+from sar_jax.model import hf
 from sar_jax.text import prompts
 from sar_jax.text.tokenizer import END, PAD, START, train_tokenizer
 

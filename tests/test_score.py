@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import parameters, score
+from sar_jax import score
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 
@@ -118,11 +119,11 @@ def test_gradient_equals_torch(loaded, hf_folder, rng):
 
 def test_no_array_of_tokens_by_vocabulary_exists(loaded):
     """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring [tokens, V]."""
-    from sar_jax import model
+    from sar_jax.model import network as network_lib
 
     def temporaries(width, vocab_size, chunk):
         cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": vocab_size})
-        graphdef = model.build(cfg, "float32")
+        graphdef = network_lib.build(cfg, "float32")
         params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
         packed = packing.Packed(*(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,)))
         loss = lambda p, x: score.score_rows(graphdef, p, x, chunk).logps.sum()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, model, parameters, programs, sample, score, slots
+from sar_jax import handover, hlo, learner, programs, sample, score, slots
 from sar_jax.errors import UserError
+from sar_jax.model import network as network_lib
+from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Batch, Sampling
@@ -88,7 +90,7 @@ def test_decoding_gathers_no_weights(loaded):
     mesh = sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), 8, 8)
     params = parameters.describe_params(
         cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES))
-    graphdef = model.build(cfg, "float32")
+    graphdef = network_lib.build(cfg, "float32")
 
     with jax.set_mesh(mesh):
         state = slots.create(cfg, "xla", 2, 16, "float32")

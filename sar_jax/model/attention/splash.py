@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jaxtyping import Array, Float, Int
 
-from sar_jax.attention import on_each_device
+from sar_jax.model.attention.portable import on_each_device
 
 _LANES = 128
 _BLOCKS = (512, 384, 256, 128)   # columns of a tile: the largest that divides the row

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from sar_jax import config as config_lib
-from sar_jax import parameters
 from sar_jax.errors import UserError
-from sar_jax.parameters import Adapter, ModelConfig, Params
+from sar_jax.model import parameters
+from sar_jax.model.parameters import Adapter, ModelConfig, Params
 
 
 def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:

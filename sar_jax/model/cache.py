@@ -10,7 +10,7 @@ p mod w. Keys are rotated before they come here, so their order means nothing, a
 min(position + 1, w), for every layer.
 
 Layers that share an array (a group) are those of one kind, for the scan over stacked layers and the kernel of
-`sar_jax.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared
+`sar_jax.model.attention.paged`; without it each layer has an array of its own (`apart`), since XLA would copy a layer's part of a shared
 one for each product. Such an array has no axis l: with one of size 1, the XLA of jax 0.10 takes another layout within the
 loop of `slots.decode` than outside, and copies the whole cache twice a token on CPUs. Slots are spread over the mesh's rows
 and kv heads over "tensor"; every function works on a device's own part in `shard_map`, so that no slot ever travels.
@@ -32,9 +32,10 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Num
 
-from sar_jax import attention, int8, paged
+from sar_jax.model import int8
+from sar_jax.model.attention import paged, portable
+from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel.sharding import BATCH, constrain, dividing
-from sar_jax.parameters import ModelConfig
 
 PREFILL_TOKENS = 1024   # at least so many columns of questions are read at once
 
@@ -169,7 +170,7 @@ def write(cfg: ModelConfig, kernel: str, cache: Cache, q: Float[Array, "S N H"],
             options = dict(scale=cfg.query_scale, softcap=cfg.attn_softcap)
             lengths = jnp.minimum(lengths, rings[g])
             if is_apart(kernel):
-                return attention.attend_cached(q, *held, lengths=lengths, **options)
+                return portable.attend_cached(q, *held, lengths=lengths, **options)
             return paged.attend(q, *held, layer=jnp.minimum(layer, held[0].shape[1] - 1), lengths=lengths, **options)
 
         which = [group] if isinstance(group, int) or len(known) == 1 else range(len(known))

@@ -1,6 +1,6 @@
 """Floating-point operations of a model, counted by hand."""
 
-from sar_jax.parameters import ModelConfig, count_params
+from sar_jax.model.parameters import ModelConfig, count_params
 
 
 def matmul_params(cfg: ModelConfig) -> tuple[int, int]:

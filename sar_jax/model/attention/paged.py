@@ -2,7 +2,7 @@
 
 A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but for arithmetic; the layer
 is part of a page's number, so that the kernels read from the cache of all layers without a copy of one. Called with one
-device's slots and kv heads (`sar_jax.cache` cuts).
+device's slots and kv heads (`sar_jax.model.cache` cuts).
 
 A floating-point cache goes to JAX's paged-attention kernel. That one takes eight bits only with scales as wide as the heads,
 in float32, which is more than they save; so a cache of eight bits has a kernel here, whose scales are one number a column.
@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas.ops.tpu.paged_attention import paged_attention
 from jaxtyping import Array, Float, Int, Int8, Num
 
-from sar_jax.attention import softcapped
+from sar_jax.model.attention.portable import softcapped
 
 PAGE = 128     # columns; a page is read as a whole
 LANES = 128    # head dims are padded to a multiple; in a TPU's memory they are anyway

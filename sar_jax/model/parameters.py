@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sar_jax.rope import Rope
+from sar_jax.model.rope import Rope
 
 Params = dict[str, Any]
 
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """Low-rank adapters (`sar_jax.lora`) beside some matrices of every layer; scale: factor on their products."""
+    """Low-rank adapters (`sar_jax.model.lora`) beside some matrices of every layer; scale: factor on their products."""
     rank: int
     scale: float
     targets: tuple[str, ...]
@@ -61,7 +61,7 @@ class ModelConfig:
     attn_softcap: float | None = None     # c: scores become c * tanh(scores / c)
     final_softcap: float | None = None    # the same for logits
     adapter: Adapter | None = None
-    int8: bool = False             # the layers' matrices are integers with scales (`sar_jax.int8`)
+    int8: bool = False             # the layers' matrices are integers with scales (`sar_jax.model.int8`)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Hugging Face folder or hub id <-> parameters.
 
-    config.json        -> ModelConfig          sar_jax.families
+    config.json        -> ModelConfig          sar_jax.model.families
     *.safetensors      -> params               each device reads its own part of each tensor, nothing else
     params             -> *.safetensors        in shards, with an index, under the names that they came with
 
@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from sar_jax import families
 from sar_jax.errors import UserError
-from sar_jax.parameters import ModelConfig, Params, ParamSpec, param_specs
+from sar_jax.model import families
+from sar_jax.model.parameters import ModelConfig, Params, ParamSpec, param_specs
 
 
 class _Tensor(NamedTuple):

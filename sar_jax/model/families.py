@@ -9,9 +9,9 @@ ignored would mean another function than the one the checkpoint was trained for.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from sar_jax import rope
 from sar_jax.errors import UserError
-from sar_jax.parameters import Kind, ModelConfig
+from sar_jax.model import rope
+from sar_jax.model.parameters import Kind, ModelConfig
 
 _SIZES = {"num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
           "vocab_size", "rms_norm_eps", "max_position_embeddings"}

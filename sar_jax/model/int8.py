@@ -16,7 +16,7 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8
 
-from sar_jax.parameters import MATRICES, ModelConfig, Params
+from sar_jax.model.parameters import MATRICES, ModelConfig, Params
 
 
 def described(cfg: ModelConfig, weights_dtype: str) -> ModelConfig:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sar_jax.attention import on_each_device
+from sar_jax.model.attention.portable import on_each_device
 
 _TILE = 64   # columns; cuDNN's backward pass takes no odd number beside a mask
 

@@ -5,7 +5,7 @@ query a sequence, over what the cache holds of it.
 
 Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times slower on CPUs.
 scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w: a token sees itself and the w - 1 before
-it (the positions of a segment are contiguous, so columns count). `sar_jax.splash` and `sar_jax.cudnn` are `attend` as fused
+it (the positions of a segment are contiguous, so columns count). `sar_jax.model.attention.splash` and `sar_jax.model.attention.cudnn` are `attend` as fused
 kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those.
 """
 

@@ -1,11 +1,11 @@
 """The decoder, described with Flax NNX; nothing outside this file knows NNX.
 
     graphdef = build(cfg, dtype, remat)        the network's structure: static, hashable
-    params   = parameters.init_params(...)     a plain nested dict of arrays (or loaded by `sar_jax.hf`)
+    params   = parameters.init_params(...)     a plain nested dict of arrays (or loaded by `sar_jax.model.hf`)
     hidden   = forward(graphdef, params, ...)  packed rows -> final hidden states
     logits   = unembed(graphdef, params, hidden)   kept apart, so that no [tokens, vocabulary] array has to exist
 
-One decoder for all families (`sar_jax.families`): what differs stands in `ModelConfig`; what differs from layer to layer
+One decoder for all families (`sar_jax.model.families`): what differs stands in `ModelConfig`; what differs from layer to layer
 (window, rotary base) is data in the scan over the stacked layers.
 Letters: R rows, T tokens a row, S slots of the decoder, D embed, N heads, K kv heads, H head dim, F ffw, L layers, V
 vocabulary.
@@ -20,11 +20,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from sar_jax import attention, config, cudnn, rope, splash
-from sar_jax import cache as cache_lib
+from sar_jax import config
 from sar_jax.errors import UserError
+from sar_jax.model import cache as cache_lib
+from sar_jax.model import rope
+from sar_jax.model.attention import cudnn, portable, splash
+from sar_jax.model.parameters import ModelConfig, Params, param_specs
 from sar_jax.parallel.sharding import BATCH, constrain, dividing, gathered
-from sar_jax.parameters import ModelConfig, Params, param_specs
 
 GraphDef = nnx.GraphDef
 
@@ -142,7 +144,7 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Array, head: Array) -> Array:
         logits = jnp.einsum("...D,VD->...V", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
-        return attention.softcapped(logits, self.cfg.final_softcap)
+        return portable.softcapped(logits, self.cfg.final_softcap)
 
 
 @functools.lru_cache
@@ -166,7 +168,7 @@ def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh
     return options.attention
 
 
-_KERNELS = {"xla": attention.attend, "splash": splash.attend, "cudnn": cudnn.attend}
+_KERNELS = {"xla": portable.attend, "splash": splash.attend, "cudnn": cudnn.attend}
 
 
 def forward(graphdef: GraphDef, params: Params, tokens: Int[Array, "R T"], positions: Int[Array, "R T"],

@@ -1,0 +1,1 @@
+"""One decoder: its parameters, the network, its cache, and Hugging Face folders."""
