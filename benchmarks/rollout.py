@@ -19,10 +19,11 @@ import time
 import jax
 import numpy as np
 
-from sar_jax import capacity, sample
 from sar_jax.model import families, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
+from sar_jax.rollout import sampler
+from sar_jax.rollout import shapes as shapes_lib
 
 
 def random_model(vocabulary: int, longest: int) -> tuple[network_lib.GraphDef, parameters.Params]:
@@ -36,7 +37,7 @@ def random_model(vocabulary: int, longest: int) -> tuple[network_lib.GraphDef, p
     return network_lib.build(cfg, "float32", remat=False), params
 
 
-def run(made: sample.Sample, params: parameters.Params, questions: range, limits: np.ndarray, width: int,
+def run(made: sampler.Sample, params: parameters.Params, questions: range, limits: np.ndarray, width: int,
         ) -> dict[str, float]:
     """One call with questions of `width` tokens; seconds and what the decoder says of itself."""
     tokens = np.random.default_rng(0).integers(1, 500, (1000, width)).astype(np.int32)[list(questions)]
@@ -76,10 +77,10 @@ def lognormal(options: argparse.Namespace) -> None:
 
     print(f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, longest {limits.max()}, "
           f"{slots} slots")
-    shrinking = capacity.LEAST_SLOTS
+    shrinking = shapes_lib.LEAST_SLOTS
     for name, function in (("refilled", refilled), ("static", static)):
-        capacity.LEAST_SLOTS = shrinking if name == "refilled" else slots   # no smaller batch
-        made = sample.make_sample(graphdef, (-1,), samples, limit, slots=slots)
+        shapes_lib.LEAST_SLOTS = shrinking if name == "refilled" else slots   # no smaller batch
+        made = sampler.make_sample(graphdef, (-1,), samples, limit, slots=slots)
         run(made, params, range(slots // samples), np.full(slots, 2), 32)   # compiles
         parts = function()
         total = {key: sum(part[key] for part in parts) for key in parts[0]}
@@ -89,7 +90,7 @@ def lognormal(options: argparse.Namespace) -> None:
 
 def fixed(options: argparse.Namespace) -> None:
     graphdef, params = random_model(options.vocabulary, 320)
-    made = sample.make_sample(graphdef, (-1,), 4, 256, slots=64)
+    made = sampler.make_sample(graphdef, (-1,), 4, 256, slots=64)
     run(made, params, range(16), np.full(64, 2), 64)   # compiles
     found = [run(made, params, range(16), np.full(64, 256), 64) for _ in range(options.repeats)]
     print(f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: {min(f['wall'] for f in found):.2f} s wall, "

@@ -27,12 +27,13 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli, compare, data, generate, policy, results_folder, sample, structs, summary
+from sar_jax import checks, cli, compare, data, generate, policy, results_folder, structs, summary
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import int8
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
+from sar_jax.rollout import sampler
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 
@@ -118,7 +119,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    decode = sample.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
+    decode = sampler.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
                                 slots=rollout.slots, sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:

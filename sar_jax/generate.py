@@ -14,9 +14,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import results
-from sar_jax import texts as texts_lib
 from sar_jax.parallel import multihost
-from sar_jax.sample import Sample
+from sar_jax.rollout import texts as texts_lib
+from sar_jax.rollout.sampler import Sample
 from sar_jax.text.answers import judge
 from sar_jax.text.answers.verifier import Item, Outcome, Verifier
 from sar_jax.text.prompts import Question

@@ -22,13 +22,14 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import capacity, checks, cli, hlo, planning, programs, roofline
+from sar_jax import checks, cli, hlo, planning, programs, roofline
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
+from sar_jax.rollout import shapes as shapes_lib
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")
 _SWEEP = flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
@@ -70,7 +71,7 @@ def plan(config: config_lib.TrainConfig, cfg: ModelConfig, topology: str, prompt
     for name, program in described.items():
         found["programs"][name] = _compile(program)
     found["peak"] = max(p["total"] for p in found["programs"].values())
-    shapes = capacity.of(config, network_lib.pick_kernel(config.model, cfg, mesh), sharding.batch_devices(decoding))
+    shapes = shapes_lib.of_config(config, network_lib.pick_kernel(config.model, cfg, mesh), sharding.batch_devices(decoding))
     calls = roofline.step_calls(config, cfg, len(devices), residents, prompt_tokens, answer_tokens,
                                 shapes.rows * shapes.width)
     times = {}

@@ -23,13 +23,14 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, data, export, generate, learner, sample
+from sar_jax import checks, cli, data, export, generate, learner
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
+from sar_jax.rollout import sampler
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
@@ -125,7 +126,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         print(f"wrote {output}", flush=True)
         if not eval_rows:
             return {"loss": loss}
-        greedy = sample.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True,
+        greedy = sampler.make_sample(graphdef, prompter.stops, 1, config.max_answer_tokens, greedy=True,
                                     slots=config.eval_batch)
         limits = config_lib.Verification()
         with Verifier(limits.workers, limits.timeout) as verifier:

@@ -35,13 +35,15 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from sar_jax import capacity, handover, learner, score, slots, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
+from sar_jax import handover, learner, score, structs
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import int8, lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
+from sar_jax.rollout import shapes as shapes_lib
+from sar_jax.rollout import slots
 from sar_jax.structs import Batch, Packed, ValueBatch
 
 
@@ -153,7 +155,7 @@ def _rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, Batch]:
 
 
 def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, kernel: str, mesh: Mesh,
-                   shapes: capacity.Shapes) -> slots.State:
+                   shapes: shapes_lib.Shapes) -> slots.State:
     """All slots with all their columns."""
     dtype = config.rollout.cache_dtype or config.model.dtype
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -167,7 +169,7 @@ def describe_cache(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, 
 def cache_bytes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: Mesh) -> int:
     """Of all slots, on one chip."""
     kernel = network_lib.pick_kernel(config.model, cfg, mesh)
-    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
+    shapes = shapes_lib.of_config(config, kernel, sharding.batch_devices(mesh))
     return chip_bytes(describe_cache(config, cfg, kernel, mesh, shapes).cache)
 
 
@@ -175,7 +177,7 @@ def _decoder(config: config_lib.TrainConfig, cfg: parameters.ModelConfig, graphd
              weights: Any, beside: int) -> dict[str, Program]:
     """What `sample` calls. The copies of the smaller sizes are left out: they need less."""
     kernel = network_lib.pick_kernel(config.model, cfg, mesh)
-    shapes = capacity.of(config, kernel, sharding.batch_devices(mesh))
+    shapes = shapes_lib.of_config(config, kernel, sharding.batch_devices(mesh))
     state = describe_cache(config, cfg, kernel, mesh, shapes)
     same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding.replicated(mesh))
     rows = jax.ShapeDtypeStruct((shapes.rows, shapes.width), jnp.int32, sharding=sharding.by_rows(mesh))

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
 from sar_jax import generate
-from sar_jax import sample as sample_lib
-from sar_jax import texts as texts_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
+from sar_jax.rollout import sampler
+from sar_jax.rollout import texts as texts_lib
 from sar_jax.structs import Packed, Rollouts, Scores
 from sar_jax.text.answers.verifier import ErrorShare, Handle, Outcome, Verifier
 from sar_jax.text.prompts import Prompter, Question
@@ -29,7 +29,7 @@ class Tools(NamedTuple):
     """What a step needs beside its own inputs. `cast` and `hand_over` make the weights of `score` and `sample`
     (`sar_jax.handover`); `fetch_reference` brings the reference to the devices;
     `values` is the critic's; `errors` stops the run when too many answers cannot be verified."""
-    sample: sample_lib.Sample
+    sample: sampler.Sample
     score: Callable[[Any, Packed], Scores]
     prompter: Prompter
     mesh: Mesh
@@ -101,7 +101,7 @@ def refilled(tools: Tools, draw: Draw, weights: Any, key: jax.Array) -> tuple[An
     rollout = tools.config.rollout
     telling: list[Answered] = []
     rest: list[Answered] = []
-    rounds: list[sample_lib.Stats] = []
+    rounds: list[sampler.Stats] = []
     for round_ in range(1 + rollout.refill_rounds):
         found = settle(tools, start(tools, draw(), weights, jax.random.fold_in(key, round_) if round_ else key))
         rounds.append(tools.sample.stats)
@@ -112,7 +112,7 @@ def refilled(tools: Tools, draw: Draw, weights: Any, key: jax.Array) -> tuple[An
         if len(telling) >= rollout.questions:
             break
     metrics = {"rollout/rounds": round_ + 1.0, "rollout/frac_without_signal": len(rest) / (len(rest) + len(telling)),
-               **sample_lib.Stats(*map(sum, zip(*rounds))).metrics}
+               **sampler.Stats(*map(sum, zip(*rounds))).metrics}
     return _join((telling + rest)[:rollout.questions]), metrics
 
 

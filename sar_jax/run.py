@@ -14,7 +14,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from sar_jax import capacity, checkpoint, data, experience, handover, learner, sample, score, structs
+from sar_jax import checkpoint, data, experience, handover, learner, score, structs
 from sar_jax import config as config_lib
 from sar_jax import critic as critic_lib
 from sar_jax import metrics as metrics_lib
@@ -25,6 +25,8 @@ from sar_jax.model import download, hf, int8, lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import multihost, sharding
 from sar_jax.rl import alarms, alpha
+from sar_jax.rollout import sampler
+from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 
@@ -99,9 +101,9 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     plain, graphdef = (network_lib.build(c, config.model.dtype, config.model.remat, kernel)
                        for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))
     decoder = functools.partial(
-        sample.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
+        sampler.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
         sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
-    capacity.check_memory(config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh)
+    shapes_lib.check_memory(config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh)
     tools = experience.Tools(
         decoder(rollout.samples),
         score.make_score(graphdef, chunk), prompter, mesh, config,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from jax.experimental.pallas import tpu as pltpu
 
-from sar_jax import slots
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import network as network_lib
 from sar_jax.model.attention import paged, portable
+from sar_jax.rollout import slots
 from sar_jax.structs import Sampling
 
 

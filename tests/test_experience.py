@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, sample, score
-from sar_jax import texts as texts_lib
+from sar_jax import data, experience, score
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
+from sar_jax.rollout import sampler
+from sar_jax.rollout import texts as texts_lib
 from sar_jax.text.answers import judge
 from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.prompts import Prompter
@@ -27,7 +28,7 @@ def made(loaded, verifier):
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)
     config.rewards.length = 0.5          # so that rewards differ within a group of a random model
     prompter = Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
-    tools = experience.Tools(sample.make_sample(loaded.graphdef, loaded.stop, 3, 10),
+    tools = experience.Tools(sampler.make_sample(loaded.graphdef, loaded.stop, 3, 10),
                              score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
                              ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)

@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, generate, sample, score
+from sar_jax import data, experience, generate, score
+from sar_jax.rollout import sampler
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.tasks import arithmetic
@@ -34,7 +35,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     config = tiny_config()
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
-    greedy = sample.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
+    greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
     result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
 
@@ -44,7 +45,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     config.rollout = config_lib.Rollout(questions=4, samples=4, slots=16, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
-    tools = experience.Tools(sample.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
+    tools = experience.Tools(sampler.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
                              prompter, tiny.mesh, config, verifier, ErrorShare(1, 1), cast=lambda p: p,
                              hand_over=lambda p: p, fetch_reference=lambda r: r)
     rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import capacity, sample, score
-from sar_jax import texts as texts_lib
+from sar_jax import score
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
+from sar_jax.rollout import sampler
+from sar_jax.rollout import shapes as shapes_lib
+from sar_jax.rollout import texts as texts_lib
 from sar_jax.structs import Sampling
 
 
@@ -21,7 +23,7 @@ def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, wid
     tokens, lengths = texts_lib.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[:len(rows)] = rows
-    function = sample.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
+    function = sampler.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
     return prompts, function(params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits)
 
 
@@ -128,7 +130,7 @@ def test_slots_move_within_their_devices(loaded):
     found, mesh = [], sharding.make_mesh(2, 2, 2)
     tokens, lengths = texts_lib.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
     for params in (loaded.params, jax.device_put(loaded.params, loaded.shardings(mesh))):
-        made = sample.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
+        made = sampler.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
         found.append(made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1)))
     assert made.stats.slot_steps == 5 * 32 + 25 * 12
     same(*found)
@@ -141,8 +143,8 @@ def test_growing_columns_and_moving_slots_change_no_answer(loaded, monkeypatch):
     limits[20] = 560
     settings = dict(limit=560, limits=limits, stop=(-1,))
     _, whole = draw(loaded, range(8), slots=18, **settings)
-    monkeypatch.setattr(capacity, "BUCKETS", (1,))
-    monkeypatch.setattr(capacity, "LEAST_SLOTS", 1000)
+    monkeypatch.setattr(shapes_lib, "BUCKETS", (1,))
+    monkeypatch.setattr(shapes_lib, "LEAST_SLOTS", 1000)
     _, fixed = draw(loaded, range(8), slots=18, **settings)
     same(whole, fixed)
     np.testing.assert_array_equal(whole.lengths, limits)
@@ -153,7 +155,7 @@ def test_slots_are_busy_while_answers_wait(loaded):
     limits = np.minimum(np.random.default_rng(3).geometric(0.04, 64) + 1, 200)
     made = {}
     for slots in (8, 63):
-        made[slots] = sample.make_sample(loaded.graphdef, (-1,), 8, 200, slots=slots)
+        made[slots] = sampler.make_sample(loaded.graphdef, (-1,), 8, 200, slots=slots)
         tokens, lengths = texts_lib.pad_prompts([[1, 2, 3]] * 8, 8, 8)
         found = made[slots](loaded.params, tokens, lengths, np.arange(8), jax.random.key(0), limits)
         np.testing.assert_array_equal(found.lengths, limits)
@@ -167,7 +169,7 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     """Whatever lengths the answers have, and however many there are."""
     mesh = sharding.make_mesh(*shape, devices=jax.devices()[:int(np.prod(shape))])
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
-    made = sample.make_sample(loaded.graphdef, (-1,), 2, 490, slots=24)
+    made = sampler.make_sample(loaded.graphdef, (-1,), 2, 490, slots=24)
     count = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: count.append(1) if event == "/jax/core/compile/backend_compile_duration" else None)
@@ -179,7 +181,7 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     call([[1, 2]], [3, 3])
     before = len(count)
     assert before > 0
-    assert [len(s) for s in capacity.plan_shapes("xla", 24, 30, 490, mesh.size)[:2]] == [2, 3]
+    assert [len(s) for s in shapes_lib.plan_shapes("xla", 24, 30, 490, mesh.size)[:2]] == [2, 3]
     call([[1] * n for n in range(1, 31)], [140, 1] * 15 + [30] * 29 + [490])
     call([[5] * 29] * 3, [150, 140, 1, 1, 90, 2])
     assert len(count) == before
@@ -209,7 +211,7 @@ def test_a_cache_in_bfloat16_comes_close(loaded):
 
 @pytest.mark.parametrize("width, limit", [(40, 560), (300, 300), (700, 60), (1024, 4096)])
 def test_the_least_columns_hold_every_question_and_the_most_every_answer(width, limit):
-    columns = capacity.plan_shapes("xla", 16, width, limit, 1).columns
+    columns = shapes_lib.plan_shapes("xla", 16, width, limit, 1).columns
     assert columns[0] >= width and columns[-1] == width + limit and sorted(set(columns)) == list(columns)
 
 
@@ -225,16 +227,16 @@ def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
     config.model.dtype = "float32"
     slot = 2 * 3 * 2 * 10 * 4 * 5120 * 3 // 2
     config.rollout.slots = 96
-    capacity.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot)
+    shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot)
     with pytest.raises(UserError, match="config.rollout.slots is 96.*at most 95 slots fit"):
-        capacity.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot - 1)
-    capacity.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot)   # 24 on each of four, half of it on each of two
+        shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot - 1)
+    shapes_lib.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot)   # 24 on each of four, half of it on each of two
     with pytest.raises(UserError, match="at most 92 slots fit"):
-        capacity.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot - 1)
+        shapes_lib.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot - 1)
     padded = 2 * 3 * 2 * 128 * 4 * 5120 * 4 // 3   # as the kernel for TPUs has them; while the last move from 96 to 32
-    capacity.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded)
+    shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded)
     with pytest.raises(UserError, match="at most 95 slots fit"):
-        capacity.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded - 1)
+        shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded - 1)
 
 
 def test_greedy_answers_are_those_of_transformers(each_family):

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, programs, sample, score, slots
+from sar_jax import handover, hlo, learner, programs, score
 from sar_jax.errors import UserError
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
+from sar_jax.rollout import sampler, slots
 from sar_jax.structs import Batch, Sampling
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
@@ -118,7 +119,7 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
     gradient = jax.jit(jax.value_and_grad(lambda p, b: loss(p, b, jnp.float32(0.01))[0]))
     scorer = score.make_score(loaded.graphdef, 64)
     ids = np.array([p[:3] for p in prompts[:8]], np.int32)
-    decode = sample.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True, slots=8)
+    decode = sampler.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True, slots=8)
     rows = (ids, np.full(8, 3, np.int32), np.arange(8, dtype=np.int32))
 
     def everything(mesh, decoding):

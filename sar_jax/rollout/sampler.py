@@ -4,7 +4,7 @@
 
 A fixed number of slots decode together. When enough answers have ended, their slots take the next ones; when none wait any
 more, the last answers move to fewer slots. The host looks between calls of `slots.decode`, not at every token, and decides
-from what is equal on every process. All shapes that may occur (`sar_jax.capacity`) are compiled at the first call.
+from what is equal on every process. All shapes that may occur (`sar_jax.rollout.shapes`) are compiled at the first call.
 
 Reproducible: the random bits of a token depend on (key, answer's number, place in the answer) alone, so the same row draws
 the same answer whatever stands beside it, however many slots there are, and on however many devices.
@@ -19,10 +19,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from sar_jax import capacity
-from sar_jax import slots as slots_lib
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
+from sar_jax.rollout import shapes as shapes_lib
+from sar_jax.rollout import slots as slots_lib
 from sar_jax.structs import Rollouts, Sampling
 
 _WAIT = 32               # slots / _WAIT free ones are worth a look of the host
@@ -98,7 +98,7 @@ class _Run:
         self.made, self.mesh, self.params, self.tokens, self.lengths = made, mesh, params, tokens, lengths
         self.cfg, dtype, self.kernel = network_lib.settings(made.graphdef, params)
         self.dtype, self.devices = made.cache_dtype or dtype, sharding.batch_devices(mesh)
-        self.shapes = capacity.plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
+        self.shapes = shapes_lib.plan_shapes(self.kernel, made.slots, width, made.limit, self.devices)
         self.key = self.on_device(key)
         self.slot_steps, self.seconds = 0, [0.0, 0.0]   # prefill, decode
 

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from sar_jax import filters
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
 from sar_jax.model.cache import Entries
 from sar_jax.parallel.sharding import BATCH, constrain
+from sar_jax.rollout import draw
 from sar_jax.structs import Sampling
 
 STEPS = 64     # T: tokens that `decode` makes at most before the host looks
@@ -104,7 +104,7 @@ def decode(graphdef: network_lib.GraphDef, params: parameters.Params, state: Sta
         t, state, written, stopped = carry
         hidden, cache = network_lib.decode(graphdef, params, layers, state.token, state.position, state.cache)
         keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(state.keys), state.count)
-        picked = filters.pick(network_lib.unembed(graphdef, params, hidden), keys, greedy, sampling)
+        picked = draw.pick(network_lib.unembed(graphdef, params, hidden), keys, greedy, sampling)
         live, count = state.live, state.count + state.live
         stop = live & (picked.token[:, None] == stops).any(axis=-1)
         written = tuple(jax.lax.dynamic_update_slice(array, new[:, None], (0, t)) for array, new in zip(written, picked))

@@ -46,7 +46,7 @@ def plan_shapes(kernel: str, slots: int, width: int, max_answer_tokens: int, dev
     return Shapes(tuple(sizes), tuple(columns), up(-(-cache_lib.PREFILL_TOKENS // width)), width)
 
 
-def of(config: TrainConfig, kernel: str, devices: int) -> Shapes:
+def of_config(config: TrainConfig, kernel: str, devices: int) -> Shapes:
     """Of a run's decoder."""
     rollout = config.rollout
     return plan_shapes(kernel, rollout.slots, config.data.max_prompt_tokens, rollout.max_answer_tokens, devices)
@@ -75,7 +75,7 @@ def check_slots(config: TrainConfig, cfg: parameters.ModelConfig, kernel: str, d
     rollout = config.rollout
     dtype = rollout.cache_dtype or config.model.dtype
     slot = cache_lib.bytes_of(cfg, kernel, 1, max_length(config), dtype) * devices / parts   # on the device that keeps it
-    shapes = of(config, kernel, devices)
+    shapes = of_config(config, kernel, devices)
     slot *= 1 + max([after / before for before, after in zip(shapes.sizes, shapes.sizes[1:2])]
                     + [before / after for before, after in zip(shapes.columns[-2:], shapes.columns[-1:])
                        if len(shapes.columns) > 1], default=0)
