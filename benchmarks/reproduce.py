@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 
-from sar_jax import plots, results
+from sar_jax.evaluation import measures, plots
 
 ROOT = pathlib.Path(__file__).parent.parent
 NO_SAR = "--config.rewards.self_aligned=0"
@@ -99,7 +99,7 @@ def table(found: list[dict]) -> list[str]:
         each = ", ".join(f"{r['accuracy'][1]:.1f} / {r['length'][1]:.1f}" for r in runs)
         mean = lambda phase, runs=runs: statistics.mean(r["phases"].get(phase, 0) for r in runs)
         phases = ", ".join(f"{mean(p):.2f}" if mean(p) else "-" for p in PHASES[:-1])
-        lines.append(f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {results.aes(m, start):.2f} | {each} | "
+        lines.append(f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {measures.aes(m, start):.2f} | {each} | "
                      f"{mean('step'):.2f} ({phases}) |")
     return lines
 

@@ -27,9 +27,11 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli, compare, data, generate, policy, results_folder, structs, summary
+from sar_jax import checks, cli, data, policy, structs
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.evaluation import comparison, judged, tables
+from sar_jax.evaluation import folder as folder_lib
 from sar_jax.model import int8
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
@@ -123,21 +125,21 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
                                 slots=rollout.slots, sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
-        decoder = generate.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier)
+        decoder = judged.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier)
         for name, numbers in todo.items():
             key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
             rows = by_label[name].rows
             with tqdm(total=len(rows), initial=len(rows) - len(numbers), desc=name, unit="question", disable=None) as bar:
-                for part in generate.answers(decoder, params, rows, numbers, key):
-                    results_folder.write_batch(output, name, part)
+                for part in judged.answers(decoder, params, rows, numbers, key):
+                    folder_lib.write_batch(output, name, part)
                     bar.update(len(part) // samples)
-            results_folder.finish(output, name)
+            folder_lib.finish(output, name)
             print(f"{name}: answered", flush=True)
 
 
 def missing(task: Task, output: pathlib.Path, samples: int) -> list[int]:
     """The numbers of the questions that are not answered yet."""
-    answered = collections.Counter(a["number"] for a in results_folder.read_answers(output, task.label))
+    answered = collections.Counter(a["number"] for a in folder_lib.read_answers(output, task.label))
     return [number for number in range(len(task.rows)) if answered[number] < samples]
 
 
@@ -146,35 +148,35 @@ def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_l
     """The whole command: checks, answers what is missing, writes results. Raises `UserError`."""
     if jax.process_count() > 1:
         raise UserError(f"{jax.process_count()} processes: an evaluation runs on the devices of one host")
-    base = results_folder.read_results(reference, "--reference") if reference else None
+    base = folder_lib.read_results(reference, "--reference") if reference else None
     found = policy.locate(name, config, config_lib.TrainConfig(), step)
     mesh = sharding.decoding_mesh(sharding.make_mesh(**dataclasses.asdict(found.config.mesh)), found.config.rollout.tensor,
                                   found.cfg.num_kv_heads)
     check_config(found)
     prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
     settings = {"model": policy.shown(found, name), "decoding": decoding(found.config, samples)}
-    old = results_folder.read_settings(output)
-    results_folder.check(output, settings, old)
+    old = folder_lib.read_settings(output)
+    folder_lib.check(output, settings, old)
     loaded = {task.label: task for task in load_tasks(names, found.config, prompter)}
     settings["tasks"] = {t.label: {"source": t.source, "fingerprint": data.fingerprint(t.rows), "questions": len(t.rows),
                                    "left_out": t.left_out} for t in loaded.values()}
-    results_folder.check(output, settings, old)
+    folder_lib.check(output, settings, old)
     if base:
-        summary.check_reference(base, settings, reference)
-    results_folder.claim(output, settings, old)
+        tables.check_reference(base, settings, reference)
+    folder_lib.claim(output, settings, old)
     todo = {t.label: numbers for t in loaded.values() if (numbers := missing(t, output, samples))}
     if todo:
         answer(found, prompter, mesh, todo, loaded, samples, output)
     for task in loaded:
-        results_folder.finish(output, task)   # nothing was missing, but the last run ended before this
-    summary.write(output, ks, base)
+        folder_lib.finish(output, task)   # nothing was missing, but the last run ended before this
+    tables.write(output, ks, base)
 
 
 def main(get_config, words: list[str]) -> None:
     values = flags.FLAGS
     reference, output = (pathlib.Path(v) if v else None for v in (values.reference, values.output))
     if values.compare:
-        return compare.compare([pathlib.Path(word) for word in words], reference, output)
+        return comparison.compare([pathlib.Path(word) for word in words], reference, output)
     cli.refuse_words(words)
     for name in ("model", "tasks", "output"):
         if not values[name].value:

@@ -23,9 +23,10 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, data, export, generate, learner
+from sar_jax import checks, cli, data, export, learner
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.evaluation import judged
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
@@ -130,7 +131,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
                                     slots=config.eval_batch)
         limits = config_lib.Verification()
         with Verifier(limits.workers, limits.timeout) as verifier:
-            result, _ = generate.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
+            result, _ = judged.greedy_evaluation(greedy, params, eval_rows, config.eval_batch,
                                                    config.data.max_prompt_tokens, tokenizer, verifier)
         return {"loss": loss, **dataclasses.asdict(result)}
 

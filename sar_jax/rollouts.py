@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax import generate
 from sar_jax.errors import UserError
+from sar_jax.evaluation import judged
 from sar_jax.parallel import multihost
 from sar_jax.rollout import sampler
 from sar_jax.rollout import texts as texts_lib
@@ -67,7 +67,7 @@ def start(tools: Tools, own_rows: Sequence[Question], weights: Any, key: jax.Arr
     M = tools.config.rollout.samples
     own = [b for b in range(len(rows) * M) if b // M % len(shares) == jax.process_index()]
     texts = texts_lib.decode_texts(tools.prompter.tokenizer, rollouts, own)
-    verdicts = tools.verifier.submit([generate.item(rows[b // M], text) for b, text in zip(own, texts)])
+    verdicts = tools.verifier.submit([judged.item(rows[b // M], text) for b, text in zip(own, texts)])
     return Pending(rows, rollouts, own, texts, verdicts)
 
 

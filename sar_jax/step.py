@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sar_jax import experience, generate, screen
+from sar_jax import experience, screen
 from sar_jax import metrics as metrics_lib
+from sar_jax.evaluation import judged
 from sar_jax.experience import Minibatch
 from sar_jax.learner import States
 from sar_jax.parallel import sharding
@@ -90,7 +91,7 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
-    result, found = generate.greedy_evaluation(
+    result, found = judged.greedy_evaluation(
         run.greedy, run.tools.hand_over(states.policy.params), run.eval_rows, run.config.evaluation.batch,
         run.config.data.max_prompt_tokens, run.tools.prompter.tokenizer, run.tools.verifier)
     run.metrics.write_samples(step, found, "eval")

@@ -7,8 +7,9 @@ import re
 import pytest
 from conftest import run_command
 
-from sar_jax import compare, plots, results_folder, summary
 from sar_jax.errors import UserError
+from sar_jax.evaluation import comparison, plots, tables
+from sar_jax.evaluation import folder as folder_lib
 
 
 def made(folder, label_accuracies, lengths, fingerprint="q", **decoding):
@@ -17,13 +18,13 @@ def made(folder, label_accuracies, lengths, fingerprint="q", **decoding):
                 "decoding": {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
                 "tasks": {label: {"source": label, "fingerprint": fingerprint, "questions": 100, "left_out": 0}
                           for label in label_accuracies}}
-    results_folder.claim(folder, settings, {})
+    folder_lib.claim(folder, settings, {})
     for (label, accuracy), length in zip(label_accuracies.items(), lengths):
-        results_folder.write_batch(folder, label, [
+        folder_lib.write_batch(folder, label, [
             {"number": i, "sample": 0, "id": str(i), "question": "?", "truth": "1", "answer": "1", "length": length,
              "clipped": False, "final": "1", "correct": i < round(100 * accuracy),
              "verdict": "right" if i < round(100 * accuracy) else "wrong"} for i in range(100)])
-        results_folder.finish(folder, label)
+        folder_lib.finish(folder, label)
     return folder
 
 
@@ -34,8 +35,8 @@ def test_averages_and_their_aes(tmp_path):
     base = made(tmp_path / "base", dict(zip((*MATHS, "logicbench"), (0.5, 0.4, 0.3, 0.4, 0.1, 0.7))), [500] * 6)
     ours = made(tmp_path / "ours", dict(zip((*MATHS, "logicbench", "prontoqa"), (0.7, 0.5, 0.4, 0.5, 0.2, 0.6, 0.4))),
                 [100, 200, 300, 400, 500, 50, 70])
-    summary.write(base, [], None)
-    summary.write(ours, [], json.loads((base / "results.json").read_text()))
+    tables.write(base, [], None)
+    tables.write(ours, [], json.loads((base / "results.json").read_text()))
     found = json.loads((ours / "results.json").read_text())
     maths, logic = found["averages"]["mathematics"], found["averages"]["out of domain"]
     assert (maths["accuracy"], maths["length"], logic["accuracy"], logic["length"]) == pytest.approx((0.46, 300, 0.5, 60))
@@ -50,12 +51,12 @@ def test_damaged_files_are_named(tmp_path):
     folder = made(tmp_path / "a", {"gsm8k": 0.5}, [9])
     (folder / "answers/gsm8k.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match="gsm8k.parquet is damaged .*: remove it"):
-        summary.write(folder, [], None)
+        tables.write(folder, [], None)
     (folder / "settings.json").write_text("[]")
     with pytest.raises(UserError, match="settings.json: not written by sar_jax.evaluate"):
-        results_folder.read_settings(folder)
+        folder_lib.read_settings(folder)
     with pytest.raises(UserError, match="--reference: .* holds no results.json"):
-        results_folder.read_results(folder, "--reference")
+        folder_lib.read_results(folder, "--reference")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def three(tmp_path_factory) -> list[pathlib.Path]:
                made(parent / "long", dict.fromkeys(labels, 0.6), [800] * 6, max_answer_tokens=99),
                made(parent / "short", dict.fromkeys(labels, 0.4), [200] * 6)]
     for folder in folders:
-        summary.write(folder, [], None)
+        tables.write(folder, [], None)
     return folders
 
 
@@ -78,7 +79,7 @@ def cells(markdown: str, *begin: str) -> list[str]:
 
 
 def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, capsys):
-    compare.compare(three, None, tmp_path / "out")
+    comparison.compare(three, None, tmp_path / "out")
     markdown = (tmp_path / "out/comparison.md").read_text()
     assert markdown in capsys.readouterr().out
     assert cells(markdown, "mine.jsonl", "base")[-3:] == ["+0.00", "+0.0", "0.000"]
@@ -98,54 +99,54 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
 
 def test_the_reference_comes_first(three, tmp_path):
     """Wherever it stands among the folders."""
-    compare.compare(three, three[2], tmp_path / "out")
+    comparison.compare(three, three[2], tmp_path / "out")
     markdown = (tmp_path / "out/comparison.md").read_text()
     assert cells(markdown, "mine.jsonl", "base")[-3:] == ["+0.00", "+150.0", "-1.500"]
 
 
 def test_a_benchmark_that_the_reference_lacks_has_no_gain(three, tmp_path):
     other = made(tmp_path / "other", {"gsm8k": 0.5, "logicbench": 0.5}, [100, 100])
-    summary.write(other, [], None)
-    markdown = compare.to_markdown({f.name: results_folder.read_results(f, "") for f in (other, three[0])})
+    tables.write(other, [], None)
+    markdown = comparison.to_markdown({f.name: folder_lib.read_results(f, "") for f in (other, three[0])})
     assert cells(markdown, "math", "base")[-3:] == ["-"] * 3 and cells(markdown, "here", "base")[-4:] == ["-"] * 4
     assert cells(markdown, "gsm8k", "base")[-3:] == ["-10.00", "+400.0", "-5.000"]
 
 
 def test_panels_show_the_shared_benchmarks_and_the_papers_rows(three):
-    found = {f.name: results_folder.read_results(f, "") for f in three}
-    (title, ours), (_, published) = compare.panels(found)
+    found = {f.name: folder_lib.read_results(f, "") for f in three}
+    (title, ours), (_, published) = comparison.panels(found)
     assert title == "mean of gsm8k, math, numina, gsm_symbolic, aime, mine.jsonl"
     assert [m.name for m in ours["results"]] == ["base", "long", "short"]
     assert sum(len(marks) for marks in published.values()) == 28 + 3 and len(published) == 5
     for result in found.values():
         result["averages"] = {}
-    assert sum(len(marks) for marks in compare.panels(found)[1][1].values()) == 28
+    assert sum(len(marks) for marks in comparison.panels(found)[1][1].values()) == 28
     del found["long"]["tasks"]["gsm8k"]
-    assert "gsm8k" not in compare.panels(found)[0][0].split(", ")[0]
+    assert "gsm8k" not in comparison.panels(found)[0][0].split(", ")[0]
 
 
 def test_a_plot_draws_every_point(three, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "_draw", lambda axes, m, *a, **k: drawn.append(m.name))
-    plots.pareto(compare.panels({f.name: results_folder.read_results(f, "") for f in three}), tmp_path / "p.png")
+    plots.pareto(comparison.panels({f.name: folder_lib.read_results(f, "") for f in three}), tmp_path / "p.png")
     assert len(drawn) == 3 + 28 + 3
 
 
 def test_what_cannot_be_compared(three, tmp_path):
     other = made(tmp_path / "other", {"aime": 0.5}, [100], fingerprint="another")
-    summary.write(other, [], None)
+    tables.write(other, [], None)
     nothing = tmp_path / "nothing"
     for folders, words in (([three[0], other], "base and other have answered other questions of aime"),
                            ([], "the folders to compare are missing"), ([three[0], nothing], "holds no results.json"),
                            ([three[0], three[0]], "named twice")):
         with pytest.raises(UserError, match=words):
-            compare.compare(folders, None, tmp_path / "out")
+            comparison.compare(folders, None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_names_are_as_short_as_they_can_be(tmp_path):
     paths = [tmp_path / "a/results", tmp_path / "b/results", tmp_path / "b/base"]
-    assert compare._names(paths) == ["a/results", "b/results", "b/base"] and compare._names(paths[1:]) == ["results", "base"]
+    assert comparison._names(paths) == ["a/results", "b/results", "b/base"] and comparison._names(paths[1:]) == ["results", "base"]
 
 
 def test_the_command_takes_folders_after_compare(three):

@@ -12,8 +12,9 @@ import pytest
 from conftest import ROOT, make_hf_folder, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate, results_folder
+from sar_jax import evaluate
 from sar_jax.errors import UserError
+from sar_jax.evaluation import folder as folder_lib
 from sar_jax.text.tasks import arithmetic
 
 TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
@@ -86,7 +87,7 @@ def test_results_are_those_of_the_answers(finished):
 
 def test_it_goes_on_where_it_was_killed_on_other_devices_and_with_another_batch(finished, mine, tmp_path, monkeypatch):
     """Killed after two batches of the first benchmark; then again, eight devices instead of one: the same answers."""
-    output, write = tmp_path / "results", results_folder.write_batch
+    output, write = tmp_path / "results", folder_lib.write_batch
     written = []
 
     def dies(folder, label, answers):
@@ -95,7 +96,7 @@ def test_it_goes_on_where_it_was_killed_on_other_devices_and_with_another_batch(
         written.append([a["number"] for a in answers])
         write(folder, label, answers)
 
-    monkeypatch.setattr(results_folder, "write_batch", dies)
+    monkeypatch.setattr(folder_lib, "write_batch", dies)
     with pytest.raises(KeyboardInterrupt):
         run(output, ["arithmetic:24", str(mine)])
     assert written == [list(range(8)), list(range(8, 16))] and not (output / "results.json").exists()
@@ -108,7 +109,7 @@ def test_it_goes_on_where_it_was_killed_on_other_devices_and_with_another_batch(
         write(folder, label, answers)
 
     written.clear()
-    monkeypatch.setattr(results_folder, "write_batch", notes)
+    monkeypatch.setattr(folder_lib, "write_batch", notes)
     found = run(output, ["arithmetic:24", str(mine)], evaluation__batch=16)
     assert written == [("arithmetic", list(range(16, 24))), ("mine.jsonl", list(range(16))),
                        ("mine.jsonl", list(range(16, 20)))]

@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, generate, score
+from sar_jax import data, experience, score
+from sar_jax.evaluation import judged
 from sar_jax.rollout import sampler
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare
@@ -36,7 +37,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = generate.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
+    result, _ = judged.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
 
 

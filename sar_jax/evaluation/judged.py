@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import results
+from sar_jax.evaluation import measures
 from sar_jax.parallel import multihost
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.rollout.sampler import Sample
@@ -90,8 +90,8 @@ def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
 
 def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Question], batch: int, width: int,
                       tokenizer: PreTrainedTokenizerBase, verifier: Verifier,
-                      ) -> tuple[results.Result, list[dict[str, Any]]]:
+                      ) -> tuple[measures.Result, list[dict[str, Any]]]:
     """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
     decoder = Decoder(sample, 1, batch, width, tokenizer, verifier)
     found = [a for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0)) for a in part]
-    return results.summarise(found), found
+    return measures.summarise(found), found

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from sar_jax import results
+from sar_jax.evaluation import measures
 
 _COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3e", "#7d5ba6", "#b8860b", "#4a4a4a", "#d06a9c")
 _SHAPES = "os^vDPX"
@@ -56,7 +56,7 @@ def pareto(panels: Sequence[tuple[str, Mapping[str, Sequence[Mark]]]], path: pat
         for colour, (group, marks) in zip(itertools.cycle(_COLOURS), groups.items()):
             for m in marks:
                 _draw(axes, m, colour, shapes.get(m.name, "*"), named=m.name not in shapes)
-            front = [marks[k] for k in results.pareto(marks)]
+            front = [marks[k] for k in measures.pareto(marks)]
             axes.plot([m.length for m in front], [100 * m.accuracy for m in front], color=colour, alpha=0.6, label=group)
         for name, shape in shapes.items():
             axes.plot([], [], shape, color="gray", label=name)

@@ -10,8 +10,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sar_jax import plots, results, results_folder
 from sar_jax.errors import UserError
+from sar_jax.evaluation import folder as folder_lib
+from sar_jax.evaluation import measures, plots
 from sar_jax.files import write_atomically
 
 AVERAGES: Mapping[str, tuple[str, ...]] = {
@@ -20,9 +21,9 @@ AVERAGES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def as_result(fields: Mapping[str, Any]) -> results.Result:
+def as_result(fields: Mapping[str, Any]) -> measures.Result:
     """The `Result` of an entry of results.json."""
-    return results.Result(**{f.name: fields[f.name] for f in dataclasses.fields(results.Result)})
+    return measures.Result(**{f.name: fields[f.name] for f in dataclasses.fields(measures.Result)})
 
 
 def check_reference(base: dict[str, Any], settings: dict[str, Any], folder: pathlib.Path) -> None:
@@ -35,24 +36,24 @@ def check_reference(base: dict[str, Any], settings: dict[str, Any], folder: path
 
 def collect(folder: pathlib.Path, ks: Sequence[int], base: dict[str, Any] | None) -> dict[str, Any]:
     """results.json of the benchmarks that the folder has finished; `base`: that of the reference."""
-    settings = results_folder.read_settings(folder)
+    settings = folder_lib.read_settings(folder)
     samples, shares, entries = settings["decoding"]["samples"], {}, {}
     for label, task in settings["tasks"].items():
-        if not results_folder.is_finished(folder, label):
+        if not folder_lib.is_finished(folder, label):
             continue
-        answers = results_folder.read_answers(folder, label)
-        shares[label] = results.correct_shares(answers)
-        entries[label] = {**task, **_entry(results.summarise(answers), [shares[label]]),
-                          **(results.several(answers, ks) if samples > 1 else {})}
+        answers = folder_lib.read_answers(folder, label)
+        shares[label] = measures.correct_shares(answers)
+        entries[label] = {**task, **_entry(measures.summarise(answers), [shares[label]]),
+                          **(measures.several(answers, ks) if samples > 1 else {})}
     averages = {}
     for name, labels in AVERAGES.items():
         if all(label in entries for label in labels):
-            mean = results.mean_result([as_result(entries[label]) for label in labels])
+            mean = measures.mean_result([as_result(entries[label]) for label in labels])
             several = {m: sum(entries[label][m] for label in labels) / len(labels) for m in entries[labels[0]] if "@" in m}
             averages[name] = {"of": list(labels), **_entry(mean, [shares[label] for label in labels]), **several}
     found = {"model": settings["model"], "decoding": settings["decoding"], "tasks": entries, "averages": averages}
     if base:
-        found["reference"] = {"model": base["model"], "differs": results_folder.differences(base, settings)}
+        found["reference"] = {"model": base["model"], "differs": folder_lib.differences(base, settings)}
         for kind in ("tasks", "averages"):
             for name, entry in found[kind].items():
                 if name in base[kind]:
@@ -62,12 +63,12 @@ def collect(folder: pathlib.Path, ks: Sequence[int], base: dict[str, Any] | None
 
 def aes(entry: Mapping[str, Any], base: Mapping[str, Any]) -> float | None:
     """Of two entries of results.json; None where the reference has nothing right."""
-    value = results.aes(as_result(entry), as_result(base))
+    value = measures.aes(as_result(entry), as_result(base))
     return None if math.isnan(value) else value
 
 
-def _entry(result: results.Result, shares: list) -> dict[str, Any]:
-    return {**dataclasses.asdict(result), "interval": list(results.interval(shares))}
+def _entry(result: measures.Result, shares: list) -> dict[str, Any]:
+    return {**dataclasses.asdict(result), "interval": list(measures.interval(shares))}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
@@ -130,7 +131,7 @@ def write(folder: pathlib.Path, ks: Sequence[int], base: dict[str, Any] | None) 
     """Writes the three files, prints the table and where everything is."""
     found = collect(folder, ks, base)
     markdown = to_markdown(found)
-    results_folder.write_json(folder / "results.json", found)
+    folder_lib.write_json(folder / "results.json", found)
     write_atomically(folder / "results.md", markdown)
     plots.accuracy_length(found, base, folder / "accuracy_length.png")
     print(f"\n{markdown}")

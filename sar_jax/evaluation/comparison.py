@@ -16,8 +16,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sar_jax import plots, results, results_folder, summary
 from sar_jax.errors import UserError
+from sar_jax.evaluation import folder as folder_lib
+from sar_jax.evaluation import measures, plots, tables
 from sar_jax.files import write_atomically
 
 _MATHEMATICS = "mathematics"
@@ -42,9 +43,9 @@ def published() -> tuple[str, list[Published], list[Published]]:
     return f"{raw['source']}: {raw['measure']}.", rows, ablation
 
 
-def gains(row: results.Point, base: results.Point) -> list[str]:
+def gains(row: measures.Point, base: measures.Point) -> list[str]:
     """The cells under `_GAINS`: of accuracy, of length, AES."""
-    score = f"{results.aes(row, base):.3f}" if base.accuracy else "-"
+    score = f"{measures.aes(row, base):.3f}" if base.accuracy else "-"
     return [f"{100 * (row.accuracy - base.accuracy):+.2f}", f"{100 * (row.length / base.length - 1):+.1f}", score]
 
 
@@ -53,7 +54,7 @@ def compare(folders: Sequence[pathlib.Path], reference: pathlib.Path | None, out
     if not folders:
         raise UserError("--compare: the folders to compare are missing: --compare DIR DIR ...")
     paths = [*([reference] if reference else []), *(f for f in folders if f != reference)]
-    found = dict(zip(_names(paths), (results_folder.read_results(path, "--compare") for path in paths)))
+    found = dict(zip(_names(paths), (folder_lib.read_results(path, "--compare") for path in paths)))
     _check_same_questions(found)
     if output and output.exists() and not output.is_dir():
         raise UserError(f"--output: {output} is not a folder")
@@ -91,23 +92,23 @@ def _check_same_questions(found: Mapping[str, dict[str, Any]]) -> None:
 def to_markdown(found: Mapping[str, dict[str, Any]]) -> str:
     """All tables. `found`: name -> results.json; the first is the reference."""
     reference = next(iter(found))
-    lines = ["# Comparison", "", f"Gains and AES (gamma {results.AES_GAMMA:g}) against {reference}.", "", _ours(found), ""]
+    lines = ["# Comparison", "", f"Gains and AES (gamma {measures.AES_GAMMA:g}) against {reference}.", "", _ours(found), ""]
     for name, result in found.items():
         lines += [f"{name} has other settings than {reference}: {change}."
-                  for change in results_folder.differences(found[reference], result)]
+                  for change in folder_lib.differences(found[reference], result)]
     source, rows, ablation = published()
     base = {row.model: row for row in rows if row.method == "base"}
     header = ["model", "method", "accuracy, %", "tokens", *_GAINS, "AES as printed"]
-    cells = [[row.model, row.method, summary.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model]),
-              summary.number(row.aes, ".3f")] for row in rows]
+    cells = [[row.model, row.method, tables.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model]),
+              tables.number(row.aes, ".3f")] for row in rows]
     maths = {name: r["averages"][_MATHEMATICS] for name, r in found.items() if _MATHEMATICS in r["averages"]}
     for name, entry in maths.items():   # the same measure as the paper's, so in the same table
-        cells.append(["here", name, summary.percent(entry["accuracy"]), f"{entry['length']:.0f}",
+        cells.append(["here", name, tables.percent(entry["accuracy"]), f"{entry['length']:.0f}",
                       *_against(entry, maths.get(reference)), "-"])
-    lines += ["", "## Published", "", source, "", summary.table(header, cells, texts=2), "",
+    lines += ["", "## Published", "", source, "", tables.table(header, cells, texts=2), "",
               f"Rewards of {ablation[0].model}:", "",
-              summary.table(["rewards", "accuracy, %", "tokens", *_GAINS],
-                            [[row.method, summary.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model])]
+              tables.table(["rewards", "accuracy, %", "tokens", *_GAINS],
+                            [[row.method, tables.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model])]
                              for row in ablation])]
     return "\n".join(lines) + "\n"
 
@@ -115,22 +116,22 @@ def to_markdown(found: Mapping[str, dict[str, Any]]) -> str:
 def _ours(found: Mapping[str, dict[str, Any]]) -> str:
     """A row for each benchmark and result, benchmark by benchmark."""
     rows, reference = [], next(iter(found.values()))
-    before = dict(summary.named(reference))
-    order = dict.fromkeys(name for result in found.values() for name, _ in summary.named(result))
+    before = dict(tables.named(reference))
+    order = dict.fromkeys(name for result in found.values() for name, _ in tables.named(result))
     for benchmark in sorted(order, key=lambda name: name.startswith("average, ")):   # stable: averages come last
         for name, result in found.items():
-            entry = dict(summary.named(result)).get(benchmark)
+            entry = dict(tables.named(result)).get(benchmark)
             if entry:
-                rows.append([benchmark, name, str(entry["questions"]), summary.percent(entry["accuracy"]),
-                             summary.span(entry), f"{entry['length']:.1f}", summary.percent(entry["clipped"]),
+                rows.append([benchmark, name, str(entry["questions"]), tables.percent(entry["accuracy"]),
+                             tables.span(entry), f"{entry['length']:.1f}", tables.percent(entry["clipped"]),
                              *_against(entry, before.get(benchmark))])
     header = ["benchmark", "result", "questions", "accuracy, %", "95 % interval", "tokens", "cut off, %", *_GAINS]
-    return summary.table(header, rows, texts=2)
+    return tables.table(header, rows, texts=2)
 
 
 def _against(entry: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
     """`gains` of two entries of results.json; dashes where the reference has none."""
-    return gains(summary.as_result(entry), summary.as_result(base)) if base else ["-"] * len(_GAINS)
+    return gains(tables.as_result(entry), tables.as_result(base)) if base else ["-"] * len(_GAINS)
 
 
 def panels(found: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, list[plots.Mark]]]]:
@@ -139,7 +140,7 @@ def panels(found: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, lis
     shared = [label for label in next(iter(found.values()))["tasks"] if all(label in r["tasks"] for r in found.values())]
     made = []
     if shared:
-        means = {name: results.mean_result([summary.as_result(r["tasks"][label]) for label in shared])
+        means = {name: measures.mean_result([tables.as_result(r["tasks"][label]) for label in shared])
                  for name, r in found.items()}
         made.append((f"mean of {', '.join(shared)}",
                      {"results": [plots.Mark(name, m.accuracy, m.length) for name, m in means.items()]}))

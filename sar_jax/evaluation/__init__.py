@@ -1,0 +1,1 @@
+"""Questions -> judged answers -> tables."""
