@@ -27,7 +27,7 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli, data, policy, structs
+from sar_jax import checks, cli, structs
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, judged, tables
@@ -38,6 +38,8 @@ from sar_jax.parallel import sharding
 from sar_jax.rollout import sampler
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
+from sar_jax.training import questions as questions_lib
+from sar_jax.training import trained as trained_lib
 
 
 class Task(NamedTuple):
@@ -71,7 +73,7 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
     return found
 
 
-def check_config(found: policy.Policy) -> None:
+def check_config(found: trained_lib.Trained) -> None:
     """Raises `UserError` that names the first field that the evaluation cannot work with."""
     config = found.config
     for section, name in (("data", "max_prompt_tokens"), ("rollout", "max_answer_tokens"), ("evaluation", "batch"),
@@ -102,7 +104,7 @@ def load_tasks(names: list[str], config: config_lib.TrainConfig, prompter: promp
     """Every benchmark's test rows, so that a mistake in the last one costs nothing. Raises `UserError`."""
     found = []
     for name in names:
-        rows, left_out = data.prepare(tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name)
+        rows, left_out = questions_lib.prepare(tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name)
         found.append(Task(label(name), name, rows, left_out))
         print(f"{label(name)}: {len(rows)} questions from {name}" + (
             f"; {left_out} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if left_out
@@ -110,7 +112,7 @@ def load_tasks(names: list[str], config: config_lib.TrainConfig, prompter: promp
     return found
 
 
-def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.Mesh, todo: dict[str, list[int]],
+def answer(found: trained_lib.Trained, prompter: prompts.Prompter, mesh: jax.sharding.Mesh, todo: dict[str, list[int]],
            by_label: dict[str, Task], samples: int, output: pathlib.Path) -> None:
     """Answers the questions of `todo`, label -> numbers, and writes each batch to the folder."""
     config = found.config
@@ -118,7 +120,7 @@ def answer(found: policy.Policy, prompter: prompts.Prompter, mesh: jax.sharding.
     batch = max(config.evaluation.batch // samples, 1)   # with several samples a question, as many answers as without
     light = int8.described(found.cfg, rollout.weights_dtype)
     graphdef = network_lib.build(light, config.model.dtype, kernel=network_lib.pick_kernel(config.model, light, mesh))
-    params = policy.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
+    params = trained_lib.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
     decode = sampler.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
@@ -149,16 +151,16 @@ def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_l
     if jax.process_count() > 1:
         raise UserError(f"{jax.process_count()} processes: an evaluation runs on the devices of one host")
     base = folder_lib.read_results(reference, "--reference") if reference else None
-    found = policy.locate(name, config, config_lib.TrainConfig(), step)
+    found = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
     mesh = sharding.decoding_mesh(sharding.make_mesh(**dataclasses.asdict(found.config.mesh)), found.config.rollout.tensor,
                                   found.cfg.num_kv_heads)
     check_config(found)
     prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
-    settings = {"model": policy.shown(found, name), "decoding": decoding(found.config, samples)}
+    settings = {"model": trained_lib.shown(found, name), "decoding": decoding(found.config, samples)}
     old = folder_lib.read_settings(output)
     folder_lib.check(output, settings, old)
     loaded = {task.label: task for task in load_tasks(names, found.config, prompter)}
-    settings["tasks"] = {t.label: {"source": t.source, "fingerprint": data.fingerprint(t.rows), "questions": len(t.rows),
+    settings["tasks"] = {t.label: {"source": t.source, "fingerprint": questions_lib.fingerprint(t.rows), "questions": len(t.rows),
                                    "left_out": t.left_out} for t in loaded.values()}
     folder_lib.check(output, settings, old)
     if base:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from sar_jax import cli, files, policy, score
+from sar_jax import cli, files
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import network as network_lib
@@ -31,6 +31,8 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.text import prompts
 from sar_jax.text.tasks import jsonl
+from sar_jax.training import score
+from sar_jax.training import trained as trained_lib
 
 _MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workdir of a training run (its latest step).")
 _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")
@@ -77,10 +79,10 @@ def main(get_config) -> None:
         raise UserError(f"{output} exists: nothing is overwritten, choose another --output")
     rows = jsonl.read(_INPUT.value, ("question", "answer"))
     config = get_config() if flags.FLAGS["config"].present else None
-    if config is not None and policy.is_workdir(_MODEL.value):
+    if config is not None and trained_lib.is_workdir(_MODEL.value):
         raise UserError(f"{_MODEL.value} is a workdir and brings its own config: leave --config out")
-    found = policy.locate(_MODEL.value, config, _default_config())
-    params = policy.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
+    found = trained_lib.locate(_MODEL.value, config, _default_config())
+    params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     scored = explain(rows, params, found.cfg, found.tokenizer, found.config)
     output.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))

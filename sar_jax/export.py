@@ -18,13 +18,14 @@ from absl import flags
 from etils import epath
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
-from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
+from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import workdir as workdir_lib
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -103,7 +104,7 @@ def main() -> None:
     workdir, output = epath.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
     config = workdir_lib.read_config(workdir)
-    step = checkpoint.pick_step(workdir, values.step)
+    step = checkpoints_lib.pick_step(workdir, values.step)
     source = download.locate(config.model.path)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
     cfg = hf.load_config(source, config_lib.max_length(config))
@@ -113,7 +114,7 @@ def main() -> None:
     max_shard_size = values["max-shard-size"].value
     hf.plan_shards(cfg, dtype, max_shard_size)   # refuses what is no size, before anything is read
     shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
-    params = checkpoint.load_params(workdir, step, cfg, shardings, dtype)
+    params = checkpoints_lib.load_params(workdir, step, cfg, shardings, dtype)
     card = model_card(config, step, workdir_lib.read_metrics(workdir))
     write_folder(params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card)
     print(f"wrote step {step} of {workdir} to {output} ({dtype})")

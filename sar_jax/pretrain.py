@@ -23,7 +23,7 @@ from absl import flags
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, data, export, learner
+from sar_jax import checks, cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import judged
@@ -35,6 +35,8 @@ from sar_jax.rollout import sampler
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
+from sar_jax.training import learner
+from sar_jax.training import questions as questions_lib
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to; it must not hold anything yet.")
 _TOKENIZER_ROWS = 10_000
@@ -114,12 +116,12 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     else:
         params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(jax.random.key(config.seed))
     prompter = prompts.Prompter(tokenizer, config.prompt, named)
-    rows, long_prompts = data.prepare(source, prompter, config.data.max_prompt_tokens, config.data.train)
+    rows, long_prompts = questions_lib.prepare(source, prompter, config.data.max_prompt_tokens, config.data.train)
     worked, long_answers = worked_answers(rows, prompter, config)
     print(f"{len(worked)} worked answers; left out: {long_prompts} with a long prompt, {long_answers} with a long answer")
     eval_rows = []
     if config.data.eval:   # read now: a mistake there must not cost the training
-        eval_rows, _ = data.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
+        eval_rows, _ = questions_lib.prepare(tasks.load(config.data.eval, "test"), prompter, config.data.max_prompt_tokens,
                                     config.data.eval, config.data.eval_questions)
     with jax.set_mesh(mesh):
         params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
@@ -142,7 +144,7 @@ def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[parameters.Params
     optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decayed(cfg))
     state = learner.init_state(params, optimizer)
     update = learner.make_update(state, optimizer, learner.make_supervised_loss(graphdef, packing_cfg.logprob_chunk))
-    batches, losses, start = data.batches(worked, config.batch_examples, config.seed), [], time.perf_counter()
+    batches, losses, start = questions_lib.batches(worked, config.batch_examples, config.seed), [], time.perf_counter()
     tokens = 0
     bar = tqdm(range(1, config.steps + 1), unit="step", disable=None, file=sys.stdout)
     for step in bar:

@@ -36,8 +36,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import config as config_lib
-from sar_jax import critic as critic_lib
-from sar_jax import handover, learner, score, structs
+from sar_jax import structs
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import int8, lora, parameters
 from sar_jax.model import network as network_lib
@@ -45,6 +44,8 @@ from sar_jax.parallel import sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout import slots
 from sar_jax.structs import Batch, Packed, ValueBatch
+from sar_jax.training import critic as critic_lib
+from sar_jax.training import handover, learner, score
 
 
 class Program(NamedTuple):

@@ -5,8 +5,8 @@
     load model, data, checkpoint
     evaluate                              before the first step, every `evaluation.every_steps`, after the last
     for each step:
-        experience  collect(...)          questions, sample, score, verify, reward     (sar_jax.experience)
-        state       update(...)           once for each mini-batch          (sar_jax.learner)
+        experience  collect(...)          questions, sample, score, verify, reward     (sar_jax.training.experience)
+        state       update(...)           once for each mini-batch          (sar_jax.training.learner)
         metrics, samples, checkpoint
     table before -> after
 
@@ -27,13 +27,14 @@ from etils import epath
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import checks, cli, screen
+from sar_jax import checks, cli
 from sar_jax import config as config_lib
-from sar_jax import metrics as metrics_lib
-from sar_jax.learner import States
 from sar_jax.parallel import multihost
-from sar_jax.run import Run, setup
-from sar_jax.step import evaluation, train_step
+from sar_jax.training import metrics as metrics_lib
+from sar_jax.training import screen
+from sar_jax.training.learner import States
+from sar_jax.training.setup import Run, setup
+from sar_jax.training.step import evaluation, train_step
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an interrupted run there is resumed. "
                                "Default: a new folder under runs/.")

@@ -16,10 +16,10 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from sar_jax import config as config_lib
-from sar_jax import metrics
-from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
+from sar_jax.training import metrics
+from sar_jax.training import workdir as workdir_lib
 
 
 class Bucket(MemoryFileSystem):

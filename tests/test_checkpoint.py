@@ -6,16 +6,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sar_jax import checkpoint, config, data, learner
-from sar_jax import workdir as workdir_lib
+from sar_jax import config
 from sar_jax.errors import UserError
+from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import learner
+from sar_jax.training import questions as questions_lib
+from sar_jax.training import workdir as workdir_lib
 
 
 def saved(folder, alpha):
     count = jnp.zeros((), jnp.int32)
     state = learner.States(learner.TrainState({"x": jnp.ones(3)}, (), count, count), None)
-    iterator = data.batches([1, 2, 3, 4], 2, 0, 0, 1)
-    checkpoints = checkpoint.Checkpoints(folder)
+    iterator = questions_lib.batches([1, 2, 3, 4], 2, 0, 0, 1)
+    checkpoints = checkpoints_lib.Checkpoints(folder)
     checkpoints.save(1, state, iterator, "these", *alpha)
     checkpoints.wait()
     return checkpoints, state, iterator
@@ -31,7 +34,7 @@ def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, 
     assert (checkpoints.restore(1, like, iterator, "these").policy.params["x"] == 1).all()
     assert checkpoints.meta(1).get("alpha") == kept
     checkpoints.close()
-    again = checkpoint.Checkpoints(tmp_path)   # as a new process does
+    again = checkpoints_lib.Checkpoints(tmp_path)   # as a new process does
     assert again.meta(1).get("alpha") == kept
     again.close()
 

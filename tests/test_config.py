@@ -11,10 +11,10 @@ import pytest
 
 from sar_jax import checks
 from sar_jax import config as config_lib
-from sar_jax import workdir as workdir_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.rl import advantages as advantages_lib
+from sar_jax.training import workdir as workdir_lib
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 

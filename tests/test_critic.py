@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import run_command, start_command
 
-from sar_jax import checks, critic, learner
+from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import parameters
@@ -19,6 +19,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import ValueBatch
+from sar_jax.training import critic, learner
 
 
 def make_params(loaded, rng):

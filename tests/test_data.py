@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sar_jax import data
 from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
 from sar_jax.text.answers import judge
 from sar_jax.text.tasks.arithmetic import Arithmetic
+from sar_jax.training import questions as questions_lib
 
 STEP = re.compile(r"(\d+) ([+*-]) (\d+) = (\d+)\.")
 OPERATIONS = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
@@ -174,15 +174,15 @@ def test_over_long_prompts_are_left_out_and_counted(tmp_path, loaded):
     lines = [json.dumps({"question": q, "answer": "2"}) for q in (short, long, short, long, long, short)]
     source = tasks.load(write(tmp_path, *lines), "train")
     size = len(loaded.prompter.prompt(short))
-    rows, dropped = data.prepare(source, loaded.prompter, size, "mine")      # exactly as long is not too long
+    rows, dropped = questions_lib.prepare(source, loaded.prompter, size, "mine")      # exactly as long is not too long
     assert [r.example.id for r in rows] == ["0", "2", "5"] and dropped == 3
     assert all(r.prompt == loaded.prompter.prompt(short) for r in rows)      # whole, never cut
-    rows, dropped = data.prepare(source, loaded.prompter, size, "mine", limit=2)
+    rows, dropped = questions_lib.prepare(source, loaded.prompter, size, "mine", limit=2)
     assert [r.example.id for r in rows] == ["0", "2"] and dropped == 1       # of the rows that were looked at
-    rows, dropped = data.prepare(source, loaded.prompter, 10_000, "mine")
+    rows, dropped = questions_lib.prepare(source, loaded.prompter, 10_000, "mine")
     assert len(rows) == 6 and dropped == 0
     with pytest.raises(UserError) as error:
-        data.prepare(source, loaded.prompter, size - 1, "mine")
+        questions_lib.prepare(source, loaded.prompter, size - 1, "mine")
     assert re.search(r"^mine: all 6 prompts .*config\.data\.max_prompt_tokens", str(error.value))
 
 
@@ -194,7 +194,7 @@ def take(iterator, count):
 
 def stream(count, rows, *arguments):
     """The first `count` rows of `batches(rows, *arguments)`."""
-    iterator, found = data.batches(rows, *arguments), []
+    iterator, found = questions_lib.batches(rows, *arguments), []
     while len(found) < count:
         found += next(iterator)
     return found[:count]
@@ -208,7 +208,7 @@ def test_an_epoch_holds_each_row_once(count, batch, seed):
     seen = stream(3 * count, rows, batch, seed)
     for start in range(0, len(seen), count):
         assert sorted(seen[start:start + count]) == sorted(rows)
-    assert {len(b) for b in take(data.batches(rows, batch, seed), 5)} == {batch}
+    assert {len(b) for b in take(questions_lib.batches(rows, batch, seed), 5)} == {batch}
 
 
 def test_a_batch_may_hold_one_row():
@@ -217,9 +217,9 @@ def test_a_batch_may_hold_one_row():
 
 
 def test_the_order_depends_on_the_seed_and_on_nothing_else():
-    first, same, other = (take(data.batches(range(50), 10, seed), 10) for seed in (3, 3, 4))
+    first, same, other = (take(questions_lib.batches(range(50), 10, seed), 10) for seed in (3, 3, 4))
     assert first == same != other
-    assert sum(take(data.batches(range(50), 5, 3), 20), []) == sum(first, [])   # not on the batch either
+    assert sum(take(questions_lib.batches(range(50), 5, 3), 20), []) == sum(first, [])   # not on the batch either
     assert sum(first, [])[:50] != list(range(50))
 
 
@@ -241,14 +241,14 @@ def test_shards_partition_the_stream(shards, count, seed):
 @pytest.mark.parametrize("count, batch", [(20, 4), (10, 3)])   # the second's batches span epochs
 @pytest.mark.parametrize("steps", [0, 3, 4, 5, 9])   # mid-epoch, around its end, in the second
 def test_an_iterator_resumes_exactly(count, batch, steps):
-    original = data.batches(range(count), batch, 7)
+    original = questions_lib.batches(range(count), batch, 7)
     take(original, steps)
     state = json.loads(json.dumps(original.get_state()))       # a checkpoint holds it as JSON
     after = take(original, 12)
-    resumed = data.batches(range(count), batch, 7)
+    resumed = questions_lib.batches(range(count), batch, 7)
     resumed.set_state(state)
     assert take(resumed, 12) == after
-    moved = data.batches(range(count), batch, 7)
+    moved = questions_lib.batches(range(count), batch, 7)
     take(moved, 2)                                              # one that has been used already, too
     moved.set_state(state)
     assert take(moved, 12) == after
@@ -256,17 +256,17 @@ def test_an_iterator_resumes_exactly(count, batch, steps):
 
 @pytest.mark.parametrize("shard", [0, 1, 2])
 def test_a_shard_resumes_exactly(shard):
-    original = data.batches(range(20), 3, 7, shard, 3)
+    original = questions_lib.batches(range(20), 3, 7, shard, 3)
     take(original, 4)
     state, after = original.get_state(), take(original, 6)
-    resumed = data.batches(range(20), 3, 7, shard, 3)
+    resumed = questions_lib.batches(range(20), 3, 7, shard, 3)
     resumed.set_state(state)
     assert take(resumed, 6) == after
 
 
 def test_fewer_rows_than_processes_raise():
     with pytest.raises(UserError, match="2 rows.*3 processes"):
-        data.batches(range(2), 1, 0, 0, 3)
+        questions_lib.batches(range(2), 1, 0, 0, 3)
 
 
 def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(loaded, tmp_path, capsys):
@@ -275,14 +275,14 @@ def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(l
         "".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in questions)) and str(tmp_path / name)
     train = write("train.jsonl", ["one?", "two?", "three?", "four?", "word " * 200])
     test = write("test.jsonl", ["five?", " FOUR?", "Two?"])
-    rows, eval_rows = data.load(Data(train, test, eval_questions=1, max_prompt_tokens=150), loaded.prompter)
+    rows, eval_rows = questions_lib.load(Data(train, test, eval_questions=1, max_prompt_tokens=150), loaded.prompter)
     assert [r.example.question for r in rows] == ["one?", "three?"]
     assert [r.example.question for r in eval_rows] == ["five?"]
     assert rows[0].prompt == loaded.prompter.prompt("one?")
     assert capsys.readouterr().out.splitlines() == [
         f"train: 2 questions from {train}; 2 left out, they stand in {test}; 1 left out, their prompts are longer than 150 "
         "tokens", f"test: 1 questions from {test}"]
-    alone, nothing = data.load(Data(train, "", max_prompt_tokens=150), loaded.prompter)
+    alone, nothing = questions_lib.load(Data(train, "", max_prompt_tokens=150), loaded.prompter)
     assert len(alone) == 4 and nothing == []
     with pytest.raises(UserError, match="every question stands in the evaluation set"):
-        data.load(Data(train, train), loaded.prompter)
+        questions_lib.load(Data(train, train), loaded.prompter)

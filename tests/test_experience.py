@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, score
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
 from sar_jax.rollout import sampler
@@ -17,6 +16,8 @@ from sar_jax.text.answers import judge
 from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.prompts import Prompter
 from sar_jax.text.tasks import arithmetic
+from sar_jax.training import experience, score
+from sar_jax.training import questions as questions_lib
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def made(loaded, verifier):
     tools = experience.Tools(sampler.make_sample(loaded.graphdef, loaded.stop, 3, 10),
                              score.make_score(loaded.graphdef, 88), prompter, loaded.mesh, config, verifier,
                              ErrorShare(1, 1), cast=lambda p: p, hand_over=lambda p: p, fetch_reference=lambda r: r)
-    rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
+    rows, _ = questions_lib.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return tools, rows, reference, experience.collect(tools, lambda: rows, loaded.params, reference, jax.random.key(0))
 

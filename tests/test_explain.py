@@ -10,12 +10,13 @@ import pytest
 from conftest import ROOT, Loaded, run_command
 
 from sar_jax import config as config_lib
-from sar_jax import data, experience, score
 from sar_jax.evaluation import judged
 from sar_jax.rollout import sampler
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.tasks import arithmetic
+from sar_jax.training import experience, score
+from sar_jax.training import questions as questions_lib
 
 TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
 
@@ -35,7 +36,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     assert sum(f.stat().st_size for f in TINY.iterdir()) <= 3_000_000
     config = tiny_config()
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
-    rows, _ = data.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
+    rows, _ = questions_lib.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
     result, _ = judged.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
     assert result.accuracy > 0.8 and result.clipped == 0
@@ -49,7 +50,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     tools = experience.Tools(sampler.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
                              prompter, tiny.mesh, config, verifier, ErrorShare(1, 1), cast=lambda p: p,
                              hand_over=lambda p: p, fetch_reference=lambda r: r)
-    rows, _ = data.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
+    rows, _ = questions_lib.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
     samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.
     kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]]

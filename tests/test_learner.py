@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, programs, score
+from sar_jax import config, programs
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
 from sar_jax.structs import Batch
+from sar_jax.training import learner, score
 
 LIMIT = 40   # the answer limit of the Dr.GRPO divisor
 

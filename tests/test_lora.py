@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 
-from sar_jax import checks, learner, score
+from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
+from sar_jax.training import learner, score
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {"q_proj": "Dr,rNH->DNH", "k_proj": "Dr,rKH->DKH", "v_proj": "Dr,rKH->DKH", "o_proj": "NHr,rD->NHD",

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner, score
+from sar_jax import config
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch
+from sar_jax.training import learner, score
 
 LOW, HIGH, DUAL, KL = 0.2, 0.3, 3.0, 0.1   # low and high differ, so that they cannot be mixed up
 

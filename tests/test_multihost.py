@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import QUICK, ROOT, start_command
 
-from sar_jax import data
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost, rendezvous
+from sar_jax.training import questions as questions_lib
 
 SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
          "--config.data.eval_questions=12", "--config.evaluation.batch=8",
@@ -252,8 +252,8 @@ def test_one_process_needs_nobody():
 @pytest.mark.parametrize("shards", [2, 4])
 def test_the_shards_batches_together_are_those_of_one_process_in_every_epoch(shards):
     rows = list(range(10))   # which the shards do not divide
-    whole = data.batches(rows, 4, seed=3)
-    parts = [data.batches(rows, 4 // shards, 3, i, shards) for i in range(shards)]
+    whole = questions_lib.batches(rows, 4, seed=3)
+    parts = [questions_lib.batches(rows, 4 // shards, 3, i, shards) for i in range(shards)]
     for _ in range(12):
         together = [row for turn in zip(*(next(p) for p in parts)) for row in turn]
         assert together == next(whole)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import score
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import sharding
@@ -14,6 +13,7 @@ from sar_jax.rollout import sampler
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.structs import Sampling
+from sar_jax.training import score
 
 
 def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None, limits=None,

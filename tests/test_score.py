@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import score
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
 from sar_jax.model import parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
+from sar_jax.training import score
 
 
 def torch_logps(network, context, answer) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import handover, hlo, learner, programs, score
+from sar_jax import hlo, programs
 from sar_jax.errors import UserError
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
@@ -16,6 +16,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.rollout import sampler, slots
 from sar_jax.structs import Batch, Sampling
+from sar_jax.training import handover, learner, score
 
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
 

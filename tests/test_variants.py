@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, learner
+from sar_jax import config
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch, Scores
+from sar_jax.training import learner
 
 LIMIT = 24
 LENGTHS = [7, 1, 3, 12, 5, 1, 9, 2]

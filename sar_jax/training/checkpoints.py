@@ -17,12 +17,12 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote
-from sar_jax.learner import States
 from sar_jax.model import download, hf, lora, parameters
 from sar_jax.parallel import sharding
+from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.learner import States
 
 
 class Checkpoints:

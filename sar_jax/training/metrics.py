@@ -17,7 +17,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import histogram, scalar
 
 from sar_jax.files import is_remote, write_atomically
-from sar_jax.workdir import read_metrics
+from sar_jax.training.workdir import read_metrics
 
 # Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is known.
 PEAK_FLOPS = {

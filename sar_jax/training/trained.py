@@ -1,6 +1,6 @@
 """A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a workdir's checkpoint.
 
-    model --locate--> Policy: config, shapes, tokenizer    cheap; every mistake that can be seen without the weights is named
+    model --locate--> Trained: config, shapes, tokenizer    cheap; every mistake that can be seen without the weights is named
           --load_params--> parameters on a mesh            slow
 
 A workdir brings the config of its run; shapes and tokenizer come from the model that the run began with.
@@ -15,18 +15,19 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checkpoint, checks
+from sar_jax import checks
 from sar_jax import config as config_lib
-from sar_jax import workdir as workdir_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
+from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import workdir as workdir_lib
 
 _PIECES, _PIECE = 64, 2**16   # of each weight file, evenly spaced: 4 MiB tell two trained models apart
 
 
-class Policy(NamedTuple):
+class Trained(NamedTuple):
     """folder: the Hugging Face files; workdir and step: of the checkpoint, None for a model folder; stops: the ids that the
     folder's files name as ends of an answer."""
     config: config_lib.TrainConfig
@@ -45,7 +46,7 @@ def is_workdir(model: str) -> bool:
 
 
 def locate(model: str, config: config_lib.TrainConfig | None, default: config_lib.TrainConfig, step: int | None = None,
-           ) -> Policy:
+           ) -> Trained:
     """The policy without its weights. `config`: takes the place of the workdir's; without both, `default` is taken.
 
     step: of a workdir's checkpoint, by default the latest. Raises `UserError` where something is missing or damaged.
@@ -54,7 +55,7 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
     if is_workdir(model):
         workdir = epath.Path(model)
         trained = workdir_lib.read_config(workdir)
-        step, folder, longest = checkpoint.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
+        step, folder, longest = checkpoints_lib.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
         config = config or trained
     else:
         if step is not None:
@@ -66,23 +67,23 @@ def locate(model: str, config: config_lib.TrainConfig | None, default: config_li
     cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))
     if workdir is None:
         hf.Weights(folder).check(cfg)   # the files' headers only
-    return Policy(config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step)
+    return Trained(config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step)
 
 
-def load_params(policy: Policy, mesh: Mesh, dtype: str, rules: Mapping[str, str | None] = sharding.RULES,
+def load_params(policy: Trained, mesh: Mesh, dtype: str, rules: Mapping[str, str | None] = sharding.RULES,
                 ) -> parameters.Params:
     """The weights as `dtype`, spread over the mesh by the rules. Raises `UserError` where a checkpoint cannot be read."""
     shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh, rules)
     if policy.workdir is None:
         return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
     try:
-        return checkpoint.load_params(policy.workdir, policy.step, policy.cfg, shardings, dtype)
+        return checkpoints_lib.load_params(policy.workdir, policy.step, policy.cfg, shardings, dtype)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the checkpoint of step {policy.step} in {policy.workdir} cannot be read: it is damaged, or of "
                         f"another model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
 
 
-def fingerprint(policy: Policy) -> str:
+def fingerprint(policy: Trained) -> str:
     """A hash of the weight files' names, sizes and samples of their bytes, and of config.json: another one for other
     weights, the same wherever the files lie."""
     folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
@@ -110,6 +111,6 @@ def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
     return found
 
 
-def shown(policy: Policy, model: str) -> dict[str, Any]:
+def shown(policy: Trained, model: str) -> dict[str, Any]:
     """What names the policy in results: path, step, fingerprint."""
     return {"path": model, "step": policy.step, "fingerprint": fingerprint(policy)}

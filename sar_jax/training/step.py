@@ -8,14 +8,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sar_jax import experience, screen
-from sar_jax import metrics as metrics_lib
 from sar_jax.evaluation import judged
-from sar_jax.experience import Minibatch
-from sar_jax.learner import States
 from sar_jax.parallel import sharding
 from sar_jax.rl import losses
-from sar_jax.run import Run
+from sar_jax.training import experience, screen
+from sar_jax.training import metrics as metrics_lib
+from sar_jax.training.experience import Minibatch
+from sar_jax.training.learner import States
+from sar_jax.training.setup import Run
 
 
 def train_step(run: Run, states: States, iterator: Any, step: int) -> tuple[States, dict[str, float], list[dict[str, Any]]]:

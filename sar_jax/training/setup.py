@@ -14,13 +14,9 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from sar_jax import checkpoint, data, experience, handover, learner, score, structs
 from sar_jax import config as config_lib
-from sar_jax import critic as critic_lib
-from sar_jax import metrics as metrics_lib
-from sar_jax import workdir as workdir_lib
+from sar_jax import structs
 from sar_jax.errors import UserError
-from sar_jax.learner import States
 from sar_jax.model import download, hf, int8, lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import multihost, sharding
@@ -29,6 +25,13 @@ from sar_jax.rollout import sampler
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.text import prompts
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
+from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import critic as critic_lib
+from sar_jax.training import experience, handover, learner, score
+from sar_jax.training import metrics as metrics_lib
+from sar_jax.training import questions as questions_lib
+from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.learner import States
 
 
 class Run(NamedTuple):
@@ -40,7 +43,7 @@ class Run(NamedTuple):
     greedy: Any
     eval_rows: list[prompts.Question]
     reference: Any | None
-    checkpoints: checkpoint.Checkpoints
+    checkpoints: checkpoints_lib.Checkpoints
     metrics: metrics_lib.Metrics
     num_params: int
     questions: str          # fingerprint of the training data
@@ -50,7 +53,7 @@ class Run(NamedTuple):
     frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
 
 
-class Policy(NamedTuple):
+class Learned(NamedTuple):
     """What learns, and the way from there to the weights that score and decode.
 
     cfg, specs: of score and update, and of what learns; load(): its first values; frozen: see `Run`; the rest: see
@@ -74,9 +77,9 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
     mesh, decoding = _meshes(config, cfg)
     kernel = network_lib.pick_kernel(config.model, cfg, mesh)
     prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
-    train_rows, eval_rows = data.load(config.data, prompter)
+    train_rows, eval_rows = questions_lib.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
-    questions = data.fingerprint(train_rows)
+    questions = questions_lib.fingerprint(train_rows)
     multihost.same(questions, f"the questions of {config.data.train}")
 
     policy = (_adapters if config.lora.rank else _whole)(config, folder, cfg, mesh, decoding)
@@ -86,9 +89,9 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
         parameters.describe(policy.specs, sharding.param_shardings(policy.specs, mesh)), optimizer)
     critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     processes = jax.process_count()
-    iterator = data.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
+    iterator = questions_lib.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
     multihost.first(lambda: workdir_lib.claim(workdir, config))
-    checkpoints = checkpoint.Checkpoints(workdir, config.checkpoint.keep)
+    checkpoints = checkpoints_lib.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
         states = States(learner.init_state(policy.load(), optimizer),
@@ -135,7 +138,7 @@ def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tupl
     return mesh, decoding
 
 
-def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh) -> Policy:
+def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh) -> Learned:
     """All weights learn. The reference is None without a KL term; it may wait in host memory."""
     specs, dtype = parameters.param_specs(cfg), config.model.dtype
     shardings = sharding.param_shardings(specs, mesh)
@@ -147,12 +150,12 @@ def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelCon
     elif config_lib.needs_reference(config):
         reference = hf.load_params(folder, cfg, shardings, dtype)
     light = int8.described(cfg, config.rollout.weights_dtype)
-    return Policy(cfg, specs, lambda: hf.load_params(folder, cfg, shardings), {}, reference, fetch,
+    return Learned(cfg, specs, lambda: hf.load_params(folder, cfg, shardings), {}, reference, fetch,
                   handover.make_cast(cfg, mesh, dtype), handover.make_hand_over(light, mesh, decoding, dtype))
 
 
 def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh,
-              ) -> Policy:
+              ) -> Learned:
     """Adapters learn. The base serves policy and reference; the reference's adapters are those that change nothing."""
     adapted, dtype = lora.adapted(cfg, config.lora), config.model.dtype
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
@@ -163,7 +166,7 @@ def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.Model
     load = lambda: init(jax.random.key(config.seed))
     fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
     hand_over = handover.make_hand_over(int8.described(cfg, config.rollout.weights_dtype), mesh, decoding, dtype)
-    return Policy(adapted, lora.specs(adapted), load, base,
+    return Learned(adapted, lora.specs(adapted), load, base,
                   lora.merged(base, cast(load())) if config_lib.needs_reference(config) else None,
                   lambda reference: reference, lambda masters: lora.merged(base, cast(masters)),
                   lambda masters: hand_over(fold(base, masters)))

@@ -20,7 +20,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from sar_jax import config as config_lib
-from sar_jax import learner
 from sar_jax.model import hf, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.model.parameters import ModelConfig, Params, ParamSpec
@@ -28,6 +27,7 @@ from sar_jax.parallel import sharding
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.rl import losses
 from sar_jax.structs import Packed, ValueBatch
+from sar_jax.training import learner
 
 HEAD = "value_head"
 

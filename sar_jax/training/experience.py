@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sar_jax import rollouts as rollouts_lib
 from sar_jax.parallel import multihost, sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing, rewards
-from sar_jax.rollouts import Tools
 from sar_jax.structs import Batch, Layout, Packed, Rollouts, Scores, ValueBatch
 from sar_jax.text.answers.verifier import Outcome
 from sar_jax.text.prompts import Question
+from sar_jax.training import rollouts as rollouts_lib
+from sar_jax.training.rollouts import Tools
 
 
 class Minibatch(NamedTuple):

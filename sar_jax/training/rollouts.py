@@ -27,7 +27,7 @@ Draw = Callable[[], Sequence[Question]]   # this process's next questions
 
 class Tools(NamedTuple):
     """What a step needs beside its own inputs. `cast` and `hand_over` make the weights of `score` and `sample`
-    (`sar_jax.handover`); `fetch_reference` brings the reference to the devices;
+    (`sar_jax.training.handover`); `fetch_reference` brings the reference to the devices;
     `values` is the critic's; `errors` stops the run when too many answers cannot be verified."""
     sample: sampler.Sample
     score: Callable[[Any, Packed], Scores]

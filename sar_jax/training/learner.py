@@ -21,8 +21,8 @@ from sar_jax import config as config_lib
 from sar_jax.model import lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.rl import losses
-from sar_jax.score import score_rows
 from sar_jax.structs import Batch, Packed
+from sar_jax.training.score import score_rows
 
 
 class TrainState(NamedTuple):
