@@ -16,8 +16,9 @@ import jax
 from jax.experimental import topologies
 
 from sar_jax import config as config_lib
-from sar_jax import plan, programs
+from sar_jax import plan
 from sar_jax.parallel import sharding
+from sar_jax.planning import programs
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # NVIDIA's H100 data sheet and the CUDA programming guide's table of compute capability 9.0.

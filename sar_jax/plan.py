@@ -22,13 +22,14 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import checks, cli, hlo, planning, programs, roofline
+from sar_jax import checks, cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
+from sar_jax.planning import hlo, programs, roofline, tables
 from sar_jax.rollout import shapes as shapes_lib
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")
@@ -118,9 +119,9 @@ def main(get_config) -> None:
         checks.check(config)
         found.append(plan(config, read_model(config), topology, _PROMPT.value, _ANSWER.value))
         if not _SWEEP.value:
-            planning.show(console, config, found[-1])
+            tables.show(console, config, found[-1])
     if _SWEEP.value:
-        planning.show_sweep(console, found)
+        tables.show_sweep(console, found)
     if _JSON.value:
         about = {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu"), "answer_tokens": _ANSWER.value}
         text = json.dumps({**about, "slices": found}, indent=2)

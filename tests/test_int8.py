@@ -9,12 +9,12 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 from test_sample import draw
 
-from sar_jax import programs, roofline
 from sar_jax.config import TrainConfig
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import int8, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
+from sar_jax.planning import programs, roofline
 from sar_jax.rl import packing
 from sar_jax.training import handover, score
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sar_jax import config, programs
+from sar_jax import config
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
 from sar_jax.parallel import sharding
+from sar_jax.planning import programs
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
 from sar_jax.structs import Batch

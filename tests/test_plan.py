@@ -12,11 +12,11 @@ from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
 
 from sar_jax import config as config_lib
-from sar_jax import hlo, planning, programs, roofline
 from sar_jax.errors import UserError
 from sar_jax.model import families, flops, known, lora, parameters
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import chips, sharding
+from sar_jax.planning import hlo, programs, roofline, tables
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 
@@ -202,7 +202,7 @@ def found(total, **residents):
 def test_advice_follows_what_does_not_fit(program, said, unsaid):
     config = config_lib.TrainConfig()
     config.packing.rows_per_microbatch = 16
-    lines = "\n".join(planning.advice(config, found({program: math.inf})))
+    lines = "\n".join(tables.advice(config, found({program: math.inf})))
     assert said in lines and unsaid not in lines and "--topology=v5e:4x4" in lines
 
 
@@ -210,7 +210,7 @@ def test_advice_is_what_the_config_has_not_done_yet():
     config = config_lib.TrainConfig()
     config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = "bfloat16", True, False
     config.rollout.cache_dtype = "int8"
-    lines = "\n".join(planning.advice(config, found({"gradient": 11.0, "decode": 11.0})))
+    lines = "\n".join(tables.advice(config, found({"gradient": 11.0, "decode": 11.0})))
     assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=true" in lines
     assert "cache_dtype" not in lines and "weights_dtype=int8" in lines
 
@@ -220,7 +220,7 @@ def test_advice_is_what_the_config_has_not_done_yet():
 def test_a_model_cut_over_very_many_devices_is_worth_a_word(copies, data, devices, advised):
     config = config_lib.TrainConfig()
     config.mesh.data = data
-    line = planning._sent(config, {"devices": devices}, copies)
+    line = tables._sent(config, {"devices": devices}, copies)
     assert f"sends {copies} times" in line and ("--config.mesh.data=4" in line) == advised
 
 

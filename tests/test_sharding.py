@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from sar_jax import config as config_lib
-from sar_jax import hlo, programs
 from sar_jax.errors import UserError
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
 from sar_jax.parallel import sharding
+from sar_jax.planning import hlo, programs
 from sar_jax.rl import packing
 from sar_jax.rollout import sampler, slots
 from sar_jax.structs import Batch, Sampling

@@ -1,0 +1,1 @@
+"""Will a run fit a slice, and how long will it take?"""
