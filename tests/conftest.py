@@ -1,100 +1,19 @@
-"""Shared by all tests: the CPU as eight devices, and tiny random Hugging Face models as the oracle."""
+"""Shared by all tests: the environment, the order of the files, and fixtures."""
 
-import atexit
-import os
 import pathlib
-import shutil
-import subprocess
-import sys
-import tempfile
-from importlib import metadata
 
-# What one test or command compiled the next one reads; the processes of pytest-xdist inherit the first one's folder.
-if "SAR_JAX_TEST_CACHE" not in os.environ:
-    os.environ["SAR_JAX_TEST_CACHE"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["SAR_JAX_TEST_CACHE"], ignore_errors=True)
-CACHE = {"JAX_COMPILATION_CACHE_DIR": os.environ["SAR_JAX_TEST_CACHE"], "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
-# Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of what they test. Training
-# is given this too; other commands optimize as users' do.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if metadata.version("jaxlib").startswith("0.10."):   # compiles fusions three times as fast; later ones have one way only
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK}"
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+import support.environment  # noqa: F401   before JAX
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from processes import Forked  # noqa: E402
+import jax
+import numpy as np
+import pytest
+from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
 
-from sar_jax.config import Prompt
-from sar_jax.model import hf, parameters
-from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
-from sar_jax.text.prompts import Prompter, load_tokenizer
-from sar_jax.text.tasks import arithmetic
-from sar_jax.text.tokenizer import train_tokenizer
-
-ROOT = pathlib.Path(__file__).parent.parent
-
-# Sizes and values that no default has, for every family that `transformers` knows under these names.
-_ODD = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, intermediate_size=56,
-            rms_norm_eps=3e-5, max_position_embeddings=512)
-_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 777.0}}
-FAMILIES: dict[str, dict] = {
-    "qwen3": {"head_dim": 10, "tie_word_embeddings": True, **_ROPE},
-    "qwen2": {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1, **_ROPE},
-    "llama": {"head_dim": 6, "num_key_value_heads": 3, "tie_word_embeddings": False, "rope_parameters": {
-        "rope_type": "llama3", "rope_theta": 5e3, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16}},
-    "phi3": {"num_key_value_heads": 3, "tie_word_embeddings": False, "sliding_window": 13,
-             "original_max_position_embeddings": 20, "pad_token_id": 0, "rope_parameters": {
-                 "rope_type": "longrope", "rope_theta": 900.0, "short_factor": [1.0, 1.1, 1.3, 1.6],
-                 "long_factor": [1.2, 2.0, 5.0, 11.0]}},
-    "gemma3_text": {"head_dim": 10, "num_key_value_heads": 1, "num_hidden_layers": 4, "query_pre_attn_scalar": 17,
-                    "sliding_window": 6, "final_logit_softcapping": 4.0, "tie_word_embeddings": True,
-                    "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
-                    "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5e4},
-                                        "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}},
-    "gemma2": {"head_dim": 10, "query_pre_attn_scalar": 17, "sliding_window": 6, "final_logit_softcapping": 5.0,
-               "attn_logit_softcapping": 3.0, **_ROPE},
-}
-
-
-def make_hf_folder(folder: pathlib.Path, seed: int = 0, family: str = "qwen3", **overrides) -> pathlib.Path:
-    """A random model of the family by `transformers` itself, with a tokenizer; odd sizes and odd values on purpose."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    source = arithmetic.Arithmetic("train")
-    texts = [text for i in range(300) for text in (source[i].question, source[i].solution, "system user assistant")]
-    tokenizer = train_tokenizer(texts, 320, 512)
-    settings = dict(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **_ODD | FAMILIES[family] | overrides)
-    torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
-    gemma = family.startswith("gemma")
-    for name, p in network.named_parameters():   # gains other than one, weights large enough to matter
-        mean, scale = (0 if gemma else 1, 0.3) if "norm" in name else (0, 0.1)
-        p.data = mean + scale * torch.randn_like(p)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def load_torch(folder: pathlib.Path, long: bool = False):
-    """The oracle. Eager attention: the one that applies every field (soft caps). long: LongRoPE's long factors for rows of
-    any length, where `transformers` would choose by the row."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-    config = AutoConfig.from_pretrained(folder)
-    if long and "long_factor" in config.rope_parameters:
-        config.rope_parameters["short_factor"] = config.rope_parameters["long_factor"]
-    return AutoModelForCausalLM.from_pretrained(folder, config=config, attn_implementation="eager").eval()
-
 
 # The files that take longest begin, so that the workers end at about the same time.
-_LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sample.py", "test_sharding.py",
-            "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_model.py", "test_losses.py",
+_LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sampler.py", "test_sharding.py",
+            "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_network.py", "test_losses.py",
             "test_pretrain.py", "test_score.py")
 
 
@@ -117,22 +36,6 @@ def torch_model(hf_folder):
 def mesh():
     """One device."""
     return sharding.make_mesh(1, 1, 1, jax.devices()[:1])
-
-
-class Loaded:
-    """The random model as ours: cfg, params on one device, graphdef in float32, prompter, stop ids."""
-
-    def __init__(self, folder: pathlib.Path, mesh, max_length: int = 512):
-        self.folder, self.mesh = folder, mesh
-        self.cfg = hf.load_config(folder, max_length)
-        self.params = hf.load_params(folder, self.cfg, self.shardings(mesh))
-        self.graphdef = network_lib.build(self.cfg, "float32", remat=True)
-        self.tokenizer = load_tokenizer(str(folder))
-        self.prompter = Prompter(self.tokenizer, Prompt())
-        self.stop = (self.tokenizer.eos_token_id,)
-
-    def shardings(self, mesh):
-        return sharding.param_shardings(parameters.param_specs(self.cfg), mesh)
 
 
 @pytest.fixture(scope="session")
@@ -159,27 +62,3 @@ def verifier():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def start_command(*arguments: str, stdout, stderr, real: bool = False, **environment: str) -> Forked | subprocess.Popen:
-    """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the system starts."""
-    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE
-    env |= {"XLA_FLAGS": QUICK} if arguments[0] == "sar_jax.train" else {}
-    env |= environment
-    if real:
-        return subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=env, stdout=stdout, stderr=stderr)
-    return Forked(arguments, ROOT, env, stdout, stderr)
-
-
-def run_command(*arguments: str, timeout: float = 900, real: bool = False, **environment: str,
-                ) -> subprocess.CompletedProcess:
-    """The same until its end: `returncode`, `stdout` and `stderr`."""
-    with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        process = start_command(*arguments, stdout=stdout, stderr=stderr, real=real, **environment)
-        try:
-            process.wait(timeout)
-        finally:
-            process.kill()
-            process.wait()
-        stdout.seek(0), stderr.seek(0)
-        return subprocess.CompletedProcess(arguments, process.returncode, stdout.read(), stderr.read())

@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, make_hf_folder, run_command
+from support.commands import ROOT, run_command
+from support.models import make_hf_folder
 
 from sar_jax import config as config_lib
 from sar_jax import evaluate

@@ -7,7 +7,8 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, Loaded, run_command
+from support.commands import ROOT, run_command
+from support.models import Loaded
 
 from sar_jax import config as config_lib
 from sar_jax.evaluation import judged

@@ -1,42 +1,46 @@
 """Imports only go down the layers; host text knows no JAX, and the reward arithmetic no model and no files."""
 
 import ast
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from support.commands import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "sar_jax"
 
-# Lowest first; a module imports from its own layer and from those below. A new module has to be given its place here.
-LAYERS = (
-    {"errors", "config", "checks", "sampling", "structs", "sharding", "rendezvous", "multihost", "chips", "hlo", "published",
-     "download"},
-    {"rewards", "losses", "gae", "credit", "alpha", "guards", "packing", "attention", "splash", "cudnn", "paged", "rope",
-     "results", "filters"},
-    {"parameters", "cache", "int8"},
-    {"answers", "quantities", "equivalence", "labels", "worker", "verifier", "tokenizer", "prompts", "tasks",
-     "tasks.example", "tasks.options", "tasks.jsonl", "tasks.local", "tasks.hub", "tasks.published", "tasks.mix",
-     "tasks.numeric", "tasks.arithmetic", "tasks.gsm8k", "tasks.math_lighteval", "tasks.numina", "tasks.gsm_symbolic",
-     "tasks.aime", "tasks.logicbench", "tasks.prontoqa"},
-    {"model", "roofline"},
-    {"families"},
-    {"hf", "score", "sample", "slots", "capacity", "handover", "lora"},
-    {"learner", "critic", "programs"},
-    {"experience", "rollouts", "generate", "checkpoint", "policy", "metrics", "data", "screen", "cli", "results_folder",
-     "plots", "summary", "compare", "planning"},
-    {"run"},
-    {"train", "pretrain", "export", "explain", "evaluate", "plan"},
-)
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-HOST_TEXT = sorted(next(layer for layer in LAYERS if "answers" in layer))
-ENTRY_POINTS = LAYERS[-1]
+# Who may import what: ten rules. A world is a folder; the base is the five files that cross borders.
+BASE = {"errors", "files", "structs", "config", "checks"}
+RULES: dict[str, set[str]] = {
+    "base": {"base"},
+    "text": {"base"},
+    "rl": {"base"},
+    "parallel": {"base"},
+    "model": {"base", "parallel"},
+    "rollout": {"base", "parallel", "model", "text.prompts"},
+    "evaluation": {"base", "parallel", "model", "rollout", "text"},
+    "training": {"base", "parallel", "model", "rollout", "text", "rl", "evaluation"},
+    "planning": {"base", "parallel", "model", "rollout", "training"},
+    "commands": {"base", "text", "rl", "parallel", "model", "rollout", "evaluation", "training", "planning", "commands"},
+}
+NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "jaxtyping"}   # of what is text
+ENTRY_POINTS = {"train", "pretrain", "evaluate", "export", "explain", "plan"}
 
 FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f
          for f in sorted(PACKAGE.rglob("*.py")) if f != PACKAGE / "__init__.py"}
 TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
+
+
+def world(name: str) -> str:
+    """The folder that a module is in; of those at the root, "base" or "commands"."""
+    first = name.split(".")[0]
+    return first if first in RULES else "base" if first in BASE else "commands"
+
+
+def allowed(name: str, other: str) -> bool:
+    """May the module `name` import the module `other`?"""
+    own_world = world(name)
+    return world(other) == own_world or bool({world(other), other} & RULES[own_world])
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -71,17 +75,28 @@ def foreign(name: str) -> set[str]:
 def test_the_helpers_see_every_kind_of_import():
     tree = ast.parse("import a.b\nfrom c import d as e, f\ndef g():\n    if 1:\n        import h as i, j")
     assert imports(tree) == {"a.b", "c.d", "c.f", "h", "j"}
-    assert {"hf", "errors", "tasks"} <= own("pretrain") and "tasks.jsonl" in own("explain")
+    assert {"model.hf", "errors", "text.tasks"} <= own("pretrain") and "text.tasks.jsonl" in own("explain")
     assert "jax" in foreign("train")
 
 
-def test_every_module_has_its_layer_and_every_layer_its_modules():
-    assert set(FILES) == set(RANK)
+def test_the_root_is_a_map():
+    """At most 14 files and 9 folders; every folder is a world with a rule."""
+    folders = {f.name for f in PACKAGE.iterdir() if f.is_dir()} - {"__pycache__", "assets"}
+    assert folders == set(RULES) - {"base", "commands"}
+    assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_imports_only_go_down(name):
-    assert not {other for other in own(name) if RANK[other] > RANK[name]}
+def test_each_world_imports_what_its_rule_allows(name):
+    assert not {other for other in own(name) if not allowed(name, other)}
+
+
+@pytest.mark.parametrize("name, other", [
+    ("text.prompts", "training.step"), ("rl.rewards", "model.network"), ("model.hf", "rollout.slots"),
+    ("rollout.texts", "text.tasks.gsm8k"), ("evaluation.folder", "training.checkpoints"), ("structs", "rl.packing"),
+    ("checks", "train"), ("planning.hlo", "evaluation.tables")])
+def test_what_no_rule_allows(name, other):
+    assert not allowed(name, other)
 
 
 def test_imports_run_in_no_circle():
@@ -104,10 +119,9 @@ def test_entry_points_do_not_import_each_other():
     assert {(a, b) for a in ENTRY_POINTS for b in own(a) & ENTRY_POINTS} == {("pretrain", "export")}
 
 
-@pytest.mark.parametrize("name", HOST_TEXT)
-def test_host_text_knows_no_jax(name):
-    assert not foreign(name) & {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "jaxtyping"}
-    assert own(name) <= {"errors", "config", *HOST_TEXT}
+@pytest.mark.parametrize("name", [name for name in FILES if world(name) == "text"])
+def test_text_knows_no_jax(name):
+    assert not foreign(name) & NO_JAX
 
 
 @pytest.mark.parametrize("modules", ["sar_jax.text.answers.judge", "sar_jax.text.answers.verifier", "sar_jax.text.answers.worker", "sar_jax.text.tasks",
@@ -123,21 +137,16 @@ def test_importing_host_code_does_not_load_jax(modules):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name, allowed", [
-    ("rewards", {"collections", "typing", "numpy", "jaxtyping"}),
-    ("packing", {"collections", "typing", "numpy", "jaxtyping"}),
-    ("results", {"collections", "typing", "numpy", "dataclasses", "math"}),
-    ("alpha", {"collections", "typing"}), ("guards", {"collections", "typing"}),
-    ("losses", {"collections", "typing", "numpy", "jaxtyping", "jax"})])
-def test_the_arithmetic_knows_no_model_no_data_and_no_files(name, allowed):
-    assert own(name) <= {"structs", "config"} and foreign(name) <= allowed
+@pytest.mark.parametrize("name", [name for name in FILES if world(name) == "rl"])
+def test_the_arithmetic_knows_no_model_and_no_files(name):
+    assert foreign(name) <= {"collections", "typing", "numpy", "jaxtyping", "jax", "dataclasses", "math", "types"}
     names = {node.id for node in ast.walk(TREES[name]) if isinstance(node, ast.Name)}
-    assert not names & {"open", "print", "input", "exec", "eval", "__import__"}
+    assert not names & {"open", "print", "input", "exec", "eval", "__import__", "pathlib"}
 
 
 def test_flax_stands_in_one_file():
-    assert {name for name in FILES if "flax" in foreign(name)} == {"model"}
-    assert not [name for name, tree in TREES.items() if name != "model" and any(
+    assert {name for name in FILES if "flax" in foreign(name)} == {"model.network"}
+    assert not [name for name, tree in TREES.items() if name != "model.network" and any(
         isinstance(node, ast.Name) and node.id == "nnx" for node in ast.walk(tree))]
 
 
@@ -149,9 +158,9 @@ def test_no_file_name_shadows_the_standard_library_or_says_nothing():
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_and_functions_are_short(name):
-    assert len(FILES[name].read_text().splitlines()) <= 320
+    assert len(FILES[name].read_text().splitlines()) <= 400
     long = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(TREES[name])
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno + 1 > 70}
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno + 1 > 60}
     assert not long
 
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import run_command
 from safetensors.numpy import load_file
+from support.commands import run_command
 
 from sar_jax.text.tasks import arithmetic
 

@@ -14,7 +14,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pyarrow.parquet as pq
 import pytest
-from conftest import CACHE, QUICK, ROOT, make_hf_folder, run_command, start_command
+from support.commands import ROOT, run_command, start_command
+from support.environment import CACHE, QUICK
+from support.models import make_hf_folder
 from tensorboardX.proto.event_pb2 import Event
 
 from sar_jax.text.tasks import arithmetic

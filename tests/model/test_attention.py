@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 import subprocess
 import sys
 import types
@@ -12,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.commands import ROOT
 
 from sar_jax import config
 from sar_jax.errors import UserError
+from sar_jax.model import attention
 from sar_jax.model import network as network_lib
-from sar_jax.model.attention import cudnn, portable, splash
 from sar_jax.parallel import sharding
 
-ROOT = pathlib.Path(__file__).parent.parent
-KERNELS = {"xla": portable.attend, "splash": functools.partial(splash.attend, interpret=True),
-           "cudnn": functools.partial(cudnn.attend, implementation="xla")}   # what it asks of cuDNN, computed by XLA
+KERNELS = {"xla": attention.attend, "splash": functools.partial(attention.attend, interpret=True),
+           "cudnn": functools.partial(attention.attend, implementation="xla")}   # what it asks of cuDNN, computed by XLA
 CASES = {   # heads, kv heads, head size, columns, window, soft cap
     "grouped": (4, 2, 32, 128, None, None), "window": (4, 1, 16, 200, 50, None), "capped": (6, 3, 24, 256, None, 3.0),
     "narrow": (2, 2, 8, 130, 1, None), "all": (6, 2, 16, 300, 17, 2.0)}
@@ -107,7 +106,7 @@ def described(**changes):
     ({"platform": "tpu", "compute_capability": ""}, "NVIDIA GPUs")])
 def test_what_cudnn_takes(changes, need):
     device, asked = described(**changes)
-    found = cudnn.lacks(device, **asked)
+    found = attention.lacks(device, **asked)
     assert found is None if need is None else need in found
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
 
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters

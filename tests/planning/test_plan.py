@@ -7,9 +7,9 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import ROOT, run_command
 from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
+from support.commands import ROOT, run_command
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError

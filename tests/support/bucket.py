@@ -1,4 +1,4 @@
-"""A bucket on this machine: `python tests/bucket.py PORT` serves gs://bucket out of memory until it is killed.
+"""A bucket on this machine: `python tests/support/bucket.py PORT` serves gs://bucket out of memory until it is killed.
 
 The emulator lacks what Orbax's storage library builds on: objects' generations as conditions and as a header. It also turns
 away connections beyond a few, so each has a thread here; one request at a time is handled.

@@ -6,8 +6,8 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import FAMILIES, Loaded, load_torch, make_hf_folder
 from safetensors.numpy import load_file, save_file
+from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
 
 from sar_jax import export
 from sar_jax.errors import UserError

@@ -5,7 +5,7 @@ import pathlib
 import re
 
 import pytest
-from conftest import run_command
+from support.commands import run_command
 
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, plots, tables

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import torch
-from conftest import run_command, start_command
+from support.commands import run_command, start_command
 
 from sar_jax import checks
 from sar_jax import config as config_lib

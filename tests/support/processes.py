@@ -1,7 +1,7 @@
 """Commands of the package as processes that are forked off one that has imported the libraries: imports take 4 processor
 seconds, more than most commands take otherwise.
 
-    test --start--> server ("python tests/processes.py FD", one a test process) --fork--> keeper --fork--> command
+    test --start--> server ("python tests/support/processes.py FD", one a test process) --fork--> keeper --fork--> command
       ^                                                                             |
       +------------------------------- pid, then exit status -----------------------+
 

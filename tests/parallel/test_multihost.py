@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import QUICK, ROOT, start_command
+from support.commands import ROOT, start_command
+from support.environment import QUICK
 
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost, rendezvous

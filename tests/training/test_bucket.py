@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
 from safetensors.numpy import load_file
+from support.commands import ROOT, run_command
 from test_train import arguments, timeless
 
 
@@ -19,7 +19,7 @@ def bucket():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    with subprocess.Popen([sys.executable, ROOT / "tests/bucket.py", str(port)]) as process:
+    with subprocess.Popen([sys.executable, ROOT / "tests/support/bucket.py", str(port)]) as process:
         try:
             for _ in range(100):
                 with socket.socket() as s:

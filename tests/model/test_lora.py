@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from support.commands import ROOT, run_command
 
 from sar_jax import checks
 from sar_jax import config as config_lib

@@ -12,13 +12,13 @@ import threading
 import time
 
 import pytest
+from support.commands import ROOT
 
 from sar_jax.errors import UserError
 from sar_jax.text.answers import worker
 from sar_jax.text.answers.verifier import ErrorShare, Item, Outcome, Verifier
 
 RIGHT, WRONG, ERROR = Outcome.RIGHT, Outcome.WRONG, Outcome.ERROR
-ROOT = pathlib.Path(__file__).parent.parent
 GOOD = [Item(r"\boxed{2\sqrt{3}}", r"\sqrt{12}"), Item(r"\boxed{\sqrt{3}}", r"\sqrt{12}"), Item("#### 1,234", "1234"),
         Item("I see 5", "4"), Item("It is (C).", "C", "choice"), Item("E", "D", "choice", 5), Item("False", "B", "boolean"),
         Item("10-3", "-3", "last_number"), Item(r"\boxed{[0,1)}", "[0, 1)"), Item(r"\boxed{x^2}", "2")]
@@ -32,7 +32,7 @@ def deed(letter: str) -> Item:
 
 @pytest.fixture(scope="module")
 def verifier():
-    with Verifier(workers=2, timeout=5, equal="hostile:equal") as pool:
+    with Verifier(workers=2, timeout=5, equal="support.hostile:equal") as pool:
         yield pool
 
 
@@ -73,7 +73,7 @@ def test_computer_algebra_that_never_ends_is_killed():
 
 def test_submit_returns_before_the_outcome_is_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HOSTILE_FILE", str(tmp_path / "go"))
-    with Verifier(workers=1, timeout=60, equal="hostile:equal") as pool:
+    with Verifier(workers=1, timeout=60, equal="support.hostile:equal") as pool:
         first, second = pool.submit([deed("w")]), pool.submit([GOOD[0]])
         (tmp_path / "go").touch()   # had submit waited, the answer would have timed out
         assert second.result() == [RIGHT] and first.result() == [RIGHT]
@@ -115,7 +115,7 @@ def test_an_interrupt_is_the_trainers_alone(verifier):
 
 def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
     monkeypatch.setattr("sar_jax.text.answers.verifier._COMPARISONS", 3)
-    with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
+    with Verifier(workers=1, timeout=30, equal="support.hostile:equal") as pool:
         assert pool.check([GOOD[0]]) == [RIGHT]
         before = children(os.getpid())
         assert pool.check([GOOD[0]]) == [RIGHT]
@@ -125,7 +125,7 @@ def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
 
 
 def test_a_worker_that_ran_out_of_memory_is_replaced():
-    with Verifier(workers=1, timeout=30, equal="hostile:equal") as pool:
+    with Verifier(workers=1, timeout=30, equal="support.hostile:equal") as pool:
         assert pool.check([GOOD[0]]) == [RIGHT]
         before = children(os.getpid())
         assert pool.check([deed("m"), GOOD[0]]) == [ERROR, RIGHT]
@@ -134,7 +134,7 @@ def test_a_worker_that_ran_out_of_memory_is_replaced():
 
 def test_a_closed_verifier_has_no_processes_and_says_so():
     before = children(os.getpid())
-    pool = Verifier(workers=2, timeout=1, equal="hostile:equal")
+    pool = Verifier(workers=2, timeout=1, equal="support.hostile:equal")
     handle = pool.submit([deed("h"), deed("h"), *[GOOD[0]] * 5])
     pool.close()
     assert children(os.getpid()) <= before
@@ -145,8 +145,8 @@ def test_a_closed_verifier_has_no_processes_and_says_so():
 
 
 def test_workers_end_with_the_trainer_even_while_they_hang():
-    code = ("import sys, time; from sar_jax.verifier import Item, Verifier\n"
-            "v = Verifier(2, 0.5, 'hostile:equal'); v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
+    code = ("import sys, time; from sar_jax.text.answers.verifier import Item, Verifier\n"
+            "v = Verifier(2, 0.5, 'support.hostile:equal'); v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
             "v.submit([Item('\\\\boxed{h^1}', 'x+1')]); print('up', flush=True); time.sleep(60)")
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     trainer = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE)
@@ -162,7 +162,7 @@ def test_workers_end_with_the_trainer_even_while_they_hang():
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("equal", ["no_such_module:equal", "hostile:without_its_libraries"])
+@pytest.mark.parametrize("equal", ["no_such_module:equal", "support.hostile:without_its_libraries"])
 def test_workers_that_cannot_start_are_one_clear_error(equal, capfd):
     with Verifier(workers=1, timeout=1, equal=equal) as pool:
         assert pool.check([GOOD[2]]) == [RIGHT]   # needs no worker

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.generation import logits_process as theirs
 
-from sar_jax.rollout import draw
+from sar_jax.rollout import draw as draw_lib
 from sar_jax.structs import Sampling
 
 SETTINGS = [Sampling(), Sampling(temperature=0.6), Sampling(top_k=7), Sampling(top_p=0.7), Sampling(min_p=0.2),
@@ -30,7 +30,7 @@ def expected(logits, s: Sampling) -> np.ndarray:
 def draw(logits, sampling, count, greedy=False):
     """`count` draws from each row of logits."""
     keys = jax.random.split(jax.random.key(1), count * len(logits))
-    found = jax.jit(draw.pick, static_argnums=3)(jnp.repeat(jnp.asarray(logits), count, axis=0), keys, jnp.bool_(greedy),
+    found = jax.jit(draw_lib.pick, static_argnums=3)(jnp.repeat(jnp.asarray(logits), count, axis=0), keys, jnp.bool_(greedy),
                                                    sampling)
     return [np.asarray(x).reshape(len(logits), count) for x in found]
 
@@ -63,7 +63,7 @@ def test_draws_within_a_block_follow_the_distribution():
 @pytest.mark.parametrize("top_k", [1, 2, 59, 60, 61])
 def test_top_k_keeps_k(rng, top_k):
     logits = jnp.asarray(rng.normal(size=(3, 60)), jnp.float32)
-    np.testing.assert_array_equal(draw.kept(logits, Sampling(top_k=top_k)).sum(axis=-1), min(top_k, 60))
+    np.testing.assert_array_equal(draw_lib.kept(logits, Sampling(top_k=top_k)).sum(axis=-1), min(top_k, 60))
 
 
 def test_greedy_takes_the_most_probable_whatever_the_filters(rng):
@@ -77,7 +77,7 @@ def test_greedy_takes_the_most_probable_whatever_the_filters(rng):
 
 
 def test_nothing_is_sorted_while_the_filters_are_off(rng):
-    lowered = lambda sampling: jax.jit(draw.pick, static_argnums=3).lower(
+    lowered = lambda sampling: jax.jit(draw_lib.pick, static_argnums=3).lower(
         jnp.zeros((4, 300)), jax.random.split(jax.random.key(0), 4), jnp.bool_(False), sampling).as_text()
     words = ("stablehlo.sort", "chlo.top_k")
     assert not any(word in lowered(Sampling()) or word in lowered(Sampling(min_p=0.1)) for word in words)
@@ -86,6 +86,6 @@ def test_nothing_is_sorted_while_the_filters_are_off(rng):
 
 def test_a_draw_takes_fewer_random_numbers_than_the_vocabulary_has_entries():
     """The largest array of random bits, by the program's own text."""
-    text = str(jax.make_jaxpr(lambda l, k: draw.pick(l, k, jnp.bool_(False), Sampling()))(
+    text = str(jax.make_jaxpr(lambda l, k: draw_lib.pick(l, k, jnp.bool_(False), Sampling()))(
         jnp.zeros((2, 150_000)), jax.random.split(jax.random.key(0), 2)))
     assert "u32[2,1300]" in text and "u32[2,150000]" not in text
