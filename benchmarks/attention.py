@@ -1,10 +1,11 @@
-"""Packed-row attention: ours against jax.nn.dot_product_attention with the same mask, forward and backward.
+"""Packed-row attention: ours against jax.nn.dot_product_attention with the same mask, forward and
+backward.
 
     JAX_PLATFORMS=cpu python benchmarks/attention.py [--rows=8] [--width=288]
 
-Both run in turn in one process, so that the ratio holds when the machine's speed drifts; the median of the pairs is printed.
-Shapes are the tiny model's: 4 heads, 2 kv heads, head dimension 32, two sequences a row.
-"""
+Both run in turn in one process, so that the ratio holds when the machine's speed drifts; the median
+of the pairs is printed. Shapes are the tiny model's: 4 heads, 2 kv heads, head dimension 32, two
+sequences a row."""
 
 import argparse
 import functools
@@ -32,7 +33,9 @@ def seconds(f, *args) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--width", type=int, default=288)
     parser.add_argument("--pairs", type=int, default=40)
@@ -44,15 +47,25 @@ def main() -> None:
     attend = functools.partial(portable.attend, scale=32**-0.5)
     gap = jnp.abs(attend(q, k, v, segment_ids) - library(q, k, v, segment_ids)).max()
     print(f"{R} rows of {T} tokens on {jax.devices()[0].device_kind}; largest difference {gap:.1e}")
-    for name, make in (("forward", jax.jit), ("forward and backward", lambda f: jax.jit(jax.grad(
-            lambda q, k, v, s: (f(q, k, v, s) ** 2).sum(), (0, 1, 2))))):
+    for name, make in (
+        ("forward", jax.jit),
+        (
+            "forward and backward",
+            lambda f: jax.jit(jax.grad(lambda q, k, v, s: (f(q, k, v, s) ** 2).sum(), (0, 1, 2))),
+        ),
+    ):
         ours, theirs = make(attend), make(library)
         for f in (ours, theirs):
             seconds(f, q, k, v, segment_ids)
-        pairs = [(seconds(ours, q, k, v, segment_ids), seconds(theirs, q, k, v, segment_ids)) for _ in range(options.pairs)]
+        pairs = [
+            (seconds(ours, q, k, v, segment_ids), seconds(theirs, q, k, v, segment_ids))
+            for _ in range(options.pairs)
+        ]
         ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{name}: ours {1e3 * statistics.median(a for a, _ in pairs):.2f} ms, jax.nn "
-              f"{1e3 * statistics.median(b for _, b in pairs):.2f} ms, jax.nn / ours {ratio:.2f}")
+        print(
+            f"{name}: ours {1e3 * statistics.median(a for a, _ in pairs):.2f} ms, jax.nn "
+            f"{1e3 * statistics.median(b for _, b in pairs):.2f} ms, jax.nn / ours {ratio:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What cuDNN's attention saves on GPUs: the memory of score and gradient with each kernel, by XLA's GPU compiler.
+"""What cuDNN's attention saves on GPUs: the memory of score and gradient with each kernel, by XLA's
+GPU compiler.
 
     JAX_PLATFORMS=cpu python benchmarks/gpu.py [--configs=qwen3_4b] [--gpus=8] [--rows=2]
 
-Needs `pip install '.[gpu]'` and no GPU: the programs are compiled for H100s that are described to the compiler, and not run.
-Prints Markdown; GiB a GPU. Gemma 3 cannot be compiled like this: JAX asks the GPU itself whether it takes heads of 256.
-"""
+Needs `pip install '.[gpu]'` and no GPU: the programs are compiled for H100s that are described to
+the compiler, and not run. Prints Markdown; GiB a GPU. Gemma 3 cannot be compiled like this: JAX
+asks the GPU itself whether it takes heads of 256."""
 
 import argparse
 import json
@@ -44,20 +45,25 @@ def describe(name: str, kernel: str, gpus: int, rows: int) -> dict[str, programs
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
     config = config_lib.from_dict(config_lib.TrainConfig, json.loads(config_lib.to_json(config)))
     config.model.attention, config.packing.rows_per_microbatch = kernel, rows * gpus
-    devices = topologies.get_topology_desc(platform="cuda", topology_name="", target_config=H100,
-                                           topology=f"1x1x{gpus}").devices
+    devices = topologies.get_topology_desc(
+        platform="cuda", topology_name="", target_config=H100, topology=f"1x1x{gpus}"
+    ).devices
     mesh = sharding.make_mesh(1, gpus, 1, list(devices))
     return programs.describe(config, plan.read_model(config), mesh)[0]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configs", default="qwen3_4b,qwen3_1p7b,phi35_mini")
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--rows", type=int, default=2)
     options = parser.parse_args()
     print(f"jax {jax.__version__}, {options.gpus} H100, {options.rows} rows a GPU\n")
-    print("| config | program | attention | temporary | all of it | calls of cuDNN |\n|---|---|---|---|---|---|")
+    print(
+        "| config | program | attention | temporary | all of it | calls of cuDNN |\n|---|---|---|---|---|---|"
+    )
     for name in options.configs.split(","):
         for kernel in ("xla", "cudnn"):
             described = describe(name, kernel, options.gpus, options.rows)
@@ -66,11 +72,18 @@ def main() -> None:
                 with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
                     compiled = program.lower().compile()
                 memory = compiled.memory_analysis()
-                own = (memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-                       + memory.temp_size_in_bytes)
+                own = (
+                    memory.argument_size_in_bytes
+                    + memory.output_size_in_bytes
+                    - memory.alias_size_in_bytes
+                    + memory.temp_size_in_bytes
+                )
                 calls = len(re.findall(r'custom_call_target="__cudnn\$fmha', compiled.as_text()))
-                print(f"| {name} | {which} | {kernel} | {memory.temp_size_in_bytes / 2**30:.2f} | "
-                      f"{(own + program.beside) / 2**30:.2f} | {calls} |", flush=True)
+                print(
+                    f"| {name} | {which} | {kernel} | {memory.temp_size_in_bytes / 2**30:.2f} | "
+                    f"{(own + program.beside) / 2**30:.2f} | {calls} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
     python benchmarks/reproduce.py --output=runs/tiny_comparison                        the tiny model, on this machine
     python benchmarks/reproduce.py --model=qwen3_1p7b --tasks=gsm8k,math,... --output=DIR      a real one, on a TPU host
 
-launch/reproduce_tiny.sh and launch/reproduce.sh call it. A run is a process of its own, `python -m sar_jax.train` with the
-overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so the same command goes on where it was stopped.
---parallel=2 trains two at once, each on its share of the cores. Arguments after `--` go to every run. Written to OUTPUT: a
-JSON file of figures a run, table.md, pareto.png; with --tasks also an evaluation of every run, and `comparison/` of all.
-"""
+launch/reproduce_tiny.sh and launch/reproduce.sh call it. A run is a process of its own, `python -m
+sar_jax.train` with the overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so
+the same command goes on where it was stopped. --parallel=2 trains two at once, each on its share of
+the cores. Arguments after `--` go to every run. Written to OUTPUT: a JSON file of figures a run,
+table.md, pareto.png; with --tasks also an evaluation of every run, and `comparison/` of all."""
 
 import argparse
 import collections
@@ -25,7 +25,8 @@ from sar_jax.evaluation import measures, plots
 
 ROOT = pathlib.Path(__file__).parent.parent
 NO_SAR = "--config.rewards.self_aligned=0"
-# Name -> (is the critic's config taken, overrides). Weights as in the paper: .2 for R_SA, .05 for O1 and ER.
+# Name -> (is the critic's config taken, overrides). Weights as in the paper: .2 for R_SA, .05 for
+# O1 and ER.
 VARIANTS = {
     "PPO": (True, [NO_SAR]),
     "SA-PPO": (True, []),
@@ -34,32 +35,46 @@ VARIANTS = {
     "GRPO-ER": (False, [NO_SAR, "--config.rewards.efficient_reasoner=0.05"]),
     "SA-GRPO": (False, []),
     "R_SA alone": (False, ["--config.rewards.verifiable=0"]),
-    "R_EM alone": (False, [NO_SAR, "--config.rewards.verifiable=0", "--config.rewards.entropy_min=1"]),
+    "R_EM alone": (
+        False,
+        [NO_SAR, "--config.rewards.verifiable=0", "--config.rewards.entropy_min=1"],
+    ),
     "R_VR + R_EM": (False, [NO_SAR, "--config.rewards.entropy_min=0.2"]),
     "alpha .05": (False, ["--config.rewards.self_aligned=0.05"]),
     "alpha .1": (False, ["--config.rewards.self_aligned=0.1"]),
     "alpha .3": (False, ["--config.rewards.self_aligned=0.3"]),
     "adaptive alpha": (False, ["--config.self_aligned.adaptive=true"]),
 }
-SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")   # SA-GRPO is alpha .2
+SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")  # SA-GRPO is alpha .2
 PHASES = ("rollout", "score", "value", "critic_update", "update", "step")
 
 
 def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -> dict:
-    """One training run, and its evaluation if there are tasks; its figures are kept in its folder."""
+    """One training run, and its evaluation if there are tasks; its figures are kept in its
+    folder."""
     folder = options.output / f"{variant.replace(' ', '_')}_seed{seed}"
     kept, printed = (folder.parent / f"{folder.name}.{kind}" for kind in ("json", "log"))
     if kept.is_file():
         return json.loads(kept.read_text())
     with_critic, overrides = VARIANTS[variant]
     config = f"configs/{options.model}{'_ppo' * with_critic}.py"
-    command = [sys.executable, "-m", "sar_jax.train", f"--config={config}", f"--config.seed={seed}",
-               f"--workdir={folder.absolute()}", *overrides, *options.rest]
+    command = [
+        sys.executable,
+        "-m",
+        "sar_jax.train",
+        f"--config={config}",
+        f"--config.seed={seed}",
+        f"--workdir={folder.absolute()}",
+        *overrides,
+        *options.rest,
+    ]
     print(" ".join(command), flush=True)
     start = time.perf_counter()
     with printed.open("a") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        os.sched_setaffinity(process.pid, cores)   # before JAX counts them
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        os.sched_setaffinity(process.pid, cores)  # before JAX counts them
         first_line = None
         for line in process.stdout:
             first_line = first_line or time.perf_counter() - start
@@ -69,20 +84,33 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
         raise SystemExit(f"the run failed, see {printed}")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = figures(lines) | {
-        "variant": variant, "seed": seed, "seconds": time.perf_counter() - start, "first_line_seconds": first_line,
-        "peak_gib": usage.ru_maxrss / 2**20}
+        "variant": variant,
+        "seed": seed,
+        "seconds": time.perf_counter() - start,
+        "first_line_seconds": first_line,
+        "peak_gib": usage.ru_maxrss / 2**20,
+    }
     kept.write_text(json.dumps(found, indent=2) + "\n")
     return found
 
 
 def figures(lines: list[dict]) -> dict:
-    """Of metrics.jsonl: accuracy in percent and tokens at the start and at the end, medians of seconds a step."""
+    """Of metrics.jsonl: accuracy in percent and tokens at the start and at the end, medians of
+    seconds a step."""
     evaluated = [line for line in lines if "eval/accuracy" in line]
     timed = [line for line in lines if line["step"] > 1]
-    phases = {p: statistics.median(line[f"time/{p}"] for line in timed) for p in PHASES if f"time/{p}" in timed[-1]}
-    return {"steps": lines[-1]["step"], "accuracy": [100 * evaluated[i]["eval/accuracy"] for i in (0, -1)],
-            "length": [evaluated[i]["eval/length"] for i in (0, -1)], "phases": phases,
-            "compilations_after_step_1": sum(line["compilations"] for line in lines[2:])}
+    phases = {
+        p: statistics.median(line[f"time/{p}"] for line in timed)
+        for p in PHASES
+        if f"time/{p}" in timed[-1]
+    }
+    return {
+        "steps": lines[-1]["step"],
+        "accuracy": [100 * evaluated[i]["eval/accuracy"] for i in (0, -1)],
+        "length": [evaluated[i]["eval/length"] for i in (0, -1)],
+        "phases": phases,
+        "compilations_after_step_1": sum(line["compilations"] for line in lines[2:]),
+    }
 
 
 def table(found: list[dict]) -> list[str]:
@@ -91,23 +119,31 @@ def table(found: list[dict]) -> list[str]:
     for f in found:
         by_variant[f["variant"]].append(f)
     start = plots.Mark("base", found[0]["accuracy"][0] / 100, found[0]["length"][0])
-    lines = ["| method | accuracy, % | tokens | AES | each seed: accuracy / tokens | "
-             "s a step (rollout, score, value, critic, update) |", "|---|---|---|---|---|---|",
-             f"| before training | {100 * start.accuracy:.1f} | {start.length:.1f} | | | |"]
+    lines = [
+        "| method | accuracy, % | tokens | AES | each seed: accuracy / tokens | "
+        "s a step (rollout, score, value, critic, update) |",
+        "|---|---|---|---|---|---|",
+        f"| before training | {100 * start.accuracy:.1f} | {start.length:.1f} | | | |",
+    ]
     for name, runs in by_variant.items():
         m = mark(name, runs)
         each = ", ".join(f"{r['accuracy'][1]:.1f} / {r['length'][1]:.1f}" for r in runs)
         mean = lambda phase, runs=runs: statistics.mean(r["phases"].get(phase, 0) for r in runs)
         phases = ", ".join(f"{mean(p):.2f}" if mean(p) else "-" for p in PHASES[:-1])
-        lines.append(f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {measures.aes(m, start):.2f} | {each} | "
-                     f"{mean('step'):.2f} ({phases}) |")
+        lines.append(
+            f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {measures.aes(m, start):.2f} | {each} | "
+            f"{mean('step'):.2f} ({phases}) |"
+        )
     return lines
 
 
 def mark(name: str, runs: list[dict]) -> plots.Mark:
     """The mean over seeds."""
-    return plots.Mark(name, statistics.mean(r["accuracy"][1] for r in runs) / 100,
-                      statistics.mean(r["length"][1] for r in runs))
+    return plots.Mark(
+        name,
+        statistics.mean(r["accuracy"][1] for r in runs) / 100,
+        statistics.mean(r["length"][1] for r in runs),
+    )
 
 
 def draw(found: list[dict], path: pathlib.Path) -> None:
@@ -131,24 +167,61 @@ def evaluate(options: argparse.Namespace, names: list[str]) -> None:
     scope: dict = {}
     exec((ROOT / config).read_text(), scope)
     base = options.output / "results" / "base"
-    path = next((r.split("=", 1)[1] for r in options.rest if r.startswith("--config.model.path=")),
-                scope["get_config"]().model.path)
-    subprocess.run([*command, f"--config={config}", f"--model={path}", f"--tasks={options.tasks}", f"--output={base}"],
-                   cwd=ROOT, check=True)
+    path = next(
+        (r.split("=", 1)[1] for r in options.rest if r.startswith("--config.model.path=")),
+        scope["get_config"]().model.path,
+    )
+    subprocess.run(
+        [
+            *command,
+            f"--config={config}",
+            f"--model={path}",
+            f"--tasks={options.tasks}",
+            f"--output={base}",
+        ],
+        cwd=ROOT,
+        check=True,
+    )
     for name in names:
-        subprocess.run([*command, f"--model={options.output / name}", f"--tasks={options.tasks}", f"--reference={base}",
-                        f"--output={base.parent / name}"], cwd=ROOT, check=True)
-    subprocess.run([*command, "--compare", str(base), *(str(base.parent / n) for n in names),
-                    f"--output={options.output / 'comparison'}"], cwd=ROOT, check=True)
+        subprocess.run(
+            [
+                *command,
+                f"--model={options.output / name}",
+                f"--tasks={options.tasks}",
+                f"--reference={base}",
+                f"--output={base.parent / name}",
+            ],
+            cwd=ROOT,
+            check=True,
+        )
+    subprocess.run(
+        [
+            *command,
+            "--compare",
+            str(base),
+            *(str(base.parent / n) for n in names),
+            f"--output={options.output / 'comparison'}",
+        ],
+        cwd=ROOT,
+        check=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--model", default="tiny", help="configs/MODEL.py, and configs/MODEL_ppo.py for PPO")
+    parser.add_argument(
+        "--model", default="tiny", help="configs/MODEL.py, and configs/MODEL_ppo.py for PPO"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", default=",".join(VARIANTS))
-    parser.add_argument("--tasks", default="", help="benchmarks for sar_jax.evaluate; without, training's own evaluation")
+    parser.add_argument(
+        "--tasks",
+        default="",
+        help="benchmarks for sar_jax.evaluate; without, training's own evaluation",
+    )
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("rest", nargs="*", help="after --: arguments for every run")
     options = parser.parse_args()
@@ -156,15 +229,22 @@ def main() -> None:
     variants = options.variants.split(",")
     unknown = set(variants) - set(VARIANTS)
     if unknown:
-        parser.error(f"unknown variants {', '.join(sorted(unknown))}; there are: {', '.join(VARIANTS)}")
-    if any(VARIANTS[v][0] for v in variants) and not (ROOT / f"configs/{options.model}_ppo.py").is_file():
-        parser.error(f"configs/{options.model}_ppo.py does not exist: leave PPO and SA-PPO out of --variants")
+        parser.error(
+            f"unknown variants {', '.join(sorted(unknown))}; there are: {', '.join(VARIANTS)}"
+        )
+    if (
+        any(VARIANTS[v][0] for v in variants)
+        and not (ROOT / f"configs/{options.model}_ppo.py").is_file()
+    ):
+        parser.error(
+            f"configs/{options.model}_ppo.py does not exist: leave PPO and SA-PPO out of --variants"
+        )
     options.output.mkdir(parents=True, exist_ok=True)
     every = sorted(os.sched_getaffinity(0))
     share = max(len(every) // options.parallel, 1)
     free: queue.Queue[set[int]] = queue.Queue()
     for i in range(options.parallel):
-        free.put(set(every[i * share:(i + 1) * share]))
+        free.put(set(every[i * share : (i + 1) * share]))
 
     def on_its_cores(job: tuple[int, str]) -> dict:
         cores = free.get()
@@ -174,7 +254,9 @@ def main() -> None:
             free.put(cores)
 
     with concurrent.futures.ThreadPoolExecutor(options.parallel) as pool:
-        found = list(pool.map(on_its_cores, [(seed, v) for seed in range(options.seeds) for v in variants]))
+        found = list(
+            pool.map(on_its_cores, [(seed, v) for seed in range(options.seeds) for v in variants])
+        )
     (options.output / "table.md").write_text("\n".join(table(found)) + "\n")
     draw(found, options.output / "pareto.png")
     print((options.output / "table.md").read_text())

@@ -7,26 +7,34 @@ Plain GRPO, for comparison: --config.rewards.self_aligned=0
 
 import importlib.resources
 
-from sar_jax.config import TrainConfig
-from sar_jax.config import Model
-from sar_jax.config import Data
-from sar_jax.config import Prompt
-from sar_jax.config import Rollout
-from sar_jax.config import Rewards
-from sar_jax.config import Loss
-from sar_jax.config import Optimizer
-from sar_jax.config import Packing
-from sar_jax.config import Evaluation
-from sar_jax.config import Logging
-from sar_jax.config import Checkpoint
+from sar_jax.config import (
+    Checkpoint,
+    Data,
+    Evaluation,
+    Logging,
+    Loss,
+    Model,
+    Optimizer,
+    Packing,
+    Prompt,
+    Rewards,
+    Rollout,
+    TrainConfig,
+)
 
 
 def get_config() -> TrainConfig:
     return TrainConfig(
         steps=50,
-        model=Model(path=str(importlib.resources.files("sar_jax") / "assets/tiny"), dtype="float32", remat=True),
+        model=Model(
+            path=str(importlib.resources.files("sar_jax") / "assets/tiny"),
+            dtype="float32",
+            remat=True,
+        ),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
-        prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
+        prompt=Prompt(
+            system="Solve the question by reasoning.", instruction="Explain your reasoning."
+        ),
         rollout=Rollout(questions=32, samples=8, slots=64, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         loss=Loss(minibatch_questions=16),

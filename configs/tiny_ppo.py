@@ -1,4 +1,5 @@
-"""SA-PPO on the tiny model that comes with sar_jax: one answer a question, and a critic in place of the group.
+"""SA-PPO on the tiny model that comes with sar_jax: one answer a question, and a critic in place of
+the group.
 
     python -m sar_jax.train --config=configs/tiny_ppo.py
 
@@ -7,28 +8,36 @@ Plain PPO, for comparison: --config.rewards.self_aligned=0
 
 import importlib.resources
 
-from sar_jax.config import TrainConfig
-from sar_jax.config import Model
-from sar_jax.config import Data
-from sar_jax.config import Prompt
-from sar_jax.config import Rollout
-from sar_jax.config import Rewards
-from sar_jax.config import Advantage
-from sar_jax.config import Critic
-from sar_jax.config import Loss
-from sar_jax.config import Optimizer
-from sar_jax.config import Packing
-from sar_jax.config import Evaluation
-from sar_jax.config import Logging
-from sar_jax.config import Checkpoint
+from sar_jax.config import (
+    Advantage,
+    Checkpoint,
+    Critic,
+    Data,
+    Evaluation,
+    Logging,
+    Loss,
+    Model,
+    Optimizer,
+    Packing,
+    Prompt,
+    Rewards,
+    Rollout,
+    TrainConfig,
+)
 
 
 def get_config() -> TrainConfig:
     return TrainConfig(
         steps=50,
-        model=Model(path=str(importlib.resources.files("sar_jax") / "assets/tiny"), dtype="float32", remat=True),
+        model=Model(
+            path=str(importlib.resources.files("sar_jax") / "assets/tiny"),
+            dtype="float32",
+            remat=True,
+        ),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
-        prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
+        prompt=Prompt(
+            system="Solve the question by reasoning.", instruction="Explain your reasoning."
+        ),
         rollout=Rollout(questions=256, samples=1, slots=64, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.2),
         advantage=Advantage(estimator="critic"),

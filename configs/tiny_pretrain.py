@@ -1,30 +1,37 @@
 """The tiny model in sar_jax/assets/tiny, from scratch.
 
-    python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=/tmp/tiny
+python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=/tmp/tiny
 """
 
-from sar_jax.config import PretrainConfig
-from sar_jax.config import Model
-from sar_jax.config import Architecture
-from sar_jax.config import Data
-from sar_jax.config import Prompt
-from sar_jax.config import Optimizer
-from sar_jax.config import Packing
+from sar_jax.config import Architecture, Data, Model, Optimizer, Packing, PretrainConfig, Prompt
 
 
 def get_config() -> PretrainConfig:
     return PretrainConfig(
         steps=1500,
         batch_examples=64,
-        empty_question_fraction=0.1,   # so that ppl(a) is that of a model that has seen answers without a question
+        # so that ppl(a) is that of a model that has seen answers without a question
+        empty_question_fraction=0.1,
         max_answer_tokens=96,
         eval_batch=256,
         model=Model(dtype="float32", remat=False),
-        architecture=Architecture(num_layers=3, embed_dim=128, num_heads=4, num_kv_heads=2, head_dim=32, ffw_dim=384,
-                                  vocab_size=512),
+        architecture=Architecture(
+            num_layers=3,
+            embed_dim=128,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=32,
+            ffw_dim=384,
+            vocab_size=512,
+        ),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
-        prompt=Prompt(system="Solve the question by reasoning.", instruction="Explain your reasoning."),
-        # The rate does not fall to the end, so that reinforcement learning finds something left to improve.
-        optimizer=Optimizer(lr=3e-3, b2=0.95, weight_decay=0.1, warmup_updates=100, final_lr_fraction=0.3),
+        prompt=Prompt(
+            system="Solve the question by reasoning.", instruction="Explain your reasoning."
+        ),
+        # The rate does not fall to the end, so that reinforcement learning finds something left to
+        # improve.
+        optimizer=Optimizer(
+            lr=3e-3, b2=0.95, weight_decay=0.1, warmup_updates=100, final_lr_fraction=0.3
+        ),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
     )

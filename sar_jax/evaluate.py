@@ -1,19 +1,21 @@
-"""Benchmarks: a policy's answers, judged; accuracy with its interval, lengths, AES, tables and plots.
+"""Benchmarks: a policy's answers, judged; accuracy with its interval, lengths, AES, tables and
+plots.
 
     python -m sar_jax.evaluate --model=HF_DIR|WORKDIR --tasks=gsm8k,math --output=DIR [--config=FILE] [--reference=DIR]
         [--samples=N --k=1,4]
     python -m sar_jax.evaluate --compare DIR DIR ... [--reference=DIR] [--output=DIR]
 
-The first answers every question of the benchmarks with the decoder, the prompts and the verifier of training, and writes
-results.json, results.md, accuracy_length.png and every answer (answers/*.parquet) to --output. Run again, it goes on where
-it stopped; other benchmarks may join. --tasks takes the names of config.data.eval (docs/data.md): gsm8k, gsm8k=FOLDER,
-gsm8k:100, mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes it from
---config, or the defaults. --reference is the --output of the untrained model: AES is measured against it.
+The first answers every question of the benchmarks with the decoder, the prompts and the verifier of
+training, and writes results.json, results.md, accuracy_length.png and every answer
+(answers/*.parquet) to --output. Run again, it goes on where it stopped; other benchmarks may join.
+--tasks takes the names of config.data.eval (docs/data.md): gsm8k, gsm8k=FOLDER, gsm8k:100,
+mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes
+it from --config, or the defaults. --reference is the --output of the untrained model: AES is
+measured against it.
 
-Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters), and then also avg@n,
-maj@n and pass@k. The second puts results beside each other and beside the published ones; without --reference the first
-folder is what the others are measured against.
-"""
+Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters),
+and then also avg@n, maj@n and pass@k. The second puts results beside each other and beside the
+published ones; without --reference the first folder is what the others are measured against."""
 
 import collections
 import dataclasses
@@ -43,7 +45,9 @@ from sar_jax.training import trained as trained_lib
 
 
 class Task(NamedTuple):
-    """One benchmark: its name in results, what was given, its rows, and how many had too long a prompt."""
+    """One benchmark: its name in results, what was given, its rows, and how many had too long a
+    prompt."""
+
     label: str
     source: str
     rows: list[prompts.Question]
@@ -51,9 +55,13 @@ class Task(NamedTuple):
 
 
 def label(name: str) -> str:
-    """What a data source is called in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl."""
-    one = lambda part: (pathlib.Path(re.sub(r":\d+$", "", part)).name if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0])
-                        else re.split("[=@:]", part)[0])
+    """What a data source is called in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is
+    mine.jsonl."""
+    one = lambda part: (
+        pathlib.Path(re.sub(r":\d+$", "", part)).name
+        if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0])
+        else re.split("[=@:]", part)[0]
+    )
     return re.sub(r"[^\w.+-]", "_", "+".join(one(part) for part in name.split("+")))
 
 
@@ -68,70 +76,132 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
         raise UserError(f"--k is {','.join(ks)!r}: numbers like 1,4,8 are expected")
     found = sorted({int(k) for k in ks} or ({1, samples} if samples > 1 else set()))
     if found and found[-1] > samples:
-        raise UserError(f"--k asks for pass@{found[-1]}, which needs at least as many samples a question: --samples is "
-                        f"{samples}")
+        raise UserError(
+            f"--k asks for pass@{found[-1]}, which needs at least as many samples a question: --samples is "
+            f"{samples}"
+        )
     return found
 
 
 def check_config(found: trained_lib.Trained) -> None:
     """Raises `UserError` that names the first field that the evaluation cannot work with."""
     config = found.config
-    for section, name in (("data", "max_prompt_tokens"), ("rollout", "max_answer_tokens"), ("evaluation", "batch"),
-                          ("verification", "workers"), ("verification", "timeout")):
+    for section, name in (
+        ("data", "max_prompt_tokens"),
+        ("rollout", "max_answer_tokens"),
+        ("evaluation", "batch"),
+        ("verification", "workers"),
+        ("verification", "timeout"),
+    ):
         value = getattr(getattr(config, section), name)
         if value <= 0:
             raise UserError(f"config.{section}.{name} is {value}: it must be greater than 0")
     if config.model.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'")
+        raise UserError(
+            f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'"
+        )
     longest = config_lib.max_length(config)
     if longest > found.cfg.max_positions:
-        raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
-                        f"for {found.cfg.max_positions} positions (max_position_embeddings)")
+        raise UserError(
+            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
+            f"for {found.cfg.max_positions} positions (max_position_embeddings)"
+        )
     checks.check_rollout(config.rollout)
 
 
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
-    """The settings that answers depend on. Batch, mesh and workers are not among them: they may change on the way."""
-    return {"samples": samples, "decoding": "greedy" if samples == 1 else structs.Sampling.of(config).words,
-            "max_answer_tokens": config.rollout.max_answer_tokens, "max_prompt_tokens": config.data.max_prompt_tokens,
-            "dtype": config.model.dtype, **({"seed": config.seed} if samples > 1 else {}),
-            **{name: value for name in ("weights_dtype", "cache_dtype") if (value := getattr(config.rollout, name))},
-            **{f"prompt.{field.name}": getattr(config.prompt, field.name) for field in dataclasses.fields(config.prompt)
-               if field.name != "standalone_context"}}   # which no answer depends on
+    """The settings that answers depend on. Batch, mesh and workers are not among them: they may
+    change on the way."""
+    return {
+        "samples": samples,
+        "decoding": "greedy" if samples == 1 else structs.Sampling.of(config).words,
+        "max_answer_tokens": config.rollout.max_answer_tokens,
+        "max_prompt_tokens": config.data.max_prompt_tokens,
+        "dtype": config.model.dtype,
+        **({"seed": config.seed} if samples > 1 else {}),
+        **{
+            name: value
+            for name in ("weights_dtype", "cache_dtype")
+            if (value := getattr(config.rollout, name))
+        },
+        **{
+            f"prompt.{field.name}": getattr(config.prompt, field.name)
+            for field in dataclasses.fields(config.prompt)
+            if field.name != "standalone_context"
+        },
+    }  # which no answer depends on
 
 
-def load_tasks(names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter) -> list[Task]:
-    """Every benchmark's test rows, so that a mistake in the last one costs nothing. Raises `UserError`."""
+def load_tasks(
+    names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter
+) -> list[Task]:
+    """Every benchmark's test rows, so that a mistake in the last one costs nothing. Raises
+    `UserError`."""
     found = []
     for name in names:
-        rows, left_out = questions_lib.prepare(tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name)
+        rows, left_out = questions_lib.prepare(
+            tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name
+        )
         found.append(Task(label(name), name, rows, left_out))
-        print(f"{label(name)}: {len(rows)} questions from {name}" + (
-            f"; {left_out} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens" if left_out
-            else ""), flush=True)
+        print(
+            f"{label(name)}: {len(rows)} questions from {name}"
+            + (
+                f"; {left_out} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens"
+                if left_out
+                else ""
+            ),
+            flush=True,
+        )
     return found
 
 
-def answer(found: trained_lib.Trained, prompter: prompts.Prompter, mesh: jax.sharding.Mesh, todo: dict[str, list[int]],
-           by_label: dict[str, Task], samples: int, output: pathlib.Path) -> None:
+def answer(
+    found: trained_lib.Trained,
+    prompter: prompts.Prompter,
+    mesh: jax.sharding.Mesh,
+    todo: dict[str, list[int]],
+    by_label: dict[str, Task],
+    samples: int,
+    output: pathlib.Path,
+) -> None:
     """Answers the questions of `todo`, label -> numbers, and writes each batch to the folder."""
     config = found.config
     rollout = config.rollout
-    batch = max(config.evaluation.batch // samples, 1)   # with several samples a question, as many answers as without
+    batch = max(
+        config.evaluation.batch // samples, 1
+    )  # with several samples a question, as many answers as without
     light = int8.described(found.cfg, rollout.weights_dtype)
-    graphdef = network_lib.build(light, config.model.dtype, kernel=network_lib.pick_kernel(config.model, light, mesh))
+    graphdef = network_lib.build(
+        light, config.model.dtype, kernel=network_lib.pick_kernel(config.model, light, mesh)
+    )
     params = trained_lib.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    decode = sampler.make_sample(graphdef, prompter.stops, samples, rollout.max_answer_tokens, samples == 1,
-                                slots=rollout.slots, sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
+    decode = sampler.make_sample(
+        graphdef,
+        prompter.stops,
+        samples,
+        rollout.max_answer_tokens,
+        samples == 1,
+        slots=rollout.slots,
+        sampling=structs.Sampling.of(config),
+        cache_dtype=rollout.cache_dtype,
+    )
     limits = config.verification
     with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
-        decoder = judged.Decoder(decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier)
+        decoder = judged.Decoder(
+            decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier
+        )
         for name, numbers in todo.items():
             key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
             rows = by_label[name].rows
-            with tqdm(total=len(rows), initial=len(rows) - len(numbers), desc=name, unit="question", disable=None) as bar:
+            with tqdm(
+                total=len(rows),
+                initial=len(rows) - len(numbers),
+                desc=name,
+                unit="question",
+                disable=None,
+            ) as bar:
                 for part in judged.answers(decoder, params, rows, numbers, key):
                     folder_lib.write_batch(output, name, part)
                     bar.update(len(part) // samples)
@@ -145,23 +215,46 @@ def missing(task: Task, output: pathlib.Path, samples: int) -> list[int]:
     return [number for number in range(len(task.rows)) if answered[number] < samples]
 
 
-def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_lib.TrainConfig | None,
-             step: int | None, samples: int, ks: list[int], reference: pathlib.Path | None) -> None:
+def evaluate(
+    name: str,
+    names: list[str],
+    output: pathlib.Path,
+    config: config_lib.TrainConfig | None,
+    step: int | None,
+    samples: int,
+    ks: list[int],
+    reference: pathlib.Path | None,
+) -> None:
     """The whole command: checks, answers what is missing, writes results. Raises `UserError`."""
     if jax.process_count() > 1:
-        raise UserError(f"{jax.process_count()} processes: an evaluation runs on the devices of one host")
+        raise UserError(
+            f"{jax.process_count()} processes: an evaluation runs on the devices of one host"
+        )
     base = folder_lib.read_results(reference, "--reference") if reference else None
     found = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
-    mesh = sharding.decoding_mesh(sharding.make_mesh(**dataclasses.asdict(found.config.mesh)), found.config.rollout.tensor,
-                                  found.cfg.num_kv_heads)
+    mesh = sharding.decoding_mesh(
+        sharding.make_mesh(**dataclasses.asdict(found.config.mesh)),
+        found.config.rollout.tensor,
+        found.cfg.num_kv_heads,
+    )
     check_config(found)
     prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
-    settings = {"model": trained_lib.shown(found, name), "decoding": decoding(found.config, samples)}
+    settings = {
+        "model": trained_lib.shown(found, name),
+        "decoding": decoding(found.config, samples),
+    }
     old = folder_lib.read_settings(output)
     folder_lib.check(output, settings, old)
     loaded = {task.label: task for task in load_tasks(names, found.config, prompter)}
-    settings["tasks"] = {t.label: {"source": t.source, "fingerprint": questions_lib.fingerprint(t.rows), "questions": len(t.rows),
-                                   "left_out": t.left_out} for t in loaded.values()}
+    settings["tasks"] = {
+        t.label: {
+            "source": t.source,
+            "fingerprint": questions_lib.fingerprint(t.rows),
+            "questions": len(t.rows),
+            "left_out": t.left_out,
+        }
+        for t in loaded.values()
+    }
     folder_lib.check(output, settings, old)
     if base:
         tables.check_reference(base, settings, reference)
@@ -170,7 +263,7 @@ def evaluate(name: str, names: list[str], output: pathlib.Path, config: config_l
     if todo:
         answer(found, prompter, mesh, todo, loaded, samples, output)
     for task in loaded:
-        folder_lib.finish(output, task)   # nothing was missing, but the last run ended before this
+        folder_lib.finish(output, task)  # nothing was missing, but the last run ended before this
     tables.write(output, ks, base)
 
 
@@ -189,12 +282,24 @@ def main(get_config, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model", None, "A Hugging Face folder, the hub's id of a model, or the workdir of a training run.")
+    flags.DEFINE_string(
+        "model",
+        None,
+        "A Hugging Face folder, the hub's id of a model, or the workdir of a training run.",
+    )
     flags.DEFINE_integer("step", None, "Of a workdir's checkpoint; the latest by default.")
     flags.DEFINE_list("tasks", [], "Benchmarks, with commas between them.")
-    flags.DEFINE_string("output", None, "Folder for the results; one that holds a part of them is completed.")
-    flags.DEFINE_string("reference", None, "Results of the untrained model, for AES: the --output of its evaluation.")
-    flags.DEFINE_integer("samples", 1, "Answers a question: 1 is greedy, more are drawn as in training.")
+    flags.DEFINE_string(
+        "output", None, "Folder for the results; one that holds a part of them is completed."
+    )
+    flags.DEFINE_string(
+        "reference",
+        None,
+        "Results of the untrained model, for AES: the --output of its evaluation.",
+    )
+    flags.DEFINE_integer(
+        "samples", 1, "Answers a question: 1 is greedy, more are drawn as in training."
+    )
     flags.DEFINE_list("k", [], "Of pass@k, each at most --samples. Default: 1 and --samples.")
     flags.DEFINE_boolean("compare", False, "Compare the results in the folders that follow.")
     cli.run(functools.partial(main, cli.config_flag(config_lib.TrainConfig)), __doc__, words=True)

@@ -1,6 +1,7 @@
 """The self-aligned reward of given answers, token by token, so that anyone can check it by hand.
 
-    python -m sar_jax.explain --model=HF_DIR|WORKDIR --input=answers.jsonl --output=scored.jsonl [--config=FILE]
+    python -m sar_jax.explain --model=HF_DIR|WORKDIR --input=answers.jsonl --output=scored.jsonl
+    [--config=FILE]
 
 Reads lines {"question", "answer", optional "id"} and writes, for each, its fields and
 
@@ -10,9 +11,8 @@ Reads lines {"question", "answer", optional "id"} and writes, for each, its fiel
     tokens            the answer's pieces as text
     token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
 
-through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder they come from --config,
-or are the defaults (in float32).
-"""
+through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder
+they come from --config, or are the defaults (in float32)."""
 
 import json
 import pathlib
@@ -34,40 +34,64 @@ from sar_jax.text.tasks import jsonl
 from sar_jax.training import score
 from sar_jax.training import trained as trained_lib
 
-_MODEL = flags.DEFINE_string("model", None, "A Hugging Face folder, or the workdir of a training run (its latest step).")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A Hugging Face folder, or the workdir of a training run (its latest step)."
+)
 _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
 _BATCH_ROWS = 4
-_WIDTH = 128   # rows are as wide as the longest answer needs, rounded up to this
+_WIDTH = 128  # rows are as wide as the longest answer needs, rounded up to this
 
 
-def explain(rows: list[dict[str, Any]], params: Any, cfg: parameters.ModelConfig, tokenizer: Any,
-            config: config_lib.TrainConfig) -> list[dict[str, Any]]:
-    """The rows with their scores; an answer is tokenised here, and ended as the model would end it."""
+def explain(
+    rows: list[dict[str, Any]],
+    params: Any,
+    cfg: parameters.ModelConfig,
+    tokenizer: Any,
+    config: config_lib.TrainConfig,
+) -> list[dict[str, Any]]:
+    """The rows with their scores; an answer is tokenised here, and ended as the model would end
+    it."""
     prompter = prompts.Prompter(tokenizer, config.prompt)
     answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
     width = -(-longest // _WIDTH) * _WIDTH
     mesh = jax.tree.leaves(params)[0].sharding.mesh
-    graphdef = network_lib.build(cfg, config.model.dtype, kernel=network_lib.pick_kernel(config.model, cfg, mesh))
+    graphdef = network_lib.build(
+        cfg, config.model.dtype, kernel=network_lib.pick_kernel(config.model, cfg, mesh)
+    )
     scorer = score.make_score(graphdef, config.packing.logprob_chunk)
 
     def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
         packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
-        parts = [scorer(params, sharding.place(m, sharding.by_rows(mesh))).logps
-                 for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())]
+        parts = [
+            scorer(params, sharding.place(m, sharding.by_rows(mesh))).logps
+            for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())
+        ]
         return packing.from_grid(np.concatenate(jax.device_get(parts)), layout)
 
     with jax.set_mesh(mesh):
         given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))
-    mean, mean_alone = (np.array([[x.mean(dtype=np.float64)] for x in logps]) for logps in (given, alone))
+    mean, mean_alone = (
+        np.array([[x.mean(dtype=np.float64)] for x in logps]) for logps in (given, alone)
+    )
     lengths = np.array([[len(a)] for a in answers])
-    signals = rewards.Signals(np.zeros_like(lengths, bool), lengths, mean, mean_alone, int(lengths.max()))
+    signals = rewards.Signals(
+        np.zeros_like(lengths, bool), lengths, mean, mean_alone, int(lengths.max())
+    )
     reward = rewards.self_aligned(signals)
-    return [{**row, "ppl_conditional": float(np.exp(-mean[i, 0])), "ppl_standalone": float(np.exp(-mean_alone[i, 0])),
-             "self_aligned": float(reward[i, 0]), "tokens": [tokenizer.decode([t]) for t in answers[i]],
-             "token_values": [float(v) for v in given[i] - alone[i]]} for i, row in enumerate(rows)]
+    return [
+        {
+            **row,
+            "ppl_conditional": float(np.exp(-mean[i, 0])),
+            "ppl_standalone": float(np.exp(-mean_alone[i, 0])),
+            "self_aligned": float(reward[i, 0]),
+            "tokens": [tokenizer.decode([t]) for t in answers[i]],
+            "token_values": [float(v) for v in given[i] - alone[i]],
+        }
+        for i, row in enumerate(rows)
+    ]
 
 
 def main(get_config) -> None:
@@ -80,7 +104,9 @@ def main(get_config) -> None:
     rows = jsonl.read(_INPUT.value, ("question", "answer"))
     config = get_config() if flags.FLAGS["config"].present else None
     if config is not None and trained_lib.is_workdir(_MODEL.value):
-        raise UserError(f"{_MODEL.value} is a workdir and brings its own config: leave --config out")
+        raise UserError(
+            f"{_MODEL.value} is a workdir and brings its own config: leave --config out"
+        )
     found = trained_lib.locate(_MODEL.value, config, _default_config())
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     scored = explain(rows, params, found.cfg, found.tokenizer, found.config)

@@ -1,12 +1,13 @@
 """Trained parameters -> a Hugging Face folder that `transformers` and vLLM load.
 
-    python -m sar_jax.export --workdir=DIR [--step=N] --output=HF_DIR [--dtype=bfloat16] [--max-shard-size=5GB]
+    python -m sar_jax.export --workdir=DIR [--step=N] --output=HF_DIR [--dtype=bfloat16]
+    [--max-shard-size=5GB]
 
-config.json is the base model's, but for the dtype of the weights; tokenizer, chat template and generation config come along,
-and a README.md states the run's settings and results. Reads the checkpoint's parameters alone, in the dtype that is written,
-so the host needs memory for these and one shard. The folder is written under a temporary name beside its destination and
-moved into place when it is complete.
-"""
+config.json is the base model's, but for the dtype of the weights; tokenizer, chat template and
+generation config come along, and a README.md states the run's settings and results. Reads the
+checkpoint's parameters alone, in the dtype that is written, so the host needs memory for these and
+one shard. The folder is written under a temporary name beside its destination and moved into place
+when it is complete."""
 
 import json
 import pathlib
@@ -33,16 +34,26 @@ _DTYPES = ("float32", "bfloat16", "float16")
 def check_output(folder: pathlib.Path) -> None:
     """Raises `UserError` where something stands that would be overwritten."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is not an empty folder: nothing is overwritten, choose another --output")
+        raise UserError(
+            f"{folder} is not an empty folder: nothing is overwritten, choose another --output"
+        )
 
 
-def write_folder(params: parameters.Params, cfg: parameters.ModelConfig, output: pathlib.Path,
-                 tokenizer: PreTrainedTokenizerBase, raw: dict[str, Any], *, source: str | None = None,
-                 max_shard_size: int | str = "5GB", card: str = "") -> None:
+def write_folder(
+    params: parameters.Params,
+    cfg: parameters.ModelConfig,
+    output: pathlib.Path,
+    tokenizer: PreTrainedTokenizerBase,
+    raw: dict[str, Any],
+    *,
+    source: str | None = None,
+    max_shard_size: int | str = "5GB",
+    card: str = "",
+) -> None:
     """Weights in the parameters' dtype, tokenizer, config and generation config.
 
-    raw: config.json as it came; source: the folder that the model came from, if any; card: text of README.md.
-    """
+    raw: config.json as it came; source: the folder that the model came from, if any; card: text of
+    README.md."""
     output = output.absolute()
     check_output(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -50,20 +61,26 @@ def write_folder(params: parameters.Params, cfg: parameters.ModelConfig, output:
     try:
         hf.save_weights(params, cfg, partial, max_shard_size)
         tokenizer.save_pretrained(partial)
-        name = "torch_dtype" if "torch_dtype" in raw else "dtype"   # older and newer folders
+        name = "torch_dtype" if "torch_dtype" in raw else "dtype"  # older and newer folders
         _write_json(partial / "config.json", {**raw, name: str(params["embedding"].dtype)})
         if source is None:
-            _write_json(partial / "generation_config.json",
-                        {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id})
+            _write_json(
+                partial / "generation_config.json",
+                {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id},
+            )
         elif (pathlib.Path(source) / "generation_config.json").is_file():
-            shutil.copyfile(pathlib.Path(source) / "generation_config.json", partial / "generation_config.json")
+            shutil.copyfile(
+                pathlib.Path(source) / "generation_config.json", partial / "generation_config.json"
+            )
         if card:
             (partial / "README.md").write_text(card)
-        partial.chmod(0o755)   # a temporary folder and the weights in it are made for the owner alone
+        partial.chmod(
+            0o755
+        )  # a temporary folder and the weights in it are made for the owner alone
         for file in partial.iterdir():
             file.chmod(0o644)
         if output.exists():
-            output.rmdir()   # empty: check_output
+            output.rmdir()  # empty: check_output
         partial.rename(output)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -78,22 +95,51 @@ def model_card(config: config_lib.TrainConfig, step: int, metrics: list[dict[str
     """README.md of an exported model: where it comes from, results, settings."""
     base = config.model.path
     hub = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    lines = ["---", *([f"base_model: {base}"] if hub else []), "library_name: transformers",
-             "pipeline_tag: text-generation", "tags:", "- sar_jax", "- reinforcement-learning", "---", "",
-             f"# {pathlib.PurePath(base).name}, trained with sar_jax", "",
-             f"Step {step} of reinforcement learning from `{base}` with the rewards "
-             + ", ".join(f"{name} (weight {weight:g})" for name, weight in vars(config.rewards).items() if weight)
-             + f" on `{config.data.train}`.", ""]
+    lines = [
+        "---",
+        *([f"base_model: {base}"] if hub else []),
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags:",
+        "- sar_jax",
+        "- reinforcement-learning",
+        "---",
+        "",
+        f"# {pathlib.PurePath(base).name}, trained with sar_jax",
+        "",
+        f"Step {step} of reinforcement learning from `{base}` with the rewards "
+        + ", ".join(
+            f"{name} (weight {weight:g})" for name, weight in vars(config.rewards).items() if weight
+        )
+        + f" on `{config.data.train}`.",
+        "",
+    ]
     evaluated = [m for m in metrics if "eval/accuracy" in m and m["step"] <= step]
     if evaluated:
-        lines += [f"Greedy answers to questions of `{config.data.eval}`:", "",
-                  "| step | accuracy, % | mean answer tokens |", "|---|---|---|"]
-        lines += [f"| {m['step']} | {100 * m['eval/accuracy']:.1f} | {m['eval/length']:.1f} |"
-                  for m in (evaluated[:1] + evaluated[1:][-1:])]
+        lines += [
+            f"Greedy answers to questions of `{config.data.eval}`:",
+            "",
+            "| step | accuracy, % | mean answer tokens |",
+            "|---|---|---|",
+        ]
+        lines += [
+            f"| {m['step']} | {100 * m['eval/accuracy']:.1f} | {m['eval/length']:.1f} |"
+            for m in (evaluated[:1] + evaluated[1:][-1:])
+        ]
         lines.append("")
-    lines += ["The questions were put in this form:", "", f"- system: {config.prompt.system!r}",
-              f"- user: the question, then {config.prompt.instruction!r}", "", "All settings:", "", "```json",
-              config_lib.to_json(config).rstrip(), "```", ""]
+    lines += [
+        "The questions were put in this form:",
+        "",
+        f"- system: {config.prompt.system!r}",
+        f"- user: the question, then {config.prompt.instruction!r}",
+        "",
+        "All settings:",
+        "",
+        "```json",
+        config_lib.to_json(config).rstrip(),
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -112,18 +158,24 @@ def main() -> None:
     if dtype not in _DTYPES:
         raise UserError(f"--dtype is {dtype!r}: it must be one of {', '.join(_DTYPES)}")
     max_shard_size = values["max-shard-size"].value
-    hf.plan_shards(cfg, dtype, max_shard_size)   # refuses what is no size, before anything is read
+    hf.plan_shards(cfg, dtype, max_shard_size)  # refuses what is no size, before anything is read
     shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
     params = checkpoints_lib.load_params(workdir, step, cfg, shardings, dtype)
     card = model_card(config, step, workdir_lib.read_metrics(workdir))
-    write_folder(params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card)
+    write_folder(
+        params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card
+    )
     print(f"wrote step {step} of {workdir} to {output} ({dtype})")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Workdir of a training run.")
     flags.DEFINE_integer("step", None, "Step of the checkpoint; the latest by default.")
-    flags.DEFINE_string("output", None, "Hugging Face folder to write; it must not hold anything yet.")
-    flags.DEFINE_string("dtype", None, f"Of the weights: {', '.join(_DTYPES)}. Default: the base model's own.")
+    flags.DEFINE_string(
+        "output", None, "Hugging Face folder to write; it must not hold anything yet."
+    )
+    flags.DEFINE_string(
+        "dtype", None, f"Of the weights: {', '.join(_DTYPES)}. Default: the base model's own."
+    )
     flags.DEFINE_string("max-shard-size", "5GB", "Largest weight file, like 5GB or 500MB.")
     cli.run(main, __doc__)

@@ -6,7 +6,8 @@ from etils import epath
 
 
 def write_atomically(path: epath.Path, text: str) -> None:
-    """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every write is like that."""
+    """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every
+    write is like that."""
     if is_remote(path):
         path.write_text(text)
         return

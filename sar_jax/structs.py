@@ -1,7 +1,7 @@
 """The pytrees that cross borders between files, and the letters of their shapes.
 
-    Q questions a step      M samples a question   B = Q * M answers     A answer width (limit)   P prompt width (limit)
-    R packed rows           T tokens a row         V vocabulary          D embed
+Q questions a step      M samples a question   B = Q * M answers     A answer width (limit)   P prompt width (limit)
+R packed rows           T tokens a row         V vocabulary          D embed
 """
 
 from typing import Any, NamedTuple
@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Sampling(NamedTuple):
-    """temperature: divides the logits; top_k: so many most probable tokens stay (0 = all, ties stay); top_p: the fewest of
-    these with at least this probability together; min_p: those with at least this share of the largest probability."""
+    """temperature: divides the logits; top_k: so many most probable tokens stay (0 = all, ties
+    stay); top_p: the fewest of these with at least this probability together; min_p: those with at
+    least this share of the largest probability."""
+
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -27,8 +29,11 @@ class Sampling(NamedTuple):
     @property
     def words(self) -> str:
         """For people: the temperature, and the filters that are on."""
-        return ", ".join(f"{name} {value:g}" for name, value in self._asdict().items()
-                         if name == "temperature" or value != self._field_defaults[name])
+        return ", ".join(
+            f"{name} {value:g}"
+            for name, value in self._asdict().items()
+            if name == "temperature" or value != self._field_defaults[name]
+        )
 
 
 class Packed(NamedTuple):
@@ -39,6 +44,7 @@ class Packed(NamedTuple):
     segment_ids   1, 2, ... for the sequences of a row, 0 for padding
     mask          True on the tokens that are scored: the answer's, its first EOS included
     """
+
     tokens: Int[Array, "R T"]
     positions: Int[Array, "R T"]
     segment_ids: Int[Array, "R T"]
@@ -46,7 +52,9 @@ class Packed(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where each packed sequence's answer stands: row, first column, length. Host arrays, one entry a sequence."""
+    """Where each packed sequence's answer stands: row, first column, length. Host arrays, one entry
+    a sequence."""
+
     row: np.ndarray
     start: np.ndarray
     length: np.ndarray
@@ -58,6 +66,7 @@ class Scores(NamedTuple):
     logps     log P(token | the tokens before it in its sequence)
     entropy   entropy of the policy's distribution there, without temperature or filters
     """
+
     logps: Float[Array, "R T"]
     entropy: Float[Array, "R T"]
 
@@ -71,6 +80,7 @@ class Rollouts(NamedTuple):
     stopped   [B] True where a stop token ended the answer, False where the limit cut it
     policy_logps  [B, A] the logprobs of the policy, whatever temperature and filters were applied to it: what `score` gives
     """
+
     tokens: Int[Array, "B A"]
     lengths: Int[Array, " B"]
     logps: Float[Array, "B A"]
@@ -86,6 +96,7 @@ class Batch(NamedTuple):
     ref_logps      logps of the frozen initial policy; zeros where no KL is asked for
     sampling_logps the sampler's own; None where no importance weights are asked for
     """
+
     packed: Packed
     advantages: Float[Array, "R T"]
     old_logps: Float[Array, "R T"]
@@ -99,6 +110,7 @@ class ValueBatch(NamedTuple):
     returns      what the value of each answer token should have been
     old_values   the values before the step's first update
     """
+
     packed: Packed
     returns: Float[Array, "R T"]
     old_values: Float[Array, "R T"]

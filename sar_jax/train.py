@@ -10,9 +10,9 @@
         metrics, samples, checkpoint
     table before -> after
 
-Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves and exits.
-On several hosts start the same command on each (docs/tpu.md); the first one writes and speaks.
-"""
+Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves
+and exits. On several hosts start the same command on each (docs/tpu.md); the first one writes and
+speaks."""
 
 import contextlib
 import os
@@ -36,8 +36,12 @@ from sar_jax.training.learner import States
 from sar_jax.training.setup import Run, setup
 from sar_jax.training.step import evaluation, train_step
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run's files go; an interrupted run there is resumed. "
-                               "Default: a new folder under runs/.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Where the run's files go; an interrupted run there is resumed. "
+    "Default: a new folder under runs/.",
+)
 
 
 class _Stop:
@@ -51,23 +55,14 @@ class _Stop:
     def _ask(self, number, frame):
         self.heard = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(2, b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n")
+        os.write(
+            2,
+            b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n",
+        )
 
     def asked(self) -> bool:
         """The same answer on every process."""
         return any(multihost.gather(self.heard))
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def loop(run: Run, states: States, iterator: Any, step: int) -> int:
@@ -84,14 +79,16 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
             with profile.step(step):
                 states, metrics, samples = train_step(run, states, iterator, step)
             last, asked = step == config.steps, stop.asked()
-            if last or step % config.evaluation.every_steps == 0 and not asked:   # asked to stop: save first
+            if (
+                last or step % config.evaluation.every_steps == 0 and not asked
+            ):  # asked to stop: save first
                 metrics |= evaluation(run, states, step)
             metrics["compilations"] = compilations.since_last()
             metrics |= screen.alarm(step, run.watch, metrics)
             run.metrics.write(step, metrics, [s["length"] for s in samples])
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
-                screen.show_samples(step, samples[:config.logging.samples_shown])
+                screen.show_samples(step, samples[: config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or asked:
                 run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)
             screen.progress(bar, step, metrics)
@@ -99,11 +96,15 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)   # does nothing where it stands already
+    run.checkpoints.save(
+        step, states, iterator, run.questions, run.alpha.saved
+    )  # does nothing where it stands already
     run.checkpoints.wait()
     if step < config.steps:
-        print(f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
-              f"--workdir={run.workdir}")
+        print(
+            f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
+            f"--workdir={run.workdir}"
+        )
         return 130
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
     return 0
@@ -114,11 +115,15 @@ def main(get_config) -> int:
     checks.check(config)
     multihost.initialize()
     if not multihost.is_first():
-        sys.stdout = open(os.devnull, "w")   # the first process speaks for all; errors go to stderr
-    workdir = epath.Path(multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0])
+        sys.stdout = open(os.devnull, "w")  # the first process speaks for all; errors go to stderr
+    workdir = epath.Path(
+        multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0]
+    )
     several = f"s of {jax.process_count()} processes" if jax.process_count() > 1 else "(s)"
-    print(f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device{several}, workdir {workdir}",
-          flush=True)
+    print(
+        f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device{several}, workdir {workdir}",
+        flush=True,
+    )
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
     run, states, iterator, step = setup(config, workdir)

@@ -12,9 +12,22 @@ from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
 from sar_jax.parallel import sharding
 
 # The files that take longest begin, so that the workers end at about the same time.
-_LONGEST = ("test_train.py", "test_multihost.py", "test_critic.py", "test_lora.py", "test_sampler.py", "test_sharding.py",
-            "test_learner.py", "test_launch.py", "test_plan.py", "test_verifier.py", "test_network.py", "test_losses.py",
-            "test_pretrain.py", "test_score.py")
+_LONGEST = (
+    "test_train.py",
+    "test_multihost.py",
+    "test_critic.py",
+    "test_lora.py",
+    "test_sampler.py",
+    "test_sharding.py",
+    "test_learner.py",
+    "test_launch.py",
+    "test_plan.py",
+    "test_verifier.py",
+    "test_network.py",
+    "test_losses.py",
+    "test_pretrain.py",
+    "test_score.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -46,7 +59,9 @@ def loaded(hf_folder, mesh) -> Loaded:
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
 def each_family(request, tmp_path_factory, mesh) -> Loaded:
     """A random model of every family; `.torch` is the oracle."""
-    folder = make_hf_folder(tmp_path_factory.mktemp("family") / request.param, seed=2, family=request.param)
+    folder = make_hf_folder(
+        tmp_path_factory.mktemp("family") / request.param, seed=2, family=request.param
+    )
     loaded = Loaded(folder, mesh)
     loaded.torch = load_torch(folder, long=True)
     return loaded
@@ -55,6 +70,7 @@ def each_family(request, tmp_path_factory, mesh) -> Loaded:
 @pytest.fixture(scope="session")
 def verifier():
     from sar_jax.text.answers.verifier import Verifier
+
     with Verifier(workers=1, timeout=20) as made:
         yield made
 

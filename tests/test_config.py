@@ -1,4 +1,5 @@
-"""The defaults are the published settings, no option is accepted and ignored, and what cannot work is named."""
+"""The defaults are the published settings, no option is accepted and ignored, and what cannot work
+is named."""
 
 import ast
 import copy
@@ -52,19 +53,49 @@ def leaves(cls: type, prefix: str = "") -> dict[str, type]:
 
 # The published settings
 
-@pytest.mark.parametrize("path, value", [
-    ("rollout.questions", 128), ("rollout.samples", 6), ("loss.minibatch_questions", 64), ("steps", 500),
-    ("rollout.max_answer_tokens", 4096), ("data.max_prompt_tokens", 1024),
-    ("loss.clip_low", 0.2), ("loss.clip_high", 0.2), ("loss.dual_clip", 3.0), ("loss.kl", 0.001),
-    ("rewards.verifiable", 1.0), ("rewards.self_aligned", 0.2), ("rewards.entropy_min", 0.0),
-    ("rewards.o1_pruner", 0.0), ("rewards.efficient_reasoner", 0.0), ("rewards.length", 0.0),
-    ("prompt.standalone_context", "empty_question"), ("self_aligned.form", "relative"), ("self_aligned.cap", 0.0),
-    ("self_aligned.peak_at", 0.0), ("self_aligned.adaptive", False), ("advantage.estimator", "group"),
-    ("advantage.divide_by_std", False), ("loss.average", "limit"), ("loss.ratio", "token"), ("loss.kl_estimator", "k3"),
-    ("loss.importance_cap", 0.0), ("loss.mask_clipped", False), ("optimizer.lr", 1e-6),
-    ("optimizer.b1", 0.9), ("optimizer.b2", 0.999), ("optimizer.eps", 1e-8),
-    ("optimizer.weight_decay", 0.01), ("optimizer.clip_norm", 1.0), ("optimizer.warmup_updates", 0),
-    ("optimizer.final_lr_fraction", 1.0), ("model.dtype", "bfloat16")])
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("rollout.questions", 128),
+        ("rollout.samples", 6),
+        ("loss.minibatch_questions", 64),
+        ("steps", 500),
+        ("rollout.max_answer_tokens", 4096),
+        ("data.max_prompt_tokens", 1024),
+        ("loss.clip_low", 0.2),
+        ("loss.clip_high", 0.2),
+        ("loss.dual_clip", 3.0),
+        ("loss.kl", 0.001),
+        ("rewards.verifiable", 1.0),
+        ("rewards.self_aligned", 0.2),
+        ("rewards.entropy_min", 0.0),
+        ("rewards.o1_pruner", 0.0),
+        ("rewards.efficient_reasoner", 0.0),
+        ("rewards.length", 0.0),
+        ("prompt.standalone_context", "empty_question"),
+        ("self_aligned.form", "relative"),
+        ("self_aligned.cap", 0.0),
+        ("self_aligned.peak_at", 0.0),
+        ("self_aligned.adaptive", False),
+        ("advantage.estimator", "group"),
+        ("advantage.divide_by_std", False),
+        ("loss.average", "limit"),
+        ("loss.ratio", "token"),
+        ("loss.kl_estimator", "k3"),
+        ("loss.importance_cap", 0.0),
+        ("loss.mask_clipped", False),
+        ("optimizer.lr", 1e-6),
+        ("optimizer.b1", 0.9),
+        ("optimizer.b2", 0.999),
+        ("optimizer.eps", 1e-8),
+        ("optimizer.weight_decay", 0.01),
+        ("optimizer.clip_norm", 1.0),
+        ("optimizer.warmup_updates", 0),
+        ("optimizer.final_lr_fraction", 1.0),
+        ("model.dtype", "bfloat16"),
+    ],
+)
 def test_defaults_are_the_published_settings(path, value):
     config = TrainConfig()
     for name in path.split("."):
@@ -97,13 +128,18 @@ def test_shipped_configs_are_sound_and_open_with_their_command(path):
 
 @pytest.mark.parametrize("name", ["qwen3_1p7b", "qwen3_4b", "phi35_mini", "gemma3_1b"])
 def test_the_four_models_have_the_published_settings(name):
-    """But for the model and for how many rows are worked on at once, which changes no value. The data: the published mix."""
+    """But for the model and for how many rows are worked on at once, which changes no value. The
+    data: the published mix."""
     scope: dict = {}
     exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
     config = scope["get_config"]()
-    published = TrainConfig(model=config.model, packing=config.packing, evaluation=config.evaluation,
-                            rollout=dataclasses.replace(config_lib.Rollout(), slots=config.rollout.slots),
-                            data=Data(train="math+numina+gsm8k", eval="math+numina+gsm8k"))
+    published = TrainConfig(
+        model=config.model,
+        packing=config.packing,
+        evaluation=config.evaluation,
+        rollout=dataclasses.replace(config_lib.Rollout(), slots=config.rollout.slots),
+        data=Data(train="math+numina+gsm8k", eval="math+numina+gsm8k"),
+    )
     assert config == published and config.model.dtype == "bfloat16"
     assert config.evaluation.every_steps == config_lib.Evaluation().every_steps
 
@@ -116,18 +152,31 @@ def test_two_configs_share_nothing():
 
 # Every field is read
 
+
 def section_of(node: ast.AST, sections: set[str], bound: dict[str, str]) -> str | None:
-    """The section that an expression is: `<...>.loss`, or a name that is bound to one. "" is the whole config."""
-    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+    """The section that an expression is: `<...>.loss`, or a name that is bound to one. "" is the
+    whole config."""
+    name = (
+        node.attr
+        if isinstance(node, ast.Attribute)
+        else node.id
+        if isinstance(node, ast.Name)
+        else None
+    )
     if name in bound:
         return bound[name]
-    if isinstance(node, ast.Attribute) and name in sections and section_of(node.value, sections, bound) == "":
+    if (
+        isinstance(node, ast.Attribute)
+        and name in sections
+        and section_of(node.value, sections, bound) == ""
+    ):
         return name
     return "" if name == "config" else None
 
 
 def bindings(tree: ast.AST, classes: dict[str, str], sections: set[str]) -> dict[str, str]:
-    """Names that stand for a section within one function: annotated parameters, and plain assignments."""
+    """Names that stand for a section within one function: annotated parameters, and plain
+    assignments."""
     bound: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and node.annotation is not None:
@@ -145,21 +194,27 @@ def bindings(tree: ast.AST, classes: dict[str, str], sections: set[str]) -> dict
 
 
 def reads(source: str, cls: type) -> set[str]:
-    """Paths of `cls` that a source reads: `config.loss.kl`, `cfg.kl` of a `cfg: Loss`, a whole `vars(config.loss)`.
+    """Paths of `cls` that a source reads: `config.loss.kl`, `cfg.kl` of a `cfg: Loss`, a whole
+    `vars(config.loss)`.
 
-    A name alone is not enough: `x.steps` of some other x does not count as reading the field `steps`.
-    """
+    A name alone is not enough: `x.steps` of some other x does not count as reading the field
+    `steps`."""
     sections = {f.name: f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)}
     classes = {kind.__name__: name for name, kind in sections.items()} | {cls.__name__: ""}
     found = set()
-    for top in ast.parse(source).body:   # a function or a class: `self.config` is bound in __init__, read in methods
+    for top in ast.parse(
+        source
+    ).body:  # a function or a class: `self.config` is bound in __init__, read in methods
         bound = bindings(top, classes, set(sections))
         for node in ast.walk(top):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 owner = section_of(node.value, set(sections), bound)
                 if owner is not None:
                     found.add(f"{owner}.{node.attr}".lstrip("."))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("dataclasses.asdict", "vars"):
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "dataclasses.asdict",
+                "vars",
+            ):
                 owner = section_of(node.args[0], set(sections), bound)
                 if owner:
                     found |= {f"{owner}.{f.name}" for f in dataclasses.fields(sections[owner])}
@@ -167,7 +222,10 @@ def reads(source: str, cls: type) -> set[str]:
 
 
 # A file that belongs to the other command proves nothing.
-OTHERS = {TrainConfig: {"config", "checks", "pretrain"}, PretrainConfig: {"config", "checks", "train", "experience"}}
+OTHERS = {
+    TrainConfig: {"config", "checks", "pretrain"},
+    PretrainConfig: {"config", "checks", "train", "experience"},
+}
 
 
 def unread(cls: type) -> set[str]:
@@ -184,60 +242,145 @@ def test_every_field_is_read_somewhere(cls):
 @pytest.mark.parametrize("name", ["brand_new", "path", "tokens", "shape", "lr", "samples", "batch"])
 def test_a_field_that_nobody_reads_is_found(cls, name, monkeypatch):
     """Added to the config and to each section, under a name that other objects have too."""
+
     def add(kind, **sections):
         new = [] if name in {f.name for f in dataclasses.fields(kind)} else [(name, int, 0)]
         old = [(n, s, dataclasses.field(default_factory=s)) for n, s in sections.items()]
         return dataclasses.make_dataclass(kind.__name__, new + old, bases=(kind,))
 
-    sections = {f.name: add(f.type) for f in dataclasses.fields(cls)
-                if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "rewards")}   # these two are read whole
+    sections = {
+        f.name: add(f.type)
+        for f in dataclasses.fields(cls)
+        if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "rewards")
+    }  # these two are read whole
     wider = add(cls, **sections)
     monkeypatch.setitem(OTHERS, wider, OTHERS[cls])
     assert unread(wider) == set(leaves(wider)) - set(leaves(cls)) != set()
 
 
-@pytest.mark.parametrize("source, found", [
-    ("def f(config):\n    return config.loss.kl", {"loss.kl"}),
-    ("def f(run):\n    return run.config.loss.kl", {"loss.kl"}),
-    ("def f(cfg: config_lib.Loss):\n    return cfg.kl", {"loss.kl"}),
-    ("def f(config):\n    loss, x = config.loss, 1\n    return loss.kl", {"loss.kl"}),
-    ("def f(config):\n    return dataclasses.asdict(config.checkpoint)", {"checkpoint.every_steps", "checkpoint.keep"}),
-    ("def f(config):\n    config.loss.kl = 1", set()),
-    ("def f(cfg, other):\n    return cfg.kl, other.loss.kl, kl", set()),
-    ("def f(config):\n    'config.loss.kl'", set())])
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("def f(config):\n    return config.loss.kl", {"loss.kl"}),
+        ("def f(run):\n    return run.config.loss.kl", {"loss.kl"}),
+        ("def f(cfg: config_lib.Loss):\n    return cfg.kl", {"loss.kl"}),
+        ("def f(config):\n    loss, x = config.loss, 1\n    return loss.kl", {"loss.kl"}),
+        (
+            "def f(config):\n    return dataclasses.asdict(config.checkpoint)",
+            {"checkpoint.every_steps", "checkpoint.keep"},
+        ),
+        ("def f(config):\n    config.loss.kl = 1", set()),
+        ("def f(cfg, other):\n    return cfg.kl, other.loss.kl, kl", set()),
+        ("def f(config):\n    'config.loss.kl'", set()),
+    ],
+)
 def test_what_counts_as_reading(source, found):
     assert reads(source, TrainConfig) & set(leaves(TrainConfig)) == found
 
 
 # Checks
 
-POSITIVE = ["steps", "data.max_prompt_tokens", "data.eval_questions", "optimizer.lr", "optimizer.clip_norm",
-            "packing.row_tokens", "packing.rows_per_microbatch", "packing.logprob_chunk"]
-POSITIVE_TRAIN = [*POSITIVE, "rollout.questions", "rollout.samples", "rollout.max_answer_tokens",
-                  "loss.minibatch_questions", "loss.dual_clip", "evaluation.every_steps", "evaluation.batch",
-                  "logging.samples_every_steps", "checkpoint.every_steps", "checkpoint.keep"]
-POSITIVE_PRETRAIN = [*POSITIVE, "batch_examples", "log_every_steps", "eval_batch", "max_answer_tokens"]
+POSITIVE = [
+    "steps",
+    "data.max_prompt_tokens",
+    "data.eval_questions",
+    "optimizer.lr",
+    "optimizer.clip_norm",
+    "packing.row_tokens",
+    "packing.rows_per_microbatch",
+    "packing.logprob_chunk",
+]
+POSITIVE_TRAIN = [
+    *POSITIVE,
+    "rollout.questions",
+    "rollout.samples",
+    "rollout.max_answer_tokens",
+    "loss.minibatch_questions",
+    "loss.dual_clip",
+    "evaluation.every_steps",
+    "evaluation.batch",
+    "logging.samples_every_steps",
+    "checkpoint.every_steps",
+    "checkpoint.keep",
+]
+POSITIVE_PRETRAIN = [
+    *POSITIVE,
+    "batch_examples",
+    "log_every_steps",
+    "eval_batch",
+    "max_answer_tokens",
+]
 SHARED = [
-    ("data.train", ""), ("model.dtype", "float16"), ("model.dtype", ""), ("prompt.standalone_context", "empty"),
-    ("prompt.standalone_context", ""), ("optimizer.final_lr_fraction", -0.1), ("optimizer.final_lr_fraction", 1.1),
-    ("packing.row_tokens", 256), ("optimizer.lr", float("nan"))]
-DECODER = [("rollout.slots", 0), ("rollout.temperature", 0.0), ("rollout.temperature", -1.0), ("rollout.top_k", -1),
-           ("rollout.top_p", 0.0), ("rollout.top_p", 1.1), ("rollout.top_p", -0.1), ("rollout.min_p", -0.1),
-           ("rollout.min_p", 1.5), ("rollout.cache_dtype", "int4"), ("rollout.weights_dtype", "int4"),
-            ("rollout.top_p", float("nan"))]
-FAULTS = [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)] + SHARED + DECODER + [
-    ("model.path", ""), ("loss.minibatch_questions", 48), ("loss.minibatch_questions", 256), ("loss.kl", -0.001),
-    ("packing.row_tokens", 5119), ("data.max_prompt_tokens", 1025), ("data.max_prompt_tokens", 2**20),
-    ("loss.average", "token"), ("loss.ratio", "sequences"), ("loss.kl_estimator", "k4"), ("loss.importance_cap", 0.5),
-    ("loss.importance_cap", -1.0), ("advantage.estimator", "rloo"), ("advantage.estimator", ""),
-    ("self_aligned.form", "ratio"), ("self_aligned.cap", 1.0), ("self_aligned.cap", -2.0), ("self_aligned.peak_at", -0.1),
-    ("self_aligned.peak_at", 1.1), ("self_aligned.target_share", 0.0), ("self_aligned.target_share", 1.0),
-    ("guards.short_length", 1.0), ("guards.short_length", -0.1), ("guards.echo", 1.0), ("guards.echo", -0.1),
-    ("guards.low_entropy", -0.1), ("guards.falling_evaluations", -1), ("guards.trend_steps", 7),
-    ("guards.trend_steps", -1)]
-FAULTS_PRETRAIN = [(path, value) for path in POSITIVE_PRETRAIN for value in (0, -1)] + SHARED + [
-    ("empty_question_fraction", -0.1), ("empty_question_fraction", 1.0), ("max_answer_tokens", 4097),
-    ("data.max_prompt_tokens", 4097)]
+    ("data.train", ""),
+    ("model.dtype", "float16"),
+    ("model.dtype", ""),
+    ("prompt.standalone_context", "empty"),
+    ("prompt.standalone_context", ""),
+    ("optimizer.final_lr_fraction", -0.1),
+    ("optimizer.final_lr_fraction", 1.1),
+    ("packing.row_tokens", 256),
+    ("optimizer.lr", float("nan")),
+]
+DECODER = [
+    ("rollout.slots", 0),
+    ("rollout.temperature", 0.0),
+    ("rollout.temperature", -1.0),
+    ("rollout.top_k", -1),
+    ("rollout.top_p", 0.0),
+    ("rollout.top_p", 1.1),
+    ("rollout.top_p", -0.1),
+    ("rollout.min_p", -0.1),
+    ("rollout.min_p", 1.5),
+    ("rollout.cache_dtype", "int4"),
+    ("rollout.weights_dtype", "int4"),
+    ("rollout.top_p", float("nan")),
+]
+FAULTS = (
+    [(path, value) for path in POSITIVE_TRAIN for value in (0, -1)]
+    + SHARED
+    + DECODER
+    + [
+        ("model.path", ""),
+        ("loss.minibatch_questions", 48),
+        ("loss.minibatch_questions", 256),
+        ("loss.kl", -0.001),
+        ("packing.row_tokens", 5119),
+        ("data.max_prompt_tokens", 1025),
+        ("data.max_prompt_tokens", 2**20),
+        ("loss.average", "token"),
+        ("loss.ratio", "sequences"),
+        ("loss.kl_estimator", "k4"),
+        ("loss.importance_cap", 0.5),
+        ("loss.importance_cap", -1.0),
+        ("advantage.estimator", "rloo"),
+        ("advantage.estimator", ""),
+        ("self_aligned.form", "ratio"),
+        ("self_aligned.cap", 1.0),
+        ("self_aligned.cap", -2.0),
+        ("self_aligned.peak_at", -0.1),
+        ("self_aligned.peak_at", 1.1),
+        ("self_aligned.target_share", 0.0),
+        ("self_aligned.target_share", 1.0),
+        ("guards.short_length", 1.0),
+        ("guards.short_length", -0.1),
+        ("guards.echo", 1.0),
+        ("guards.echo", -0.1),
+        ("guards.low_entropy", -0.1),
+        ("guards.falling_evaluations", -1),
+        ("guards.trend_steps", 7),
+        ("guards.trend_steps", -1),
+    ]
+)
+FAULTS_PRETRAIN = (
+    [(path, value) for path in POSITIVE_PRETRAIN for value in (0, -1)]
+    + SHARED
+    + [
+        ("empty_question_fraction", -0.1),
+        ("empty_question_fraction", 1.0),
+        ("max_answer_tokens", 4097),
+        ("data.max_prompt_tokens", 4097),
+    ]
+)
 
 
 def faulty(config, check, path, value):
@@ -261,41 +404,76 @@ def test_a_faulty_pretraining_config_names_the_field(path, value):
 
 def test_a_row_that_holds_the_longest_sequence_exactly_is_wide_enough():
     config = good()
-    config.data.max_prompt_tokens, config.rollout.max_answer_tokens, config.packing.row_tokens = 100, 412, 512
+    config.data.max_prompt_tokens, config.rollout.max_answer_tokens, config.packing.row_tokens = (
+        100,
+        412,
+        512,
+    )
     checks.check(config)
     config.rollout.max_answer_tokens = 413
     with pytest.raises(UserError, match=r"config\.packing\.row_tokens is 512.*513"):
         checks.check(config)
 
 
-@pytest.mark.parametrize("path, value", [
-    ("optimizer.final_lr_fraction", 0), ("loss.kl", 0), ("rewards.self_aligned", 0), ("rewards.length", -1.0),
-    ("loss.minibatch_questions", 128), ("loss.minibatch_questions", 1), ("model.dtype", "float32"),
-    ("prompt.standalone_context", "bos"), ("data.eval", ""), ("logging.samples_shown", 0), ("loss.importance_cap", 1.0),
-    ("self_aligned.cap", 1.001), ("self_aligned.peak_at", 1.0), ("self_aligned.adaptive", True), ("guards.short_length", 0),
-    ("guards.trend_steps", 0), ("guards.falling_evaluations", 0), ("guards.echo", 0)])
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("optimizer.final_lr_fraction", 0),
+        ("loss.kl", 0),
+        ("rewards.self_aligned", 0),
+        ("rewards.length", -1.0),
+        ("loss.minibatch_questions", 128),
+        ("loss.minibatch_questions", 1),
+        ("model.dtype", "float32"),
+        ("prompt.standalone_context", "bos"),
+        ("data.eval", ""),
+        ("logging.samples_shown", 0),
+        ("loss.importance_cap", 1.0),
+        ("self_aligned.cap", 1.001),
+        ("self_aligned.peak_at", 1.0),
+        ("self_aligned.adaptive", True),
+        ("guards.short_length", 0),
+        ("guards.trend_steps", 0),
+        ("guards.falling_evaluations", 0),
+        ("guards.echo", 0),
+    ],
+)
 def test_settings_at_the_edge_pass(path, value):
     config = good()
     put(config, path, value)
     checks.check(config)
 
 
-@pytest.mark.parametrize("path, value, choices", [
-    ("loss.average", "x", "limit, tokens, sequences"), ("loss.ratio", "x", "token, sequence"),
-    ("loss.kl_estimator", "x", "k1, k2, k3"), ("advantage.estimator", "x", "group, leave_one_out, critic"),
-    ("self_aligned.form", "x", "relative, log, difference")])
+@pytest.mark.parametrize(
+    "path, value, choices",
+    [
+        ("loss.average", "x", "limit, tokens, sequences"),
+        ("loss.ratio", "x", "token, sequence"),
+        ("loss.kl_estimator", "x", "k1, k2, k3"),
+        ("advantage.estimator", "x", "group, leave_one_out, critic"),
+        ("self_aligned.form", "x", "relative, log, difference"),
+    ],
+)
 def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, value, choices):
     config = good()
     put(config, path, value)
-    with pytest.raises(UserError, match=rf"config\.{re.escape(path)} is 'x': it must be one of .*{choices}"):
+    with pytest.raises(
+        UserError, match=rf"config\.{re.escape(path)} is 'x': it must be one of .*{choices}"
+    ):
         checks.check(config)
 
 
 def test_the_choices_are_those_that_the_arithmetic_has():
     from sar_jax import checks
     from sar_jax.rl import losses, rewards
-    tables = {"loss.average": losses.DIVISORS, "loss.ratio": losses.LOG_RATIOS, "loss.kl_estimator": losses.KL_ESTIMATORS,
-              "self_aligned.form": rewards.SELF_ALIGNED, "advantage.estimator": advantages_lib.ADVANTAGES}
+
+    tables = {
+        "loss.average": losses.DIVISORS,
+        "loss.ratio": losses.LOG_RATIOS,
+        "loss.kl_estimator": losses.KL_ESTIMATORS,
+        "self_aligned.form": rewards.SELF_ALIGNED,
+        "advantage.estimator": advantages_lib.ADVANTAGES,
+    }
     for path, table in tables.items():
         assert set(table) <= set(checks._CHOICES[path]), path
         for choice in table:
@@ -305,39 +483,75 @@ def test_the_choices_are_those_that_the_arithmetic_has():
     assert losses.TOKEN_WEIGHTS.keys() == losses.DIVISORS.keys()
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"self_aligned.adaptive": True, "self_aligned.peak_at": 0.5}, "config.self_aligned.peak_at must be 0"),
-    ({"self_aligned.adaptive": True, "rewards.self_aligned": 0.0}, "config.rewards.self_aligned"),
-    ({"self_aligned.adaptive": True, "rewards.verifiable": 0.0}, "config.rewards.verifiable"),
-    ({"self_aligned.adaptive": True, "rollout.samples": 1}, "config.rollout.samples"),
-    ({"self_aligned.adaptive": True, "self_aligned.form": "difference"}, "config.self_aligned.cap"),
-    ({"advantage.estimator": "leave_one_out", "rollout.samples": 1}, "config.rollout.samples"),
-    ({"advantage.divide_by_std": True, "rollout.samples": 1}, "config.rollout.samples"),
-    ({"advantage.estimator": "critic", "advantage.divide_by_std": True}, "config.advantage.divide_by_std is true"),
-    ({"advantage.estimator": "critic", "loss.ratio": "sequence"}, "config.loss.ratio is 'sequence'")])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (
+            {"self_aligned.adaptive": True, "self_aligned.peak_at": 0.5},
+            "config.self_aligned.peak_at must be 0",
+        ),
+        (
+            {"self_aligned.adaptive": True, "rewards.self_aligned": 0.0},
+            "config.rewards.self_aligned",
+        ),
+        ({"self_aligned.adaptive": True, "rewards.verifiable": 0.0}, "config.rewards.verifiable"),
+        ({"self_aligned.adaptive": True, "rollout.samples": 1}, "config.rollout.samples"),
+        (
+            {"self_aligned.adaptive": True, "self_aligned.form": "difference"},
+            "config.self_aligned.cap",
+        ),
+        ({"advantage.estimator": "leave_one_out", "rollout.samples": 1}, "config.rollout.samples"),
+        ({"advantage.divide_by_std": True, "rollout.samples": 1}, "config.rollout.samples"),
+        (
+            {"advantage.estimator": "critic", "advantage.divide_by_std": True},
+            "config.advantage.divide_by_std is true",
+        ),
+        (
+            {"advantage.estimator": "critic", "loss.ratio": "sequence"},
+            "config.loss.ratio is 'sequence'",
+        ),
+    ],
+)
 def test_what_does_not_go_together_is_named(settings, words):
     config = good()
     for path, value in settings.items():
         put(config, path, value)
     with pytest.raises(UserError) as error:
         checks.check(config)
-    assert words in str(error.value) and re.match(r"config\.\w", str(error.value)) and "\n" not in str(error.value)
+    assert (
+        words in str(error.value)
+        and re.match(r"config\.\w", str(error.value))
+        and "\n" not in str(error.value)
+    )
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"loss.kl_estimator": "k1"}, "loss.kl_estimator is k1"), ({"loss.ratio": "sequence"}, "loss.ratio is sequence"),
-    ({"self_aligned.form": "difference"}, "self_aligned.form is difference"),
-    ({"rollout.weights_dtype": "int8"}, "rollout.weights_dtype is int8"),
-    ({"rollout.cache_dtype": "int8"}, "rollout.cache_dtype is int8"),
-    ({"rollout.top_p": 0.9, "rollout.temperature": 0.6}, "drawn with temperature 0.6, top_p 0.9")])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"loss.kl_estimator": "k1"}, "loss.kl_estimator is k1"),
+        ({"loss.ratio": "sequence"}, "loss.ratio is sequence"),
+        ({"self_aligned.form": "difference"}, "self_aligned.form is difference"),
+        ({"rollout.weights_dtype": "int8"}, "rollout.weights_dtype is int8"),
+        ({"rollout.cache_dtype": "int8"}, "rollout.cache_dtype is int8"),
+        (
+            {"rollout.top_p": 0.9, "rollout.temperature": 0.6},
+            "drawn with temperature 0.6, top_p 0.9",
+        ),
+    ],
+)
 def test_what_works_but_is_no_use_is_warned_of(settings, words):
     config = good()
     for path, value in settings.items():
         put(config, path, value)
     checks.check(config)
-    warning, = checks.warnings(config)
+    (warning,) = checks.warnings(config)
     assert words in warning
-    config.loss.kl, config.loss.clip_low, config.loss.clip_high, config.self_aligned.cap = 0.0, 3e-4, 4e-4, 20.0
+    config.loss.kl, config.loss.clip_low, config.loss.clip_high, config.self_aligned.cap = (
+        0.0,
+        3e-4,
+        4e-4,
+        20.0,
+    )
     config.loss.importance_cap = 2.0
     assert checks.warnings(config) == []
 
@@ -355,7 +569,7 @@ def test_the_self_aligned_reward_alone_is_warned_of():
     config = good()
     config.rewards.verifiable = 0.0
     checks.check(config)
-    warning, = checks.warnings(config)
+    (warning,) = checks.warnings(config)
     assert "rewards.verifiable" in warning and "collapses" in warning
     config.rewards = config_lib.Rewards(verifiable=0.0, self_aligned=0.0, entropy_min=1.0)
     assert checks.warnings(config) == []
@@ -364,31 +578,45 @@ def test_the_self_aligned_reward_alone_is_warned_of():
 def test_one_sample_a_question_is_warned_of():
     config = good()
     config.rollout.samples = 1
-    warning, = checks.warnings(config)
+    (warning,) = checks.warnings(config)
     assert "rollout.samples" in warning
 
 
 # To a dict and back
 
+
 @pytest.mark.parametrize("cls", [TrainConfig, PretrainConfig])
 def test_a_dict_and_json_give_the_config_back(cls):
     config = cls()
-    for number, (path, kind) in enumerate(leaves(cls).items()):   # no field at its default
-        put(config, path, {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}[kind])
+    for number, (path, kind) in enumerate(leaves(cls).items()):  # no field at its default
+        put(
+            config,
+            path,
+            {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}[kind],
+        )
     before = copy.deepcopy(config)
     for fields in (dataclasses.asdict(config), json.loads(config_lib.to_json(config))):
         back = config_lib.from_dict(cls, fields)
         assert back == config == before and back is not config
-        assert all(type(getattr(back, f.name)) is type(getattr(config, f.name)) for f in dataclasses.fields(cls))
+        assert all(
+            type(getattr(back, f.name)) is type(getattr(config, f.name))
+            for f in dataclasses.fields(cls)
+        )
     assert config_lib.to_json(config).endswith("}\n")
 
 
 def test_missing_fields_keep_their_defaults():
     config = config_lib.from_dict(TrainConfig, {"steps": 3, "loss": {"kl": 0.5}})
-    assert config.steps == 3 and config.loss == config_lib.Loss(kl=0.5) and config.rollout == config_lib.Rollout()
+    assert (
+        config.steps == 3
+        and config.loss == config_lib.Loss(kl=0.5)
+        and config.rollout == config_lib.Rollout()
+    )
 
 
-@pytest.mark.parametrize("fields", [{"stepz": 3}, {"loss": {"stepz": 0.1}}, {"optimizer": {"lr": 1.0, "stepz": 1}}])
+@pytest.mark.parametrize(
+    "fields", [{"stepz": 3}, {"loss": {"stepz": 0.1}}, {"optimizer": {"lr": 1.0, "stepz": 1}}]
+)
 def test_an_unknown_field_raises_by_name(fields):
     with pytest.raises(UserError, match="unknown config field.*stepz"):
         config_lib.from_dict(TrainConfig, fields)

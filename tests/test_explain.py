@@ -39,7 +39,9 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = judged.greedy_evaluation(greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier)
+    result, _ = judged.greedy_evaluation(
+        greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier
+    )
     assert result.accuracy > 0.8 and result.clipped == 0
 
 
@@ -48,42 +50,80 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     config.rollout = config_lib.Rollout(questions=4, samples=4, slots=16, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
-    tools = experience.Tools(sampler.make_sample(tiny.graphdef, tiny.stop, 4, 96), score.make_score(tiny.graphdef, 288),
-                             prompter, tiny.mesh, config, verifier, ErrorShare(1, 1), cast=lambda p: p,
-                             hand_over=lambda p: p, fetch_reference=lambda r: r)
+    tools = experience.Tools(
+        sampler.make_sample(tiny.graphdef, tiny.stop, 4, 96),
+        score.make_score(tiny.graphdef, 288),
+        prompter,
+        tiny.mesh,
+        config,
+        verifier,
+        ErrorShare(1, 1),
+        cast=lambda p: p,
+        hand_over=lambda p: p,
+        fetch_reference=lambda r: r,
+    )
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
     samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).samples
     # An answer can be scored again from its text if its text has the same ids.
-    kept = [s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]]
+    kept = [
+        s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]
+    ]
     assert len(kept) > 8
-    (tmp_path / "in.jsonl").write_text("".join(
-        json.dumps({"id": f"a{i}", "question": s["question"], "answer": s["answer"]}) + "\n" for i, s in enumerate(kept)))
-    done = run_command("sar_jax.explain", f"--model={TINY}", "--config=configs/tiny.py",
-                       f"--input={tmp_path / 'in.jsonl'}", f"--output={tmp_path / 'out.jsonl'}")
+    (tmp_path / "in.jsonl").write_text(
+        "".join(
+            json.dumps({"id": f"a{i}", "question": s["question"], "answer": s["answer"]}) + "\n"
+            for i, s in enumerate(kept)
+        )
+    )
+    done = run_command(
+        "sar_jax.explain",
+        f"--model={TINY}",
+        "--config=configs/tiny.py",
+        f"--input={tmp_path / 'in.jsonl'}",
+        f"--output={tmp_path / 'out.jsonl'}",
+    )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [f"a{i}" for i in range(len(kept))]
     for line, s in zip(lines, kept):
-        for ours, theirs in (("ppl_conditional", "ppl_conditional"), ("ppl_standalone", "ppl_standalone"),
-                             ("self_aligned", "reward/self_aligned")):
+        for ours, theirs in (
+            ("ppl_conditional", "ppl_conditional"),
+            ("ppl_standalone", "ppl_standalone"),
+            ("self_aligned", "reward/self_aligned"),
+        ):
             assert line[ours] == pytest.approx(s[theirs], rel=1e-3, abs=1e-5)
         assert len(line["token_values"]) == len(line["tokens"]) == s["length"]
-        assert line["self_aligned"] == pytest.approx(np.clip(1 - np.exp(-np.mean(line["token_values"])), -1, 1), abs=1e-6)
+        assert line["self_aligned"] == pytest.approx(
+            np.clip(1 - np.exp(-np.mean(line["token_values"])), -1, 1), abs=1e-6
+        )
         assert "".join(line["tokens"]).startswith(s["answer"])
-    again = run_command("sar_jax.explain", f"--model={TINY}", f"--input={tmp_path / 'in.jsonl'}",
-                        f"--output={tmp_path / 'out.jsonl'}")
+    again = run_command(
+        "sar_jax.explain",
+        f"--model={TINY}",
+        f"--input={tmp_path / 'in.jsonl'}",
+        f"--output={tmp_path / 'out.jsonl'}",
+    )
     assert again.returncode == 2 and "nothing is overwritten" in again.stderr
 
 
 def test_filler_earns_less_than_the_same_answer_without_it(tiny):
     """The reward's point, on the model that ships: padding dilutes what the question explains."""
     from sar_jax.explain import explain
+
     source, rows = arithmetic.Arithmetic("test"), []
     for i in range(40):
         example = source[i]
-        bare = ". ".join(p.rstrip(".") for p in example.solution.split(". ") if "=" in p or "answer" in p) + "."
+        bare = (
+            ". ".join(
+                p.rstrip(".") for p in example.solution.split(". ") if "=" in p or "answer" in p
+            )
+            + "."
+        )
         if bare != example.solution:
             rows += [{"question": example.question, "answer": a} for a in (example.solution, bare)]
     scored = explain(rows, tiny.params, tiny.cfg, tiny.tokenizer, tiny_config())
-    gains = [bare["self_aligned"] - padded["self_aligned"] for padded, bare in zip(scored[::2], scored[1::2])]
+    gains = [
+        bare["self_aligned"] - padded["self_aligned"]
+        for padded, bare in zip(scored[::2], scored[1::2])
+    ]
     assert len(gains) > 20 and np.mean([g > 0 for g in gains]) > 0.95

@@ -1,4 +1,5 @@
-"""Imports only go down the layers; host text knows no JAX, and the reward arithmetic no model and no files."""
+"""Imports only go down the layers; host text knows no JAX, and the reward arithmetic no model and
+no files."""
 
 import ast
 import subprocess
@@ -9,7 +10,8 @@ from support.commands import ROOT
 
 PACKAGE = ROOT / "sar_jax"
 
-# Who may import what: ten rules. A world is a folder; the base is the five files that cross borders.
+# Who may import what: ten rules. A world is a folder; the base is the five files that cross
+# borders.
 BASE = {"errors", "files", "structs", "config", "checks"}
 RULES: dict[str, set[str]] = {
     "base": {"base"},
@@ -21,13 +23,27 @@ RULES: dict[str, set[str]] = {
     "evaluation": {"base", "parallel", "model", "rollout", "text"},
     "training": {"base", "parallel", "model", "rollout", "text", "rl", "evaluation"},
     "planning": {"base", "parallel", "model", "rollout", "training"},
-    "commands": {"base", "text", "rl", "parallel", "model", "rollout", "evaluation", "training", "planning", "commands"},
+    "commands": {
+        "base",
+        "text",
+        "rl",
+        "parallel",
+        "model",
+        "rollout",
+        "evaluation",
+        "training",
+        "planning",
+        "commands",
+    },
 }
-NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "jaxtyping"}   # of what is text
+NO_JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "jaxtyping"}  # of what is text
 ENTRY_POINTS = {"train", "pretrain", "evaluate", "export", "explain", "plan"}
 
-FILES = {".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f
-         for f in sorted(PACKAGE.rglob("*.py")) if f != PACKAGE / "__init__.py"}
+FILES = {
+    ".".join(f.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): f
+    for f in sorted(PACKAGE.rglob("*.py"))
+    if f != PACKAGE / "__init__.py"
+}
 TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 
@@ -61,7 +77,11 @@ def own(name: str) -> set[str]:
     for dotted in imports(TREES[name]):
         parts = dotted.split(".")
         if parts[0] == "sar_jax":
-            known = [".".join(parts[1:end]) for end in range(len(parts), 1, -1) if ".".join(parts[1:end]) in FILES]
+            known = [
+                ".".join(parts[1:end])
+                for end in range(len(parts), 1, -1)
+                if ".".join(parts[1:end]) in FILES
+            ]
             assert known, f"{name} imports {dotted}, which is no module"
             found.add(known[0])
     return found
@@ -73,9 +93,13 @@ def foreign(name: str) -> set[str]:
 
 
 def test_the_helpers_see_every_kind_of_import():
-    tree = ast.parse("import a.b\nfrom c import d as e, f\ndef g():\n    if 1:\n        import h as i, j")
+    tree = ast.parse(
+        "import a.b\nfrom c import d as e, f\ndef g():\n    if 1:\n        import h as i, j"
+    )
     assert imports(tree) == {"a.b", "c.d", "c.f", "h", "j"}
-    assert {"model.hf", "errors", "text.tasks"} <= own("pretrain") and "text.tasks.jsonl" in own("explain")
+    assert {"model.hf", "errors", "text.tasks"} <= own("pretrain") and "text.tasks.jsonl" in own(
+        "explain"
+    )
     assert "jax" in foreign("train")
 
 
@@ -91,10 +115,19 @@ def test_each_world_imports_what_its_rule_allows(name):
     assert not {other for other in own(name) if not allowed(name, other)}
 
 
-@pytest.mark.parametrize("name, other", [
-    ("text.prompts", "training.step"), ("rl.rewards", "model.network"), ("model.hf", "rollout.slots"),
-    ("rollout.texts", "text.tasks.gsm8k"), ("evaluation.folder", "training.checkpoints"), ("structs", "rl.packing"),
-    ("checks", "train"), ("planning.hlo", "evaluation.tables")])
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("text.prompts", "training.step"),
+        ("rl.rewards", "model.network"),
+        ("model.hf", "rollout.slots"),
+        ("rollout.texts", "text.tasks.gsm8k"),
+        ("evaluation.folder", "training.checkpoints"),
+        ("structs", "rl.packing"),
+        ("checks", "train"),
+        ("planning.hlo", "evaluation.tables"),
+    ],
+)
 def test_what_no_rule_allows(name, other):
     assert not allowed(name, other)
 
@@ -124,30 +157,60 @@ def test_text_knows_no_jax(name):
     assert not foreign(name) & NO_JAX
 
 
-@pytest.mark.parametrize("modules", ["sar_jax.text.answers.judge", "sar_jax.text.answers.verifier", "sar_jax.text.answers.worker", "sar_jax.text.tasks",
-                                     "sar_jax.text.prompts", "sar_jax.text.tokenizer", "sar_jax.config",
-                                     "sar_jax.rl.rewards, sar_jax.rl.packing"])
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "sar_jax.text.answers.judge",
+        "sar_jax.text.answers.verifier",
+        "sar_jax.text.answers.worker",
+        "sar_jax.text.tasks",
+        "sar_jax.text.prompts",
+        "sar_jax.text.tokenizer",
+        "sar_jax.config",
+        "sar_jax.rl.rewards, sar_jax.rl.packing",
+    ],
+)
 def test_importing_host_code_does_not_load_jax(modules):
-    """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy only."""
+    """In a fresh interpreter, libraries' own imports included. Rewards and packing are numpy
+    only."""
     loaded = "{'jax', 'jaxlib', 'flax', 'optax', 'orbax'} & set(sys.modules)"
     if "packing" in modules:
-        loaded = "{'flax', 'optax', 'orbax', 'sar_jax.model.network'} & set(sys.modules)"   # jaxtyping's Array loads jax itself
-    done = subprocess.run([sys.executable, "-c", f"import sys, {modules}\nprint(sorted({loaded}))"], cwd=ROOT,
-                          capture_output=True, text=True, check=True)
+        # jaxtyping's Array loads jax itself
+        loaded = "{'flax', 'optax', 'orbax', 'sar_jax.model.network'} & set(sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}\nprint(sorted({loaded}))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if world(name) == "rl"])
 def test_the_arithmetic_knows_no_model_and_no_files(name):
-    assert foreign(name) <= {"collections", "typing", "numpy", "jaxtyping", "jax", "dataclasses", "math", "types"}
+    assert foreign(name) <= {
+        "collections",
+        "typing",
+        "numpy",
+        "jaxtyping",
+        "jax",
+        "dataclasses",
+        "math",
+        "types",
+    }
     names = {node.id for node in ast.walk(TREES[name]) if isinstance(node, ast.Name)}
     assert not names & {"open", "print", "input", "exec", "eval", "__import__", "pathlib"}
 
 
 def test_flax_stands_in_one_file():
     assert {name for name in FILES if "flax" in foreign(name)} == {"model.network"}
-    assert not [name for name, tree in TREES.items() if name != "model.network" and any(
-        isinstance(node, ast.Name) and node.id == "nnx" for node in ast.walk(tree))]
+    assert not [
+        name
+        for name, tree in TREES.items()
+        if name != "model.network"
+        and any(isinstance(node, ast.Name) and node.id == "nnx" for node in ast.walk(tree))
+    ]
 
 
 def test_no_file_name_shadows_the_standard_library_or_says_nothing():
@@ -159,8 +222,12 @@ def test_no_file_name_shadows_the_standard_library_or_says_nothing():
 @pytest.mark.parametrize("name", FILES)
 def test_files_and_functions_are_short(name):
     assert len(FILES[name].read_text().splitlines()) <= 400
-    long = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(TREES[name])
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno + 1 > 60}
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(TREES[name])
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.end_lineno - node.lineno + 1 > 60
+    }
     assert not long
 
 

@@ -1,4 +1,5 @@
-"""The launch scripts: a fake gcloud records every call and plays the slice, on whose workers the real worker.sh runs."""
+"""The launch scripts: a fake gcloud records every call and plays the slice, on whose workers the
+real worker.sh runs."""
 
 import json
 import os
@@ -21,12 +22,19 @@ from support.commands import ROOT
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 CONFIG = "--config=configs/qwen3_4b.py"
-VARIABLES = {"PROJECT": "my-project", "ZONE": "us-east5-b", "NAME": "slice-1", "ACCELERATOR": "v6e-16",
-             "WORKDIR": "gs://bucket/run 1", "POLL": "0"}
+VARIABLES = {
+    "PROJECT": "my-project",
+    "ZONE": "us-east5-b",
+    "NAME": "slice-1",
+    "ACCELERATOR": "v6e-16",
+    "WORKDIR": "gs://bucket/run 1",
+    "POLL": "0",
+}
 
-# Answers `describe` with the lines of the file `states`, one a call, the last one for ever. A created slice has two
-# workers: folders, each with a Python that only notes what it is asked. `ssh` runs the command there, as a shell would.
-GCLOUD = r'''#!{python}
+# Answers `describe` with the lines of the file `states`, one a call, the last one for ever. A
+# created slice has two workers: folders, each with a Python that only notes what it is asked. `ssh`
+# runs the command there, as a shell would.
+GCLOUD = r"""#!{python}
 import json, os, pathlib, shutil, subprocess, sys
 here, args = pathlib.Path({here!r}), sys.argv[1:]
 with open(here / "calls", "a") as f:
@@ -67,20 +75,20 @@ elif args[2:4] == ["tpu-vm", "ssh"]:
                             env=os.environ | {{"HOME": str(w), "HOSTNAME_IS": w.name}}).returncode
              for w in workers if chosen in ("all", w.name[-1])]
     sys.exit(max(codes))
-'''
-WORKER_PYTHON = r'''#!/bin/bash
+"""
+WORKER_PYTHON = r"""#!/bin/bash
 printf '%s\0' "$@" >>"$HOME/asked"
 case $* in
 -V) echo Python 3.12.0 ;;
 *sar_jax.train*) printf '%s\0' "$@" >"$HOME/argv"; echo "secret is ${SECRET:-unset}"; . "$PLAY" ;;
 esac
-'''
+"""
 # Builds an empty wheel of the right name at once.
-BUILD_PYTHON = r'''#!/bin/bash
+BUILD_PYTHON = r"""#!/bin/bash
 echo "$@" >>"$HERE/built"
 while [ $# -gt 1 ]; do if [ "$1" = --wheel-dir ]; then out=$2; fi; shift; done
 touch "$out/sar_jax-$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/sar_jax/__init__.py")-py3-none-any.whl"
-'''
+"""
 
 
 def executable(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -99,10 +107,24 @@ class Cloud:
         executable(self.bin / "gcloud", GCLOUD.format(python=sys.executable, here=str(here)))
         executable(self.bin / "hostname", '#!/bin/bash\necho "${HOSTNAME_IS:-here}"\n')
         executable(here / "python", WORKER_PYTHON)
-        self.env = {k: v for k, v in os.environ.items() if k not in {*VARIABLES, "CAPACITY", "RUNTIME", "ENV_FILE"}} | {
-            "PATH": f"{self.bin}:{os.environ['PATH']}", "HERE": str(here), "PLAY": str(here / "play"),
-            "PYTHON": str(executable(here / "build_python", BUILD_PYTHON)), "BUILD": str(here / "wheels")}
-        self.set(account="me@example.com", states="ACTIVE SERVICE ", nodes="READY", reachable="yes", play="exit 0")
+        self.env = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in {*VARIABLES, "CAPACITY", "RUNTIME", "ENV_FILE"}
+        } | {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "HERE": str(here),
+            "PLAY": str(here / "play"),
+            "PYTHON": str(executable(here / "build_python", BUILD_PYTHON)),
+            "BUILD": str(here / "wheels"),
+        }
+        self.set(
+            account="me@example.com",
+            states="ACTIVE SERVICE ",
+            nodes="READY",
+            reachable="yes",
+            play="exit 0",
+        )
 
     def set(self, **files: str) -> None:
         for name, text in files.items():
@@ -110,8 +132,14 @@ class Cloud:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
         env = {k: v for k, v in (self.env | VARIABLES | variables).items() if v}
-        return subprocess.run([LAUNCH / "tpu_vm.sh", *arguments], env=env, capture_output=True, text=True, timeout=60,
-                              stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            [LAUNCH / "tpu_vm.sh", *arguments],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
 
     def calls(self) -> list[list[str]]:
         path = self.here / "calls"
@@ -170,10 +198,14 @@ def one_error(done: subprocess.CompletedProcess) -> str:
     return done.stderr
 
 
-# ---- the scripts themselves ------------------------------------------------------------------------------------------
+# ---- the scripts themselves
+# ------------------------------------------------------------------------------------------
+
 
 def test_shellcheck_finds_nothing():
-    shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=pathlib.Path(sys.executable).parent)
+    shellcheck = shutil.which("shellcheck") or shutil.which(
+        "shellcheck", path=pathlib.Path(sys.executable).parent
+    )
     if not shellcheck:
         pytest.skip("shellcheck is not installed")
     done = subprocess.run([shellcheck, "-x", *SCRIPTS], capture_output=True, text=True, cwd=ROOT)
@@ -191,9 +223,15 @@ def test_scripts_are_short_and_say_what_they_are(script):
 
 
 def test_gcloud_is_called_in_one_place():
-    code = [line for s in SCRIPTS for line in s.read_text().splitlines() if not line.lstrip().startswith("#")]
+    code = [
+        line
+        for s in SCRIPTS
+        for line in s.read_text().splitlines()
+        if not line.lstrip().startswith("#")
+    ]
     assert [line for line in code if re.search(r"(^|[;&|(!] *|\bthen |\bdo )gcloud ", line)] == [
-        "    if [[ ! $DRY_RUN ]]; then gcloud \"$@\" --quiet </dev/null; return; fi"]
+        '    if [[ ! $DRY_RUN ]]; then gcloud "$@" --quiet </dev/null; return; fi'
+    ]
 
 
 def test_help_names_every_command_and_variable(cloud):
@@ -206,36 +244,48 @@ def test_help_names_every_command_and_variable(cloud):
     assert "set -euo" not in done.stdout and cloud.calls() == []
 
 
-# ---- what is checked before anything happens -------------------------------------------------------------------------
+# ---- what is checked before anything happens
+# -------------------------------------------------------------------------
 
-@pytest.mark.parametrize("command, missing", [
-    (["create"], "PROJECT ZONE NAME ACCELERATOR"), (["install"], "PROJECT ZONE NAME"),
-    (["delete", "--yes"], "PROJECT ZONE NAME"), (["run", CONFIG], "PROJECT ZONE NAME WORKDIR"),
-    (["run", "--auto-resume", CONFIG], "PROJECT ZONE NAME WORKDIR ACCELERATOR")])
+
+@pytest.mark.parametrize(
+    "command, missing",
+    [
+        (["create"], "PROJECT ZONE NAME ACCELERATOR"),
+        (["install"], "PROJECT ZONE NAME"),
+        (["delete", "--yes"], "PROJECT ZONE NAME"),
+        (["run", CONFIG], "PROJECT ZONE NAME WORKDIR"),
+        (["run", "--auto-resume", CONFIG], "PROJECT ZONE NAME WORKDIR ACCELERATOR"),
+    ],
+)
 def test_missing_variables_are_named_all_at_once(cloud, command, missing):
     error = one_error(cloud.run(*command, **dict.fromkeys(VARIABLES, "")))
     assert f"not set: {missing} (" in error and cloud.calls() == []
 
 
-@pytest.mark.parametrize("command, variables, words", [
-    (["create"], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
-    (["create"], {"ACCELERATOR": "v6e"}, "ACCELERATOR is 'v6e'"),
-    (["create"], {"ACCELERATOR": "v6e-8 --spot"}, "ACCELERATOR is"),
-    (["create"], {"ACCELERATOR": "tpu7x-8"}, "GKE"),
-    (["create"], {"NAME": "Slice_1"}, "NAME is 'Slice_1'"),
-    (["create"], {"WAIT": "soon"}, "WAIT is 'soon'"),
-    (["install"], {"ENV_FILE": "/no/such/file"}, "no such file"),
-    (["run", "--auto-resume", CONFIG], {"WORKDIR": "/mnt/run"}, "needs gs://BUCKET/PATH"),
-    (["run", "--auto-resume", CONFIG], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
-    (["run", "--attach", CONFIG], {}, "--auto-resume"),
-    (["run"], {}, "--config=configs/FILE.py"),
-    (["run", "--config=configs/none.py"], {}, "--config=configs/FILE.py"),
-    (["run", CONFIG, "--workdir=gs://other/run"], {}, "WORKDIR"),
-    (["run", CONFIG, "configs/tiny.py"], {}, "unexpected argument 'configs/tiny.py'"),
-    (["logs", "--worker=all"], {}, "WORKER is 'all'"),
-    (["delete", "--force"], {}, "delete does not take '--force'"),
-    (["start"], {}, "not 'start'"), ([], {}, "is needed"),
-])
+@pytest.mark.parametrize(
+    "command, variables, words",
+    [
+        (["create"], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
+        (["create"], {"ACCELERATOR": "v6e"}, "ACCELERATOR is 'v6e'"),
+        (["create"], {"ACCELERATOR": "v6e-8 --spot"}, "ACCELERATOR is"),
+        (["create"], {"ACCELERATOR": "tpu7x-8"}, "GKE"),
+        (["create"], {"NAME": "Slice_1"}, "NAME is 'Slice_1'"),
+        (["create"], {"WAIT": "soon"}, "WAIT is 'soon'"),
+        (["install"], {"ENV_FILE": "/no/such/file"}, "no such file"),
+        (["run", "--auto-resume", CONFIG], {"WORKDIR": "/mnt/run"}, "needs gs://BUCKET/PATH"),
+        (["run", "--auto-resume", CONFIG], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
+        (["run", "--attach", CONFIG], {}, "--auto-resume"),
+        (["run"], {}, "--config=configs/FILE.py"),
+        (["run", "--config=configs/none.py"], {}, "--config=configs/FILE.py"),
+        (["run", CONFIG, "--workdir=gs://other/run"], {}, "WORKDIR"),
+        (["run", CONFIG, "configs/tiny.py"], {}, "unexpected argument 'configs/tiny.py'"),
+        (["logs", "--worker=all"], {}, "WORKER is 'all'"),
+        (["delete", "--force"], {}, "delete does not take '--force'"),
+        (["start"], {}, "not 'start'"),
+        ([], {}, "is needed"),
+    ],
+)
 def test_wrong_settings_are_one_error_and_call_nothing(cloud, command, variables, words):
     assert words in one_error(cloud.run(*command, **variables))
     assert cloud.calls() == []
@@ -260,30 +310,72 @@ def test_a_wheel_that_cannot_be_built_stops_create(cloud):
     assert cloud.verbs() == ["auth"]
 
 
-# ---- create and delete -----------------------------------------------------------------------------------------------
+# ---- create and delete
+# -----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("variables, flags", [
-    ({}, []), ({"CAPACITY": "spot"}, ["--spot"]), ({"CAPACITY": "reserved"}, ["--reserved"]),
-    ({"CAPACITY": "reserved", "RESERVATION_PROJECT": "owner"}, ["--reserved", "--reservation-host-project=owner"]),
-    ({"NETWORK": "n", "SUBNETWORK": "s", "SERVICE_ACCOUNT": "a@b"},
-     ["--network=n", "--subnetwork=s", "--service-account=a@b"])])
+
+@pytest.mark.parametrize(
+    "variables, flags",
+    [
+        ({}, []),
+        ({"CAPACITY": "spot"}, ["--spot"]),
+        ({"CAPACITY": "reserved"}, ["--reserved"]),
+        (
+            {"CAPACITY": "reserved", "RESERVATION_PROJECT": "owner"},
+            ["--reserved", "--reservation-host-project=owner"],
+        ),
+        (
+            {"NETWORK": "n", "SUBNETWORK": "s", "SERVICE_ACCOUNT": "a@b"},
+            ["--network=n", "--subnetwork=s", "--service-account=a@b"],
+        ),
+    ],
+)
 def test_create_asks_for_the_capacity_and_waits(cloud, variables, flags):
-    cloud.set(states="ABSENT\nWAITING_FOR_RESOURCES SERVICE \nPROVISIONING SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE ")
+    cloud.set(
+        states="ABSENT\nWAITING_FOR_RESOURCES SERVICE \nPROVISIONING SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE "
+    )
     done = cloud.run("create", **variables)
     assert done.returncode == 0, done.stderr
     assert cloud.verbs() == ["auth", "describe", "create", *["describe"] * 4]
     assert cloud.calls()[2] == [
-        "compute", "tpus", "queued-resources", "create", "slice-1", "--project=my-project", "--zone=us-east5-b",
-        "--node-id=slice-1", "--accelerator-type=v6e-16", "--runtime-version=v2-alpha-tpuv6e", *flags, "--quiet"]
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
+        "compute",
+        "tpus",
+        "queued-resources",
+        "create",
+        "slice-1",
+        "--project=my-project",
+        "--zone=us-east5-b",
+        "--node-id=slice-1",
+        "--accelerator-type=v6e-16",
+        "--runtime-version=v2-alpha-tpuv6e",
+        *flags,
+        "--quiet",
+    ]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        "WAITING_FOR_RESOURCES",
+        "PROVISIONING",
+        "ACTIVE",
+    ]
 
 
-@pytest.mark.parametrize("accelerator, runtime", [
-    ("v4-16", "tpu-ubuntu2204-base"), ("v5litepod-8", "v2-alpha-tpuv5-lite"), ("v5p-16", "v2-alpha-tpuv5"),
-    ("v6e-1", "v2-alpha-tpuv6e")])
+@pytest.mark.parametrize(
+    "accelerator, runtime",
+    [
+        ("v4-16", "tpu-ubuntu2204-base"),
+        ("v5litepod-8", "v2-alpha-tpuv5-lite"),
+        ("v5p-16", "v2-alpha-tpuv5"),
+        ("v6e-1", "v2-alpha-tpuv6e"),
+    ],
+)
 def test_the_image_follows_from_the_accelerator(cloud, accelerator, runtime):
-    assert f" --runtime-version={runtime} " in cloud.run("create", "--dry-run", ACCELERATOR=accelerator).stdout
-    assert " --runtime-version=mine " in cloud.run("create", "--dry-run", ACCELERATOR=accelerator, RUNTIME="mine").stdout
+    assert (
+        f" --runtime-version={runtime} "
+        in cloud.run("create", "--dry-run", ACCELERATOR=accelerator).stdout
+    )
+    assert (
+        " --runtime-version=mine "
+        in cloud.run("create", "--dry-run", ACCELERATOR=accelerator, RUNTIME="mine").stdout
+    )
 
 
 def test_create_again_goes_on_waiting(cloud):
@@ -292,9 +384,14 @@ def test_create_again_goes_on_waiting(cloud):
     assert "create" not in cloud.verbs()
 
 
-@pytest.mark.parametrize("state, words", [
-    ("FAILED SERVICE no more quota for v6e", "no more quota for v6e"), ("SUSPENDED SERVICE ", "tpu_vm.sh delete"),
-    ("WAITING_FOR_RESOURCES SERVICE ", "keeps its place in the queue")])
+@pytest.mark.parametrize(
+    "state, words",
+    [
+        ("FAILED SERVICE no more quota for v6e", "no more quota for v6e"),
+        ("SUSPENDED SERVICE ", "tpu_vm.sh delete"),
+        ("WAITING_FOR_RESOURCES SERVICE ", "keeps its place in the queue"),
+    ],
+)
 def test_create_says_why_there_is_no_slice(cloud, state, words):
     cloud.set(states=f"ABSENT\n{state}")
     done = cloud.run("create", WAIT="1", POLL="1")
@@ -305,22 +402,38 @@ def test_delete_without_an_answer_deletes_nothing(cloud):
     assert "--yes" in one_error(cloud.run("delete"))
     assert cloud.verbs() == ["auth"]
     assert cloud.run("delete", "--yes").returncode == 0
-    assert cloud.calls()[-1] == ["compute", "tpus", "queued-resources", "delete", "slice-1", "--project=my-project",
-                                 "--zone=us-east5-b", "--force", "--quiet"]
+    assert cloud.calls()[-1] == [
+        "compute",
+        "tpus",
+        "queued-resources",
+        "delete",
+        "slice-1",
+        "--project=my-project",
+        "--zone=us-east5-b",
+        "--force",
+        "--quiet",
+    ]
 
 
 @pytest.mark.parametrize("answer, deletes", [("n", 0), ("", 0), ("yes, but no", 0), ("y", 1)])
 def test_delete_asks_at_a_terminal(cloud, answer, deletes):
     parent, child = os.openpty()
-    process = subprocess.Popen([LAUNCH / "tpu_vm.sh", "delete"], env=cloud.env | VARIABLES, stdin=child,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [LAUNCH / "tpu_vm.sh", "delete"],
+        env=cloud.env | VARIABLES,
+        stdin=child,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.write(parent, f"{answer}\n".encode())
     status = process.wait(timeout=20)
     os.close(parent), os.close(child)
     assert cloud.verbs().count("delete") == deletes and status == (0 if deletes else 2)
 
 
-# ---- install and run -------------------------------------------------------------------------------------------------
+# ---- install and run
+# -------------------------------------------------------------------------------------------------
+
 
 def test_install_reaches_all_workers(cloud, tmp_path):
     secrets = tmp_path / "secrets"
@@ -332,22 +445,37 @@ def test_install_reaches_all_workers(cloud, tmp_path):
     assert done.returncode == 0, done.stderr
     assert cloud.verbs() == ["auth", "look", "ssh", "scp", "install"]
     assert all("--worker=all" in call for call in cloud.calls()[1:])
-    commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True).strip()
+    commit = subprocess.check_output(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True
+    ).strip()
     for number in range(2):
         folder = tmp_path / f"worker-{number}" / "sar_jax_run"
-        wheel, = folder.glob("*.whl")
+        (wheel,) = folder.glob("*.whl")
         asked = (folder.parent / "asked").read_text().split("\0")
-        assert f"+g{commit}" in wheel.name and f"./{wheel.name}[tpu]" in asked and "constraints.txt" in asked
+        assert (
+            f"+g{commit}" in wheel.name
+            and f"./{wheel.name}[tpu]" in asked
+            and "constraints.txt" in asked
+        )
         assert (folder / "installed").read_text().strip() == wheel.name
-        assert (folder / "configs/qwen3_4b.py").is_file() and (folder / "env").stat().st_mode & 0o077 == 0
+        assert (folder / "configs/qwen3_4b.py").is_file() and (
+            folder / "env"
+        ).stat().st_mode & 0o077 == 0
     assert cloud.run("run", CONFIG).returncode == 0
     cloud.wait_for_end()
     assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/train.log").read_text()
-    assert "hush" not in (tmp_path / "calls").read_text()   # not on a command line, which others can see
+    assert (
+        "hush" not in (tmp_path / "calls").read_text()
+    )  # not on a command line, which others can see
 
 
-HOSTILE = ["--config.prompt.system=it's \"$HOME\" `id` $(id) \\ *; false ~ & | # ~\ttab", "--config.x=",
-           "--config.y=two\nlines", "--config.z=  two  blanks  ", "--config.data.train=a+b,c=ü"]
+HOSTILE = [
+    '--config.prompt.system=it\'s "$HOME" `id` $(id) \\ *; false ~ & | # ~\ttab',
+    "--config.x=",
+    "--config.y=two\nlines",
+    "--config.z=  two  blanks  ",
+    "--config.data.train=a+b,c=ü",
+]
 
 
 def test_arguments_arrive_as_they_were_given(cloud):
@@ -358,23 +486,45 @@ def test_arguments_arrive_as_they_were_given(cloud):
     cloud.wait_for_end()
     for number in range(2):
         argv = (cloud.here / f"worker-{number}/argv").read_text().split("\0")[:-1]
-        assert argv == ["-u", "-m", "sar_jax.train", CONFIG, *HOSTILE, f"--workdir={VARIABLES['WORKDIR']}"]
+        assert argv == [
+            "-u",
+            "-m",
+            "sar_jax.train",
+            CONFIG,
+            *HOSTILE,
+            f"--workdir={VARIABLES['WORKDIR']}",
+        ]
 
 
 def test_a_run_outlives_its_session_and_refuses_a_second(cloud):
     cloud.ready()
     cloud.set(play='trap "echo saved; exit 130" TERM; while true; do sleep 0.1; done')
-    assert cloud.run("run", CONFIG).returncode == 0   # returns at once, and so do the sessions on the workers
+    assert (
+        cloud.run("run", CONFIG).returncode == 0
+    )  # returns at once, and so do the sessions on the workers
     status = cloud.run("status")
-    assert status.stdout.startswith("slice-1: ACTIVE") and status.stdout.count(": running; installed sar_jax-") == 2
+    assert (
+        status.stdout.startswith("slice-1: ACTIVE")
+        and status.stdout.count(": running; installed sar_jax-") == 2
+    )
     cloud.forget()
     for command in (["run", CONFIG], ["install"]):
         assert "a run is under way" in one_error(cloud.run(*command))
     assert cloud.verbs() == ["auth", "look", "auth", "look"]
     folder = cloud.here / "worker-1/sar_jax_run"
-    for script in ("start", "install"):   # also where somebody else was quicker than the look
-        done = subprocess.run(["bash", "-c", f"flock() {{ shift $(($# - 1)); command flock -n $1; }}; export -f flock; "
-                               f"bash worker.sh {script}"], cwd=folder, capture_output=True, text=True, env=cloud.env)
+    for script in ("start", "install"):  # also where somebody else was quicker than the look
+        done = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f"flock() {{ shift $(($# - 1)); command flock -n $1; }}; export -f flock; "
+                f"bash worker.sh {script}",
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=cloud.env,
+        )
         assert done.returncode == 75 and "under way" in done.stdout
     assert cloud.run("stop").returncode == 0
     cloud.wait_for_end()
@@ -409,7 +559,9 @@ def test_logs_follow_one_worker(cloud):
     assert "--worker=3" in call and "tail -n 200 -F sar_jax_run/train.log" in command_of(call)
 
 
-# ---- preemption ------------------------------------------------------------------------------------------------------
+# ---- preemption
+# ------------------------------------------------------------------------------------------------------
+
 
 def test_a_completed_run_ends_the_watching(cloud):
     cloud.ready()
@@ -422,37 +574,72 @@ def test_a_failed_run_is_looked_at_twice_and_not_started_again(cloud):
     cloud.ready()
     cloud.set(play="exit 2")
     done = cloud.run("run", "--auto-resume", CONFIG, POLL="1")
-    assert done.returncode == 1 and done.stdout.count("ended with status 2") == 2   # one line for each worker
+    assert (
+        done.returncode == 1 and done.stdout.count("ended with status 2") == 2
+    )  # one line for each worker
     assert cloud.verbs() == ["auth", "look", "start", "describe", "look", "describe", "look"]
 
 
-@pytest.mark.parametrize("states, nodes, reachable", [
-    ("ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE ", "READY", "yes"),
-    ("ACTIVE SERVICE \nFAILED SERVICE broken\nACTIVE SERVICE ", "READY", "yes"),
-    ("ACTIVE SERVICE \nACTIVE SERVICE \nACTIVE SERVICE ", "PREEMPTED", "yes\nyes\nyes\nno\nyes")])
-def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(cloud, states, nodes, reachable):
+@pytest.mark.parametrize(
+    "states, nodes, reachable",
+    [
+        (
+            "ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE ",
+            "READY",
+            "yes",
+        ),
+        ("ACTIVE SERVICE \nFAILED SERVICE broken\nACTIVE SERVICE ", "READY", "yes"),
+        (
+            "ACTIVE SERVICE \nACTIVE SERVICE \nACTIVE SERVICE ",
+            "PREEMPTED",
+            "yes\nyes\nyes\nno\nyes",
+        ),
+    ],
+)
+def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
+    cloud, states, nodes, reachable
+):
     cloud.ready()
     # Runs until the slice is gone; on the slice that replaces it, to the end.
-    cloud.set(states=states, nodes=nodes, reachable=reachable,
-              play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then sleep 30; fi')
+    cloud.set(
+        states=states,
+        nodes=nodes,
+        reachable=reachable,
+        play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then sleep 30; fi',
+    )
     done = cloud.run("run", "--auto-resume", CONFIG, "--config.steps=7", CAPACITY="spot", POLL="1")
     assert done.returncode == 0, done.stdout + done.stderr
     verbs = cloud.verbs()
-    again = verbs[verbs.index("delete"):]
-    assert [v for v in again if v != "describe"][:6] == ["delete", "create", "look", "ssh", "scp", "install"]
+    again = verbs[verbs.index("delete") :]
+    assert [v for v in again if v != "describe"][:6] == [
+        "delete",
+        "create",
+        "look",
+        "ssh",
+        "scp",
+        "install",
+    ]
     assert verbs.count("create") == 1 and verbs.count("start") == 2
-    first, second = [command_of(c) for c in cloud.calls() if "worker.sh start" in (command_of(c) or "")]
-    assert first == second and "--workdir=gs://bucket/run\\ 1" in first and "--config.steps=7" in first
+    first, second = [
+        command_of(c) for c in cloud.calls() if "worker.sh start" in (command_of(c) or "")
+    ]
+    assert (
+        first == second and "--workdir=gs://bucket/run\\ 1" in first and "--config.steps=7" in first
+    )
     assert "--spot" in next(c for c in cloud.calls() if "create" in c)
-    assert "--force" in next(c for c in cloud.calls() if "delete" in c)   # without it, machines that are left refuse it
-    shipped, = {c[5] for c in cloud.calls() if "scp" in c}
+    assert "--force" in next(
+        c for c in cloud.calls() if "delete" in c
+    )  # without it, machines that are left refuse it
+    (shipped,) = {c[5] for c in cloud.calls() if "scp" in c}
     assert pathlib.Path(shipped).parent.parent == cloud.here / "wheels/slice-1"
 
 
 def test_the_attempts_are_bounded(cloud):
     cloud.ready()
     cloud.set(states="SUSPENDED SERVICE ")
-    assert "giving up on slice-1 after 3 attempts" in one_error(cloud.run("run", "--auto-resume", CONFIG, RESUMES="3"))
+    assert "giving up on slice-1 after 3 attempts" in one_error(
+        cloud.run("run", "--auto-resume", CONFIG, RESUMES="3")
+    )
     assert cloud.verbs().count("create") == cloud.verbs().count("delete") == 3
 
 
@@ -464,7 +651,9 @@ def test_a_failed_installation_is_tried_again_without_losing_the_slice(cloud):
     assert cloud.verbs().count("create") == 1 and "attempt 2 of 20" in done.stdout
 
 
-@pytest.mark.parametrize("states", ["ABSENT", "SUSPENDED USER ", "DELETING USER ", "SUSPENDED SERVICE \nABSENT"])
+@pytest.mark.parametrize(
+    "states", ["ABSENT", "SUSPENDED USER ", "DELETING USER ", "SUSPENDED SERVICE \nABSENT"]
+)
 def test_what_somebody_deleted_is_not_created_again(cloud, states):
     cloud.ready()
     cloud.set(states=states)
@@ -481,10 +670,19 @@ def test_attach_watches_without_starting(cloud):
     assert cloud.verbs() == ["auth", "describe", "look"]
 
 
-# ---- dry runs and the real gcloud --------------------------------------------------------------------------------------
+# ---- dry runs and the real gcloud
+# --------------------------------------------------------------------------------------
 
-DRY = [["create"], ["install"], ["run", CONFIG, *HOSTILE], ["run", "--auto-resume", CONFIG], ["logs"], ["stop", "--kill"],
-       ["delete", "--yes"], ["status"]]
+DRY = [
+    ["create"],
+    ["install"],
+    ["run", CONFIG, *HOSTILE],
+    ["run", "--auto-resume", CONFIG],
+    ["logs"],
+    ["stop", "--kill"],
+    ["delete", "--yes"],
+    ["status"],
+]
 
 
 @pytest.mark.parametrize("command", DRY, ids=lambda c: " ".join(c[:2])[:20])
@@ -504,7 +702,9 @@ def test_a_dry_run_prints_what_a_run_calls(cloud, command):
     real = cloud.calls()
     cloud.wait_for_end() if command[0] == "run" else None
     cloud.forget()
-    subprocess.run(["bash", "-c", dry.stdout], env=cloud.env, check=False, timeout=60, capture_output=True)
+    subprocess.run(
+        ["bash", "-c", dry.stdout], env=cloud.env, check=False, timeout=60, capture_output=True
+    )
     assert cloud.calls() == real and real
 
 
@@ -518,70 +718,129 @@ def test_a_dry_run_needs_no_gcloud(cloud):
 
 
 def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
-    """Its parser runs before it asks for credentials, of which it has none here; the proxy keeps it off the network."""
+    """Its parser runs before it asks for credentials, of which it has none here; the proxy keeps it
+    off the network."""
     gcloud = shutil.which("gcloud")
     if not gcloud:
         pytest.skip("gcloud is not installed")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_", "GOOGLE_"))} | {
-        "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-        "https_proxy": "http://127.0.0.1:9", "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
-        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true"}
-    everything = {"CAPACITY": "reserved", "RESERVATION_PROJECT": "o", "NETWORK": "n", "SUBNETWORK": "s",
-                  "SERVICE_ACCOUNT": "a@b.c"}
+        "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+    }
+    everything = {
+        "CAPACITY": "reserved",
+        "RESERVATION_PROJECT": "o",
+        "NETWORK": "n",
+        "SUBNETWORK": "s",
+        "SERVICE_ACCOUNT": "a@b.c",
+    }
     lines = {}
     for command in (["create"], ["install"], ["run", CONFIG], ["logs"], ["delete"]):
         for line in cloud.run(*command, "--dry-run", **everything).stdout.splitlines():
             if line.startswith("gcloud compute"):
                 words = shlex.split(line)[1:]
                 lines[tuple(w.split("=")[0] for w in words)] = words
-    spot, = [shlex.split(line)[1:] for line in cloud.run("create", "--dry-run", CAPACITY="spot").stdout.splitlines()
-             if " create " in line]
-    node = ["compute", "tpus", "tpu-vm", "describe", "s", "--project=p", "--zone=z", "--format=value(state)", "--quiet"]
+    (spot,) = [
+        shlex.split(line)[1:]
+        for line in cloud.run("create", "--dry-run", CAPACITY="spot").stdout.splitlines()
+        if " create " in line
+    ]
+    node = [
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "describe",
+        "s",
+        "--project=p",
+        "--zone=z",
+        "--format=value(state)",
+        "--quiet",
+    ]
     wrong = [*node, "--no-such-flag"]
     tried = [*lines.values(), spot, node, wrong]
     assert len(tried) >= 8
-    running = [subprocess.Popen([gcloud, *words], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.PIPE, text=True) for words in tried]
+    running = [
+        subprocess.Popen(
+            [gcloud, *words],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for words in tried
+    ]
     errors = [process.communicate(timeout=120)[1] for process in running]
     assert "unrecognized arguments: --no-such-flag" in errors.pop()
     for words, error in zip(tried, errors):
         assert "active account" in error, (words, error)
 
 
-# ---- the wheel, the pinned versions, GKE, CPU ----------------------------------------------------------------------------
+# ---- the wheel, the pinned versions, GKE, CPU
+# ----------------------------------------------------------------------------
+
 
 def test_the_wheel_carries_the_commit_and_everything_in_it(tmp_path):
     pytest.importorskip("setuptools")
-    env = os.environ | {"PYTHON": sys.executable, "PIP_NO_BUILD_ISOLATION": "0"}   # no: pip's flags are negated here
+    env = os.environ | {
+        "PYTHON": sys.executable,
+        "PIP_NO_BUILD_ISOLATION": "0",
+    }  # no: pip's flags are negated here
     done = subprocess.run([LAUNCH / "wheel.sh", tmp_path], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = pathlib.Path(done.stdout.strip())
     assert {p.name for p in folder.iterdir()} - {p.name for p in folder.glob("*.whl")} == {
-        "configs", "constraints.txt", "worker.sh"}
-    wheel, = folder.glob("*.whl")
-    version = re.fullmatch(r"sar_jax-(.+\+g[0-9a-f]{12}(\.d[0-9a-f]{8})?)-py3-none-any\.whl", wheel.name)[1]
+        "configs",
+        "constraints.txt",
+        "worker.sh",
+    }
+    (wheel,) = folder.glob("*.whl")
+    version = re.fullmatch(
+        r"sar_jax-(.+\+g[0-9a-f]{12}(\.d[0-9a-f]{8})?)-py3-none-any\.whl", wheel.name
+    )[1]
     with zipfile.ZipFile(wheel) as opened:
         assert f'__version__ = "{version}"' in opened.read("sar_jax/__init__.py").decode()
         packed = set(opened.namelist())
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "sar_jax").rglob("*.py")}
     assert sources <= packed and any(name.startswith("sar_jax/assets/tiny/") for name in packed)
     built = wheel.stat().st_mtime_ns
-    subprocess.run([LAUNCH / "wheel.sh", tmp_path], env=env | {"PYTHON": "false"}, capture_output=True, check=True)
+    subprocess.run(
+        [LAUNCH / "wheel.sh", tmp_path],
+        env=env | {"PYTHON": "false"},
+        capture_output=True,
+        check=True,
+    )
     assert wheel.stat().st_mtime_ns == built
 
 
 def test_a_changed_clone_is_another_version(tmp_path):
     clone = tmp_path / "clone"
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "configs", "launch", "sar_jax/__init__.py"):
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "configs",
+        "launch",
+        "sar_jax/__init__.py",
+    ):
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, clone / name)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
         subprocess.run([*git, *command], cwd=clone, check=True)
-    env = os.environ | {"PYTHON": str(executable(tmp_path / "python", BUILD_PYTHON)), "HERE": str(tmp_path)}
+    env = os.environ | {
+        "PYTHON": str(executable(tmp_path / "python", BUILD_PYTHON)),
+        "HERE": str(tmp_path),
+    }
 
     def version():
-        folder = subprocess.check_output([clone / "launch/wheel.sh", tmp_path / "out"], env=env, text=True)
+        folder = subprocess.check_output(
+            [clone / "launch/wheel.sh", tmp_path / "out"], env=env, text=True
+        )
         return pathlib.Path(folder.strip()).parent.name
 
     found = [version()]
@@ -597,46 +856,62 @@ def test_a_changed_clone_is_another_version(tmp_path):
 
 
 def test_every_requirement_is_pinned():
-    """If this fails after a change of setup.py: make constraints.txt again, by the command at its head."""
+    """If this fails after a change of setup.py: make constraints.txt again, by the command at its
+    head."""
     lines = (LAUNCH / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
     versions = {canonicalize_name(p.name): str(p.specifier).removeprefix("==") for p in pins}
     text = (ROOT / "setup.py").read_text()
-    required = re.findall(r'"([^"]+)"', re.search(r"install_requires=\[(.*?)\n    \]", text, re.S)[1])
+    required = re.findall(
+        r'"([^"]+)"', re.search(r"install_requires=\[(.*?)\n    \]", text, re.S)[1]
+    )
     required += re.findall(r'"([^"]+)"', re.search(r'"tpu": \[(.*?)\]', text)[1])
     assert len(required) > 15 and {"jaxlib", "libtpu"} <= set(versions)
     for requirement in map(Requirement, required):
-        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_the_jobset_fits_its_slice_and_its_command_is_ours():
     jobset = yaml.safe_load((LAUNCH / "gke.yaml").read_text())
     assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    job, = jobset["spec"]["replicatedJobs"]
+    (job,) = jobset["spec"]["replicatedJobs"]
     spec = job["template"]["spec"]
     pod = spec["template"]["spec"]
-    container, = pod["containers"]
+    (container,) = pod["containers"]
     x, y = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
     assert x * y == spec["completions"] * container["resources"]["limits"]["google.com/tpu"]
     assert spec["parallelism"] == spec["completions"] and job["replicas"] == 1
-    # Restarted as a whole, in the same workdir, but not on an error of the settings (exit status 2).
+    # Restarted as a whole, in the same workdir, but not on an error of the settings (exit status
+    # 2).
     assert spec["backoffLimit"] == 0 and pod["restartPolicy"] == "Never"
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
     assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"] == {
-        "containerName": container["name"], "operator": "In", "values": [2]}
+        "containerName": container["name"],
+        "operator": "In",
+        "values": [2],
+    }
     assert container["command"][-2:] == ["-m", "sar_jax.train"]
     assert [a for a in container["args"] if a.startswith("--workdir=gs://")]
 
 
 def test_the_jobset_s_settings_are_settings_of_the_trainer():
     jobset = yaml.safe_load((LAUNCH / "gke.yaml").read_text())
-    job, = jobset["spec"]["replicatedJobs"]
-    container, = job["template"]["spec"]["template"]["spec"]["containers"]
-    check = ("import sys; from absl import flags; from sar_jax import cli, config, train\n"
-             "get = cli.config_flag(config.TrainConfig); assert len(flags.FLAGS(sys.argv)) == 1\n"
-             "config.check(get()); print(flags.FLAGS.workdir)")
-    done = subprocess.run([sys.executable, "-c", check, *container["args"]], cwd=ROOT, capture_output=True, text=True,
-                          env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    (job,) = jobset["spec"]["replicatedJobs"]
+    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+    check = (
+        "import sys; from absl import flags; from sar_jax import cli, config, train\n"
+        "get = cli.config_flag(config.TrainConfig); assert len(flags.FLAGS(sys.argv)) == 1\n"
+        "config.check(get()); print(flags.FLAGS.workdir)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check, *container["args"]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
     assert done.stdout.strip() == "gs://BUCKET/runs/qwen3_4b", done.stderr
 
 
@@ -644,18 +919,34 @@ def test_cpu_runs_a_command_on_virtual_devices(tmp_path):
     python = executable(tmp_path / "python", '#!/bin/bash\necho "$JAX_PLATFORMS|$XLA_FLAGS|$*"\n')
 
     def run(*arguments, **env):
-        return subprocess.run([LAUNCH / "cpu.sh", *arguments], capture_output=True, text=True,
-                              env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHON": str(python)} | env)
+        return subprocess.run(
+            [LAUNCH / "cpu.sh", *arguments],
+            capture_output=True,
+            text=True,
+            env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+            | {"PYTHON": str(python)}
+            | env,
+        )
 
-    platform, flags, command = run("--config=configs/tiny.py", "--config.x=a b").stdout.strip().split("|")
-    assert platform == "cpu" and command == "-m sar_jax.train --config=configs/tiny.py --config.x=a b"
+    platform, flags, command = (
+        run("--config=configs/tiny.py", "--config.x=a b").stdout.strip().split("|")
+    )
+    assert (
+        platform == "cpu" and command == "-m sar_jax.train --config=configs/tiny.py --config.x=a b"
+    )
     assert "--xla_force_host_platform_device_count=8" in flags.split()
-    _, flags, command = run("pretrain", "--config=c", DEVICES="4", XLA_FLAGS="--xla_mine").stdout.strip().split("|")
+    _, flags, command = (
+        run("pretrain", "--config=c", DEVICES="4", XLA_FLAGS="--xla_mine").stdout.strip().split("|")
+    )
     assert {"--xla_mine", "--xla_force_host_platform_device_count=4"} <= set(flags.split())
     assert command == "-m sar_jax.pretrain --config=c"
     assert "DEVICES is 'many'" in one_error(run(DEVICES="many"))
     flags = run("explain").stdout.split("|")[1]
     # XLA ends the process at a flag that it does not know.
-    done = subprocess.run([sys.executable, "-c", "import jax; print(jax.device_count())"], capture_output=True, text=True,
-                          env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags})
+    done = subprocess.run(
+        [sys.executable, "-c", "import jax; print(jax.device_count())"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+    )
     assert done.stdout.strip() == "8", done.stderr

@@ -1,4 +1,5 @@
-"""Supervised training through the command line: from scratch, the same file for the same seed, cold start, bad rows."""
+"""Supervised training through the command line: from scratch, the same file for the same seed, cold
+start, bad rows."""
 
 import json
 
@@ -8,60 +9,100 @@ from support.commands import run_command
 
 from sar_jax.text.tasks import arithmetic
 
-SMALL = ["sar_jax.pretrain", "--config=configs/tiny_pretrain.py", "--config.steps=12", "--config.batch_examples=8",
-         "--config.log_every_steps=6", "--config.optimizer.warmup_updates=2",
-         "--config.data.eval=", "--config.data.max_prompt_tokens=150",
-         "--config.packing.row_tokens=260", "--config.packing.logprob_chunk=260", "--config.max_answer_tokens=110",
-         "--config.architecture.num_layers=1", "--config.architecture.embed_dim=32", "--config.architecture.ffw_dim=48",
-         "--config.architecture.vocab_size=300"]
+SMALL = [
+    "sar_jax.pretrain",
+    "--config=configs/tiny_pretrain.py",
+    "--config.steps=12",
+    "--config.batch_examples=8",
+    "--config.log_every_steps=6",
+    "--config.optimizer.warmup_updates=2",
+    "--config.data.eval=",
+    "--config.data.max_prompt_tokens=150",
+    "--config.packing.row_tokens=260",
+    "--config.packing.logprob_chunk=260",
+    "--config.max_answer_tokens=110",
+    "--config.architecture.num_layers=1",
+    "--config.architecture.embed_dim=32",
+    "--config.architecture.ffw_dim=48",
+    "--config.architecture.vocab_size=300",
+]
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     source, file = arithmetic.Arithmetic("train"), tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    file.write_text("".join(json.dumps({k: getattr(source[i], k) for k in ("question", "answer", "solution")}) + "\n"
-                            for i in range(50)))
+    file.write_text(
+        "".join(
+            json.dumps({k: getattr(source[i], k) for k in ("question", "answer", "solution")})
+            + "\n"
+            for i in range(50)
+        )
+    )
     return file
 
 
 @pytest.fixture(scope="module")
 def made(rows, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made") / "model"   # a process with a seed of hashes of its own
+    folder = tmp_path_factory.mktemp("made") / "model"  # a process with a seed of hashes of its own
     done = run_command(*SMALL, f"--config.data.train={rows}", f"--output={folder}", real=True)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
 
 def losses(printed: str) -> list[float]:
-    return [float(line.split("loss")[1].split()[0]) for line in printed.splitlines() if line.startswith("step")]
+    return [
+        float(line.split("loss")[1].split()[0])
+        for line in printed.splitlines()
+        if line.startswith("step")
+    ]
 
 
 def test_the_loss_falls_and_the_folder_is_a_hugging_face_model(made):
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
     folder, printed = made
     first, last = losses(printed)
     assert last < first - 0.3
-    network, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    network, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     assert network.config.vocab_size == len(tokenizer) == 300
     assert network.generation_config.eos_token_id == tokenizer.eos_token_id
     assert sorted(p.name for p in folder.iterdir()) == [
-        "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
-        "tokenizer_config.json"]
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(made, rows, tmp_path):
     for seed, same in ((0, True), (1, False)):
         folder = tmp_path / str(seed)
-        done = run_command(*SMALL, f"--config.data.train={rows}", f"--output={folder}", f"--config.seed={seed}")
+        done = run_command(
+            *SMALL, f"--config.data.train={rows}", f"--output={folder}", f"--config.seed={seed}"
+        )
         assert done.returncode == 0, done.stderr
-        weights = (made[0] / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+        weights = (made[0] / "model.safetensors").read_bytes() == (
+            folder / "model.safetensors"
+        ).read_bytes()
         assert weights == same
         assert (made[0] / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
 
 def test_a_cold_start_goes_on_from_a_model_and_evaluates(made, rows, tmp_path):
-    done = run_command(*SMALL, f"--config.data.train={rows}", f"--output={tmp_path / 'm'}", f"--config.model.path={made[0]}",
-                       "--config.data.eval=arithmetic", "--config.data.eval_questions=4", "--config.eval_batch=4")
+    done = run_command(
+        *SMALL,
+        f"--config.data.train={rows}",
+        f"--output={tmp_path / 'm'}",
+        f"--config.model.path={made[0]}",
+        "--config.data.eval=arithmetic",
+        "--config.data.eval_questions=4",
+        "--config.eval_batch=4",
+    )
     assert done.returncode == 0, done.stderr
     assert losses(done.stdout)[0] < losses(made[1])[0] - 0.3
     assert '"accuracy"' in done.stdout
@@ -70,20 +111,32 @@ def test_a_cold_start_goes_on_from_a_model_and_evaluates(made, rows, tmp_path):
     assert (tmp_path / "m" / "config.json").read_text() == (made[0] / "config.json").read_text()
 
 
-@pytest.mark.parametrize("line, words", [
-    ('{"question": "1 + 1?", "answer": "2"}', 'has no "solution"'),
-    ('{"question": "1 + 1?", "answer": "2", "solution": "%s"}' % ("so " * 400), "every solution is longer"),
-])
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ('{"question": "1 + 1?", "answer": "2"}', 'has no "solution"'),
+        (
+            '{"question": "1 + 1?", "answer": "2", "solution": "%s"}' % ("so " * 400),
+            "every solution is longer",
+        ),
+    ],
+)
 def test_rows_without_a_usable_solution(tmp_path, line, words):
     (tmp_path / "rows.jsonl").write_text(line + "\n")
-    done = run_command(*SMALL, f"--config.data.train={tmp_path / 'rows.jsonl'}", f"--output={tmp_path / 'm'}")
+    done = run_command(
+        *SMALL, f"--config.data.train={tmp_path / 'rows.jsonl'}", f"--output={tmp_path / 'm'}"
+    )
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "m").exists()
 
 
 def test_a_mistake_in_the_evaluation_data_costs_no_training(rows, tmp_path):
-    done = run_command(*SMALL, f"--config.data.train={rows}", "--config.data.eval=nowhere.jsonl",
-                       f"--output={tmp_path / 'm'}")
+    done = run_command(
+        *SMALL,
+        f"--config.data.train={rows}",
+        "--config.data.eval=nowhere.jsonl",
+        f"--output={tmp_path / 'm'}",
+    )
     assert done.returncode == 2 and "nowhere.jsonl: no such file" in done.stderr
     assert not losses(done.stdout)
 

@@ -1,4 +1,5 @@
-"""The folder that an evaluation writes, so that it can go on where it stopped and be compared later.
+"""The folder that an evaluation writes, so that it can go on where it stopped and be compared
+later.
 
     settings.json                 whose answers these are: model, settings of the decoding, questions of each benchmark
     answers/gsm8k.parquet         every answer with its verdict, once the benchmark is finished; before that
@@ -19,38 +20,63 @@ import pyarrow.parquet as pq
 from sar_jax.errors import UserError
 from sar_jax.files import write_atomically
 
-_SCHEMA = pa.schema([
-    ("number", pa.int64()), ("sample", pa.int64()), ("id", pa.string()), ("question", pa.string()), ("truth", pa.string()),
-    ("answer", pa.string()), ("length", pa.int64()), ("clipped", pa.bool_()), ("final", pa.string()),
-    ("correct", pa.bool_()), ("verdict", pa.string())])
+_SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("sample", pa.int64()),
+        ("id", pa.string()),
+        ("question", pa.string()),
+        ("truth", pa.string()),
+        ("answer", pa.string()),
+        ("length", pa.int64()),
+        ("clipped", pa.bool_()),
+        ("final", pa.string()),
+        ("correct", pa.bool_()),
+        ("verdict", pa.string()),
+    ]
+)
 
 
-def check(folder: pathlib.Path, settings: dict[str, Any], old: dict[str, Any] | None = None) -> None:
-    """Raises `UserError` where the folder holds answers of another model, of other settings or to other questions, or
-    something that is no evaluation. `settings` may still lack its "tasks"; `old`: what the folder has."""
+def check(
+    folder: pathlib.Path, settings: dict[str, Any], old: dict[str, Any] | None = None
+) -> None:
+    """Raises `UserError` where the folder holds answers of another model, of other settings or to
+    other questions, or something that is no evaluation. `settings` may still lack its "tasks";
+    `old`: what the folder has."""
     old = read_settings(folder) if old is None else old
     if not old:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} is not empty and holds no evaluation: choose another --output")
+            raise UserError(
+                f"{folder} is not empty and holds no evaluation: choose another --output"
+            )
         return
     if old["model"]["fingerprint"] != settings["model"]["fingerprint"]:
-        raise UserError(f"{folder} holds results of another model ({_model(old)} there, {_model(settings)} now): choose "
-                        "another --output")
+        raise UserError(
+            f"{folder} holds results of another model ({_model(old)} there, {_model(settings)} now): choose "
+            "another --output"
+        )
     changes = differences(old, settings)
     if changes:
-        raise UserError(f"{folder} holds results with other settings ({'; '.join(changes)}): choose another --output, or "
-                        "the old settings to go on")
+        raise UserError(
+            f"{folder} holds results with other settings ({'; '.join(changes)}): choose another --output, or "
+            "the old settings to go on"
+        )
     for label, task in settings.get("tasks", {}).items():
         if label in old["tasks"] and old["tasks"][label]["fingerprint"] != task["fingerprint"]:
-            raise UserError(f"{folder} holds answers to other questions of {label} ({old['tasks'][label]['source']} there, "
-                            f"{task['source']} now): choose another --output")
+            raise UserError(
+                f"{folder} holds answers to other questions of {label} ({old['tasks'][label]['source']} there, "
+                f"{task['source']} now): choose another --output"
+            )
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The decoding settings in which two evaluations differ, in words."""
     old, new = old["decoding"], new["decoding"]
-    return [f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
-            for name in sorted(old | new) if old.get(name) != new.get(name)]
+    return [
+        f"{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        for name in sorted(old | new)
+        if old.get(name) != new.get(name)
+    ]
 
 
 def _model(settings: dict[str, Any]) -> str:
@@ -65,11 +91,14 @@ def read_settings(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def read_results(folder: pathlib.Path, option: str) -> dict[str, Any]:
-    """results.json of a finished evaluation. Raises `UserError` that names the `option` which the folder was given to."""
+    """results.json of a finished evaluation. Raises `UserError` that names the `option` which the
+    folder was given to."""
     path = folder / "results.json"
     if not path.is_file():
-        raise UserError(f"{option}: {folder} holds no results.json: it is not the --output of an evaluation that has "
-                        "finished")
+        raise UserError(
+            f"{option}: {folder} holds no results.json: it is not the --output of an evaluation that has "
+            "finished"
+        )
     return _read_json(path, ("model", "decoding", "tasks", "averages"))
 
 
@@ -78,15 +107,22 @@ def _read_json(path: pathlib.Path, fields: tuple[str, ...]) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, dict) or not all(isinstance(found.get(field), dict) for field in fields):
-        raise UserError(f"{path}: not written by sar_jax.evaluate ({', '.join(fields)} are expected)")
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(field), dict) for field in fields
+    ):
+        raise UserError(
+            f"{path}: not written by sar_jax.evaluate ({', '.join(fields)} are expected)"
+        )
     return found
 
 
 def claim(folder: pathlib.Path, settings: dict[str, Any], old: dict[str, Any]) -> None:
     """Makes the folder these settings'; benchmarks that it holds already stay. See `check`."""
     (folder / "answers").mkdir(parents=True, exist_ok=True)
-    write_json(folder / "settings.json", {**settings, "tasks": {**old.get("tasks", {}), **settings["tasks"]}})
+    write_json(
+        folder / "settings.json",
+        {**settings, "tasks": {**old.get("tasks", {}), **settings["tasks"]}},
+    )
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -103,7 +139,8 @@ def is_finished(folder: pathlib.Path, label: str) -> bool:
 
 
 def read_answers(folder: pathlib.Path, label: str) -> list[dict[str, Any]]:
-    """The answers to a benchmark so far, in the order of questions and samples. Raises `UserError`."""
+    """The answers to a benchmark so far, in the order of questions and samples. Raises
+    `UserError`."""
     path = _finished(folder, label)
     files = [path] if path.is_file() else (folder / "answers" / label).glob("[0-9]*.parquet")
     found: dict[tuple[int, int], dict[str, Any]] = {}
@@ -111,8 +148,10 @@ def read_answers(folder: pathlib.Path, label: str) -> list[dict[str, Any]]:
         try:
             rows = pq.read_table(file, schema=_SCHEMA).to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{file} is damaged ({str(error).splitlines()[0][:200]}): remove it, and run the command again "
-                            "to answer these questions anew") from None
+            raise UserError(
+                f"{file} is damaged ({str(error).splitlines()[0][:200]}): remove it, and run the command again "
+                "to answer these questions anew"
+            ) from None
         found |= {(row["number"], row["sample"]): row for row in rows}
     return [found[key] for key in sorted(found)]
 

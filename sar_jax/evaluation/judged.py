@@ -1,10 +1,11 @@
-"""Questions -> judged answers of a policy, batch by batch: what training's evaluation and `evaluate` share.
+"""Questions -> judged answers of a policy, batch by batch: what training's evaluation and
+`evaluate` share.
 
-    rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> one dict an answer
+    rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> one dict an
+    answer
 
-While a batch is decoded, the answers of the one before it are judged. Several processes: each turns its share of a batch
-into text and judges it; what they found is gathered.
-"""
+While a batch is decoded, the answers of the one before it are judged. Several processes: each turns
+its share of a batch into text and judges it; what they found is gathered."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,8 +24,9 @@ from sar_jax.text.prompts import Question
 
 
 class Decoder(NamedTuple):
-    """sample: `samples` answers a question; batch: questions between two judgements; width: of the padded prompts, in
-    tokens."""
+    """sample: `samples` answers a question; batch: questions between two judgements; width: of the
+    padded prompts, in tokens."""
+
     sample: Sample
     samples: int
     batch: int
@@ -33,65 +35,98 @@ class Decoder(NamedTuple):
     verifier: Verifier
 
 
-
-
-
-
 def item(row: Question, text: str) -> Item:
     """An answer to a row's question, as the verifier takes it."""
     return Item(text, row.example.answer, row.example.kind, row.example.choices)
 
 
-def answers(decoder: Decoder, params: Any, rows: Sequence[Question], numbers: Sequence[int], key: jax.Array,
-            ) -> Iterator[list[dict[str, Any]]]:
-    """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with id, question, truth and
-    text beside. What a question draws depends on its number and `key` alone, not on the batch that it is in."""
+def answers(
+    decoder: Decoder,
+    params: Any,
+    rows: Sequence[Question],
+    numbers: Sequence[int],
+    key: jax.Array,
+) -> Iterator[list[dict[str, Any]]]:
+    """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with
+    id, question, truth and text beside. What a question draws depends on its number and `key`
+    alone, not on the batch that it is in."""
     waiting = None
     for start in range(0, len(numbers), decoder.batch):
-        part = numbers[start:start + decoder.batch]
-        tokens, lengths = texts_lib.pad_prompts([rows[i].prompt for i in part], decoder.width, decoder.batch)
+        part = numbers[start : start + decoder.batch]
+        tokens, lengths = texts_lib.pad_prompts(
+            [rows[i].prompt for i in part], decoder.width, decoder.batch
+        )
         padded = np.zeros(decoder.batch, np.int32)
-        padded[:len(part)] = part
-        rollouts = decoder.sample(params, tokens, lengths, padded, key)   # the last batch is judged meanwhile
+        padded[: len(part)] = part
+        rollouts = decoder.sample(
+            params, tokens, lengths, padded, key
+        )  # the last batch is judged meanwhile
         if waiting:
             yield _judged(*waiting)
         own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
         found = []
         for b, text in zip(own, texts_lib.decode_texts(decoder.tokenizer, rollouts, own)):
             i, m = part[b // decoder.samples], b % decoder.samples
-            found.append(_answer(rows[i], i, m, text, int(rollouts.lengths[b]), not bool(rollouts.stopped[b])))
+            found.append(
+                _answer(
+                    rows[i], i, m, text, int(rollouts.lengths[b]), not bool(rollouts.stopped[b])
+                )
+            )
         handle = decoder.verifier.submit([item(rows[a["number"]], a["answer"]) for a in found])
         waiting = found, handle
     if waiting:
         yield _judged(*waiting)
 
 
-def _answer(row: Question, number: int, sample: int, text: str, length: int, clipped: bool) -> dict[str, Any]:
+def _answer(
+    row: Question, number: int, sample: int, text: str, length: int, clipped: bool
+) -> dict[str, Any]:
     example = row.example
-    return {"number": number, "sample": sample, "id": example.id, "question": example.question, "truth": example.answer,
-            "answer": text, "length": length, "clipped": clipped,
-            "final": _final(text, row)}
+    return {
+        "number": number,
+        "sample": sample,
+        "id": example.id,
+        "question": example.question,
+        "truth": example.answer,
+        "answer": text,
+        "length": length,
+        "clipped": clipped,
+        "final": _final(text, row),
+    }
 
 
 def _final(text: str, row: Question) -> str | None:
     try:
         return judge.final(text, row.example.kind, row.example.choices)
-    except Exception:   # of this answer alone, as the verifier has it
+    except Exception:  # of this answer alone, as the verifier has it
         return None
 
 
 def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
     """With their verdicts, those of the other processes among them; waits for all."""
-    own = [answer | {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
-           for answer, outcome in zip(found, handle.result())]
+    own = [
+        answer | {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
+        for answer, outcome in zip(found, handle.result())
+    ]
     shares = multihost.gather(own)
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
 
 
-def greedy_evaluation(sample: Sample, params: Any, rows: Sequence[Question], batch: int, width: int,
-                      tokenizer: PreTrainedTokenizerBase, verifier: Verifier,
-                      ) -> tuple[measures.Result, list[dict[str, Any]]]:
-    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the answers themselves."""
+def greedy_evaluation(
+    sample: Sample,
+    params: Any,
+    rows: Sequence[Question],
+    batch: int,
+    width: int,
+    tokenizer: PreTrainedTokenizerBase,
+    verifier: Verifier,
+) -> tuple[measures.Result, list[dict[str, Any]]]:
+    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the
+    answers themselves."""
     decoder = Decoder(sample, 1, batch, width, tokenizer, verifier)
-    found = [a for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0)) for a in part]
+    found = [
+        a
+        for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0))
+        for a in part
+    ]
     return measures.summarise(found), found

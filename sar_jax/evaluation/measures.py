@@ -1,4 +1,5 @@
-"""The arithmetic of an evaluation: accuracy and its interval, lengths, AES, pass@k, majorities, the Pareto front.
+"""The arithmetic of an evaluation: accuracy and its interval, lengths, AES, pass@k, majorities, the
+Pareto front.
 
 An answer is a dict with at least
 
@@ -7,8 +8,8 @@ An answer is a dict with at least
     final             its final answer, equal text for equal answers (`answers.final`), or None
     verdict           "right", "wrong" or "error"
 
-Q questions have n samples each. Shares lie in [0, 1], lengths are tokens. Pure numpy: no model, no files.
-"""
+Q questions have n samples each. Shares lie in [0, 1], lengths are tokens. Pure numpy: no model, no
+files."""
 
 import collections
 import dataclasses
@@ -19,44 +20,57 @@ from typing import Any, Protocol
 import numpy as np
 
 AES_GAMMA = 5.0
-_ROWS_AT_ONCE = 100   # resamples drawn at once: 100 x 5,000 questions are 4 MB
+_ROWS_AT_ONCE = 100  # resamples drawn at once: 100 x 5,000 questions are 4 MB
 
 
 class Point(Protocol):
     """Share of right answers and mean tokens."""
+
     accuracy: float
     length: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """accuracy: share of right answers; length: mean tokens, EOS included, over all, over right and over not cut off
-    ones; clipped: share cut off by the limit."""
+    """accuracy: share of right answers; length: mean tokens, EOS included, over all, over right and
+    over not cut off ones; clipped: share cut off by the limit."""
+
     accuracy: float
     length: float
-    length_correct: float | None     # None: no answer is right
-    length_unclipped: float | None   # None: every answer was cut off
+    length_correct: float | None  # None: no answer is right
+    length_unclipped: float | None  # None: every answer was cut off
     clipped: float
     questions: int
-    errors: float                    # share of answers that the verifier could not judge; they count as wrong
+    errors: float  # share of answers that the verifier could not judge; they count as wrong
 
 
 def summarise(answers: Sequence[Mapping[str, Any]]) -> Result:
     """Means over all answers; at least one is needed."""
     lengths = np.array([a["length"] for a in answers])
-    correct, clipped = (np.array([a[name] for a in answers], bool) for name in ("correct", "clipped"))
+    correct, clipped = (
+        np.array([a[name] for a in answers], bool) for name in ("correct", "clipped")
+    )
     mean = lambda kept: float(lengths[kept].mean()) if kept.any() else None
-    return Result(accuracy=float(correct.mean()), length=float(lengths.mean()), length_correct=mean(correct),
-                  length_unclipped=mean(~clipped), clipped=float(clipped.mean()),
-                  questions=len({a["number"] for a in answers}),
-                  errors=float(np.mean([a["verdict"] == "error" for a in answers])))
+    return Result(
+        accuracy=float(correct.mean()),
+        length=float(lengths.mean()),
+        length_correct=mean(correct),
+        length_unclipped=mean(~clipped),
+        clipped=float(clipped.mean()),
+        questions=len({a["number"] for a in answers}),
+        errors=float(np.mean([a["verdict"] == "error" for a in answers])),
+    )
 
 
 def aes(result: Point, reference: Point) -> float:
-    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy over `reference`. NaN where the
-    reference has nothing right."""
+    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy over
+    `reference`. NaN where the reference has nothing right."""
     shorter = (reference.length - result.length) / reference.length
-    gain = (result.accuracy - reference.accuracy) / reference.accuracy if reference.accuracy else float("nan")
+    gain = (
+        (result.accuracy - reference.accuracy) / reference.accuracy
+        if reference.accuracy
+        else float("nan")
+    )
     return shorter + AES_GAMMA * gain
 
 
@@ -73,63 +87,84 @@ def correct_shares(answers: Iterable[Mapping[str, Any]]) -> np.ndarray:
     return np.array([np.mean([a["correct"] for a in group]) for group in grouped(answers)])
 
 
-def interval(sets: Sequence[np.ndarray], seed: int = 0, resamples: int = 10_000, level: float = 0.95,
-             ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over `sets` of each set's mean; a set is one number a question.
+def interval(
+    sets: Sequence[np.ndarray],
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over `sets` of each set's mean; a set is one number
+    a question.
 
-    Questions are drawn with replacement within their set, so that each set keeps its size; all samples of a question stay
-    together. The same seed gives the same interval.
-    """
+    Questions are drawn with replacement within their set, so that each set keeps its size; all
+    samples of a question stay together. The same seed gives the same interval."""
     rng, means = np.random.default_rng(seed), np.zeros(resamples)
     for values in sets:
         for start in range(0, resamples, _ROWS_AT_ONCE):
             rows = min(_ROWS_AT_ONCE, resamples - start)
             drawn = rng.integers(len(values), size=(rows, len(values)))
-            means[start:start + rows] += values[drawn].mean(axis=1) / len(sets)
+            means[start : start + rows] += values[drawn].mean(axis=1) / len(sets)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
-    """The chance that k of a question's samples, drawn without replacement, hold a right one: the unbiased estimator
-    1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises ValueError where k > samples."""
+    """The chance that k of a question's samples, drawn without replacement, hold a right one: the
+    unbiased estimator 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises
+    ValueError where k > samples."""
     if not 1 <= k <= samples or not 0 <= right <= samples:
         raise ValueError(f"pass@{k} of {right} right among {samples} samples")
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def majority(group: Sequence[Mapping[str, Any]]) -> float:
-    """Is the final answer that most of a question's samples give right? Samples without one have no vote.
+    """Is the final answer that most of a question's samples give right? Samples without one have no
+    vote.
 
-    Where m answers share the first place, each counts one m-th: the order of the samples decides nothing. 0 without votes.
-    """
+    Where m answers share the first place, each counts one m-th: the order of the samples decides
+    nothing. 0 without votes."""
     votes = collections.Counter(a["final"] for a in group if a["final"] is not None)
     if not votes:
         return 0.0
     first = [final for final, count in votes.items() if count == max(votes.values())]
-    return float(np.mean([np.mean([a["correct"] for a in group if a["final"] == final]) for final in first]))
+    return float(
+        np.mean([np.mean([a["correct"] for a in group if a["final"] == final]) for final in first])
+    )
 
 
 def several(answers: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, float]:
     """avg@n, maj@n, and pass@k for each k of n > 1 samples a question; pass@1 equals avg@n."""
     groups = grouped(answers)
     n = len(groups[0])
-    found = {f"avg@{n}": float(correct_shares(answers).mean()),
-             f"maj@{n}": float(np.mean([majority(group) for group in groups]))}
+    found = {
+        f"avg@{n}": float(correct_shares(answers).mean()),
+        f"maj@{n}": float(np.mean([majority(group) for group in groups])),
+    }
     for k in ks:
-        found[f"pass@{k}"] = float(np.mean([pass_at_k(sum(a["correct"] for a in g), n, k) for g in groups]))
+        found[f"pass@{k}"] = float(
+            np.mean([pass_at_k(sum(a["correct"] for a in g), n, k) for g in groups])
+        )
     return found
 
 
 def mean_result(results: Sequence[Result]) -> Result:
-    """The plain average over benchmarks, whatever their sizes; lengths that some benchmark lacks are None."""
+    """The plain average over benchmarks, whatever their sizes; lengths that some benchmark lacks
+    are None."""
     mean = lambda values: None if None in values else float(np.mean(values))
-    fields = {f.name: mean([getattr(r, f.name) for r in results]) for f in dataclasses.fields(Result)}
+    fields = {
+        f.name: mean([getattr(r, f.name) for r in results]) for f in dataclasses.fields(Result)
+    }
     return Result(**fields | {"questions": sum(r.questions for r in results)})
 
 
 def pareto(points: Sequence[Point]) -> list[int]:
-    """Which points no other one beats, from short to long: as accurate and shorter, or as short and more accurate."""
-    beaten = lambda p: any((q.accuracy >= p.accuracy and q.length < p.length) or
-                           (q.accuracy > p.accuracy and q.length <= p.length) for q in points)
-    return sorted((i for i, p in enumerate(points) if not beaten(p)), key=lambda i: points[i].length)
+    """Which points no other one beats, from short to long: as accurate and shorter, or as short and
+    more accurate."""
+    beaten = lambda p: any(
+        (q.accuracy >= p.accuracy and q.length < p.length)
+        or (q.accuracy > p.accuracy and q.length <= p.length)
+        for q in points
+    )
+    return sorted(
+        (i for i, p in enumerate(points) if not beaten(p)), key=lambda i: points[i].length
+    )

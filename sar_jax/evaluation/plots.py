@@ -1,4 +1,5 @@
-"""Accuracy against length, as PNG. Drawn on matplotlib's own canvas: no display and no window system is needed."""
+"""Accuracy against length, as PNG. Drawn on matplotlib's own canvas: no display and no window
+system is needed."""
 
 import collections
 import itertools
@@ -16,6 +17,7 @@ _SHAPES = "os^vDPX"
 
 class Mark(NamedTuple):
     """A point of a plot: accuracy as a share, with its interval if there is one; tokens."""
+
     name: str
     accuracy: float
     length: float
@@ -28,7 +30,8 @@ def mark(name: str, entry: Mapping[str, Any]) -> Mark:
 
 
 def accuracy_length(found: dict[str, Any], base: dict[str, Any] | None, path: pathlib.Path) -> None:
-    """One evaluation: a point a benchmark; with a reference, an arrow from where that one stands."""
+    """One evaluation: a point a benchmark; with a reference, an arrow from where that one
+    stands."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = _axes(figure, 111, found["model"]["path"])
     entries = [(kind, *pair) for kind in ("tasks", "averages") for pair in found[kind].items()]
@@ -37,27 +40,42 @@ def accuracy_length(found: dict[str, Any], base: dict[str, Any] | None, path: pa
         _draw(axes, mark(name, entry), colour, "o" if kind == "tasks" else "D")
         if base and name in base[kind]:
             before = mark(name, base[kind][name])
-            axes.plot(before.length, 100 * before.accuracy, "o", markerfacecolor="none", color=colour)
-            axes.annotate("", (entry["length"], 100 * entry["accuracy"]), (before.length, 100 * before.accuracy),
-                          arrowprops={"arrowstyle": "->", "color": colour})
+            axes.plot(
+                before.length, 100 * before.accuracy, "o", markerfacecolor="none", color=colour
+            )
+            axes.annotate(
+                "",
+                (entry["length"], 100 * entry["accuracy"]),
+                (before.length, 100 * before.accuracy),
+                arrowprops={"arrowstyle": "->", "color": colour},
+            )
     _save(figure, path)
 
 
 def pareto(panels: Sequence[tuple[str, Mapping[str, Sequence[Mark]]]], path: pathlib.Path) -> None:
-    """Panels side by side, each a title and groups of marks; a line joins those of a group that no other of it beats.
+    """Panels side by side, each a title and groups of marks; a line joins those of a group that no
+    other of it beats.
 
-    A group has a colour. A name that several groups have gets a shape of its own, other names stand at their points.
-    """
+    A group has a colour. A name that several groups have gets a shape of its own, other names stand
+    at their points."""
     figure = Figure(figsize=(7 * len(panels), 5.5), layout="constrained")
     for i, (title, groups) in enumerate(panels):
         axes = _axes(figure, (1, len(panels), i + 1), title)
         counts = collections.Counter(m.name for marks in groups.values() for m in marks)
-        shapes = dict(zip((name for name, count in counts.items() if count > 1), itertools.cycle(_SHAPES)))
+        shapes = dict(
+            zip((name for name, count in counts.items() if count > 1), itertools.cycle(_SHAPES))
+        )
         for colour, (group, marks) in zip(itertools.cycle(_COLOURS), groups.items()):
             for m in marks:
                 _draw(axes, m, colour, shapes.get(m.name, "*"), named=m.name not in shapes)
             front = [marks[k] for k in measures.pareto(marks)]
-            axes.plot([m.length for m in front], [100 * m.accuracy for m in front], color=colour, alpha=0.6, label=group)
+            axes.plot(
+                [m.length for m in front],
+                [100 * m.accuracy for m in front],
+                color=colour,
+                alpha=0.6,
+                label=group,
+            )
         for name, shape in shapes.items():
             axes.plot([], [], shape, color="gray", label=name)
         axes.legend(fontsize="small", ncols=2)
@@ -83,9 +101,25 @@ def _axes(figure: Figure, place: Any, title: str) -> Any:
 
 
 def _draw(axes: Any, m: Mark, colour: str, shape: str, named: bool = True) -> None:
-    ends = [[max(m.accuracy - m.interval[0], 0)], [max(m.interval[1] - m.accuracy, 0)]] if m.interval else None
-    axes.errorbar(m.length, 100 * m.accuracy, yerr=ends and [[100 * x for x in end] for end in ends], fmt=shape,
-                  color=colour, capsize=3)
+    ends = (
+        [[max(m.accuracy - m.interval[0], 0)], [max(m.interval[1] - m.accuracy, 0)]]
+        if m.interval
+        else None
+    )
+    axes.errorbar(
+        m.length,
+        100 * m.accuracy,
+        yerr=ends and [[100 * x for x in end] for end in ends],
+        fmt=shape,
+        color=colour,
+        capsize=3,
+    )
     if named:
-        axes.annotate(m.name, (m.length, 100 * m.accuracy), xytext=(6, 5), textcoords="offset points", fontsize="small",
-                      color=colour)
+        axes.annotate(
+            m.name,
+            (m.length, 100 * m.accuracy),
+            xytext=(6, 5),
+            textcoords="offset points",
+            fontsize="small",
+            color=colour,
+        )

@@ -2,9 +2,9 @@
 
     qwen3  qwen2 (also Qwen2.5)  llama (3.x)  phi3 (also Phi-3.5)  gemma3_text  gemma2
 
-Every field is used, known to be without effect, supported with one value only, or refused by name: a field that is silently
-ignored would mean another function than the one the checkpoint was trained for.
-"""
+Every field is used, known to be without effect, supported with one value only, or refused by name:
+a field that is silently ignored would mean another function than the one the checkpoint was trained
+for."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,21 +13,60 @@ from sar_jax.errors import UserError
 from sar_jax.model import rope
 from sar_jax.model.parameters import Kind, ModelConfig
 
-_SIZES = {"num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-          "vocab_size", "rms_norm_eps", "max_position_embeddings"}
-_USED = _SIZES | {"head_dim", "tie_word_embeddings", "rope_theta", "rope_parameters", "rope_scaling", "model_type"}
+_SIZES = {
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+    "rms_norm_eps",
+    "max_position_embeddings",
+}
+_USED = _SIZES | {
+    "head_dim",
+    "tie_word_embeddings",
+    "rope_theta",
+    "rope_parameters",
+    "rope_scaling",
+    "model_type",
+}
 # Without effect on the function that we compute.
-_IGNORED = {"architectures", "attention_dropout", "auto_map", "bos_token_id", "eos_token_id", "pad_token_id", "dtype",
-            "torch_dtype", "initializer_range", "transformers_version", "use_cache", "cache_implementation",
-            "_name_or_path", "return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward",
-            "is_encoder_decoder", "id2label", "label2id", "problem_type", "resid_pdrop", "embd_pdrop", "pretraining_tp",
-            "hidden_dropout", "_attn_implementation_autoset"}
+_IGNORED = {
+    "architectures",
+    "attention_dropout",
+    "auto_map",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "dtype",
+    "torch_dtype",
+    "initializer_range",
+    "transformers_version",
+    "use_cache",
+    "cache_implementation",
+    "_name_or_path",
+    "return_dict",
+    "output_hidden_states",
+    "output_attentions",
+    "chunk_size_feed_forward",
+    "is_encoder_decoder",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "resid_pdrop",
+    "embd_pdrop",
+    "pretraining_tp",
+    "hidden_dropout",
+    "_attn_implementation_autoset",
+}
 
 
 class _Family(NamedTuple):
-    """fixed: field -> the values that are supported. default_tied: where tie_word_embeddings is not given.
-    needs: sizes without which `transformers` would take a number of its own, not one that follows from the others.
-    windows: each layer's window; own: further fields of ModelConfig."""
+    """fixed: field -> the values that are supported. default_tied: where tie_word_embeddings is not
+    given. needs: sizes without which `transformers` would take a number of its own, not one that
+    follows from the others. windows: each layer's window; own: further fields of ModelConfig."""
+
     fixed: Mapping[str, tuple[Any, ...]]
     windows: Callable[[dict[str, Any]], list[int | None]]
     own: Callable[[dict[str, Any]], dict[str, Any]]
@@ -38,12 +77,17 @@ class _Family(NamedTuple):
 
 def _listed_windows(raw: dict[str, Any], default: Callable[[int], bool]) -> list[int | None]:
     """By layer_types, or by `default` where it is not given."""
-    types = raw.get("layer_types") or ["sliding_attention" if default(l) else "full_attention"
-                                       for l in range(raw["num_hidden_layers"])]
+    types = raw.get("layer_types") or [
+        "sliding_attention" if default(l) else "full_attention"
+        for l in range(raw["num_hidden_layers"])
+    ]
     unknown = sorted(set(types) - {"full_attention", "sliding_attention"})
     if unknown or len(types) != raw["num_hidden_layers"]:
-        raise UserError(f"layer_types contains {', '.join(map(repr, unknown))}" if unknown else
-                        f"layer_types names {len(types)} layers of {raw['num_hidden_layers']}")
+        raise UserError(
+            f"layer_types contains {', '.join(map(repr, unknown))}"
+            if unknown
+            else f"layer_types names {len(types)} layers of {raw['num_hidden_layers']}"
+        )
     if "sliding_attention" in types and not raw.get("sliding_window"):
         raise UserError("layer_types contains 'sliding_attention' without a sliding_window")
     return [raw["sliding_window"] if t == "sliding_attention" else None for t in types]
@@ -52,7 +96,9 @@ def _listed_windows(raw: dict[str, Any], default: Callable[[int], bool]) -> list
 def _qwen_windows(raw: dict[str, Any]) -> list[int | None]:
     window = raw.get("sliding_window") if raw.get("use_sliding_window") else None
     first = raw.get("max_window_layers", 28)
-    return _listed_windows(raw | {"sliding_window": window}, lambda l: window is not None and l >= first)
+    return _listed_windows(
+        raw | {"sliding_window": window}, lambda l: window is not None and l >= first
+    )
 
 
 def _gemma3_windows(raw: dict[str, Any]) -> list[int | None]:
@@ -61,76 +107,151 @@ def _gemma3_windows(raw: dict[str, Any]) -> list[int | None]:
 
 
 def _gemma(raw: dict[str, Any]) -> dict[str, Any]:
-    return {"post_norms": True, "norm_offset": 1.0, "activation": "gelu", "embed_scale": raw["hidden_size"] ** 0.5,
-            "query_scale": raw.get("query_pre_attn_scalar", 256) ** -0.5}
+    return {
+        "post_norms": True,
+        "norm_offset": 1.0,
+        "activation": "gelu",
+        "embed_scale": raw["hidden_size"] ** 0.5,
+        "query_scale": raw.get("query_pre_attn_scalar", 256) ** -0.5,
+    }
 
 
-_QWEN_FIELDS = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
-_GEMMA_FIELDS = frozenset({"sliding_window", "sliding_window_pattern", "_sliding_window_pattern", "layer_types",
-                           "query_pre_attn_scalar", "final_logit_softcapping", "rope_local_base_freq"})
-_GEMMA_FIXED = {"hidden_activation": ("gelu_pytorch_tanh",), "hidden_act": ("gelu_pytorch_tanh",),
-                "attention_bias": (False,), "use_bidirectional_attention": (False, None)}
+_QWEN_FIELDS = frozenset(
+    {"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"}
+)
+_GEMMA_FIELDS = frozenset(
+    {
+        "sliding_window",
+        "sliding_window_pattern",
+        "_sliding_window_pattern",
+        "layer_types",
+        "query_pre_attn_scalar",
+        "final_logit_softcapping",
+        "rope_local_base_freq",
+    }
+)
+_GEMMA_FIXED = {
+    "hidden_activation": ("gelu_pytorch_tanh",),
+    "hidden_act": ("gelu_pytorch_tanh",),
+    "attention_bias": (False,),
+    "use_bidirectional_attention": (False, None),
+}
 _SILU = {"hidden_act": ("silu",)}
 _UNBIASED = {"attention_bias": (False,), "mlp_bias": (False,)}
 
 _FAMILIES: Mapping[str, _Family] = {
-    "qwen3": _Family(_SILU | _UNBIASED, _qwen_windows, lambda raw: {"qk_norm": True}, _QWEN_FIELDS,
-                     ("num_key_value_heads", "head_dim")),
+    "qwen3": _Family(
+        _SILU | _UNBIASED,
+        _qwen_windows,
+        lambda raw: {"qk_norm": True},
+        _QWEN_FIELDS,
+        ("num_key_value_heads", "head_dim"),
+    ),
     "qwen2": _Family(_SILU, _qwen_windows, lambda raw: {"qkv_bias": True}, _QWEN_FIELDS),
-    "llama": _Family(_SILU | _UNBIASED, lambda raw: [None] * raw["num_hidden_layers"], lambda raw: {}, needs=()),
-    "phi3": _Family(_SILU | _UNBIASED, lambda raw: [raw.get("sliding_window")] * raw["num_hidden_layers"], lambda raw: {},
-                    frozenset({"sliding_window", "original_max_position_embeddings", "partial_rotary_factor"}), ()),
-    # transformers does not apply attn_logit_softcapping in Gemma 3, so what a value would mean is not known
+    "llama": _Family(
+        _SILU | _UNBIASED, lambda raw: [None] * raw["num_hidden_layers"], lambda raw: {}, needs=()
+    ),
+    "phi3": _Family(
+        _SILU | _UNBIASED,
+        lambda raw: [raw.get("sliding_window")] * raw["num_hidden_layers"],
+        lambda raw: {},
+        frozenset({"sliding_window", "original_max_position_embeddings", "partial_rotary_factor"}),
+        (),
+    ),
+    # transformers does not apply attn_logit_softcapping in Gemma 3, so what a value would mean is
+    # not known
     "gemma3_text": _Family(
-        _GEMMA_FIXED | {"attn_logit_softcapping": (None,)}, _gemma3_windows,
-        lambda raw: _gemma(raw) | {"qk_norm": True, "final_softcap": raw.get("final_logit_softcapping")}, _GEMMA_FIELDS,
-        ("num_key_value_heads", "head_dim"), True),
+        _GEMMA_FIXED | {"attn_logit_softcapping": (None,)},
+        _gemma3_windows,
+        lambda raw: (
+            _gemma(raw) | {"qk_norm": True, "final_softcap": raw.get("final_logit_softcapping")}
+        ),
+        _GEMMA_FIELDS,
+        ("num_key_value_heads", "head_dim"),
+        True,
+    ),
     "gemma2": _Family(
-        _GEMMA_FIXED, lambda raw: _listed_windows({"sliding_window": 4096} | raw, lambda l: bool((l + 1) % 2)),
-        lambda raw: _gemma(raw) | {"attn_softcap": raw.get("attn_logit_softcapping", 50.0),
-                                   "final_softcap": raw.get("final_logit_softcapping", 30.0)},
-        _GEMMA_FIELDS | {"attn_logit_softcapping"}, ("num_key_value_heads", "head_dim"), True),
+        _GEMMA_FIXED,
+        lambda raw: _listed_windows({"sliding_window": 4096} | raw, lambda l: bool((l + 1) % 2)),
+        lambda raw: (
+            _gemma(raw)
+            | {
+                "attn_softcap": raw.get("attn_logit_softcapping", 50.0),
+                "final_softcap": raw.get("final_logit_softcapping", 30.0),
+            }
+        ),
+        _GEMMA_FIELDS | {"attn_logit_softcapping"},
+        ("num_key_value_heads", "head_dim"),
+        True,
+    ),
 }
 MODEL_TYPES = tuple(_FAMILIES)
 
 
 def parse(raw: dict[str, Any], max_length: int) -> ModelConfig:
-    """The model that a config.json describes. max_length: the longest sequence that will be computed, in tokens (LongRoPE
-    chooses its factors by it). Raises `UserError` that names every field or value that is not supported."""
+    """The model that a config.json describes. max_length: the longest sequence that will be
+    computed, in tokens (LongRoPE chooses its factors by it). Raises `UserError` that names every
+    field or value that is not supported."""
     kind = raw.get("model_type")
     if kind not in _FAMILIES:
         hint = "; of a model with images, the text part alone is" if kind == "gemma3" else ""
-        raise UserError(f"model_type {kind!r} is not supported (supported: {', '.join(MODEL_TYPES)}{hint})")
+        raise UserError(
+            f"model_type {kind!r} is not supported (supported: {', '.join(MODEL_TYPES)}{hint})"
+        )
     family = _FAMILIES[kind]
     known = _USED | _IGNORED | set(family.fixed) | family.used
     fixed = {"quantization_config": (None,), **family.fixed}
     bad = [f"{k} = {raw[k]!r}" for k in raw if k in fixed and raw[k] not in fixed[k]]
     bad += [f"{k} (unknown)" for k in raw if k not in known | set(fixed)]
-    bad += [f"{k} is missing" for k in sorted(_SIZES - {"num_key_value_heads"} | set(family.needs)) if raw.get(k) is None]
+    bad += [
+        f"{k} is missing"
+        for k in sorted(_SIZES - {"num_key_value_heads"} | set(family.needs))
+        if raw.get(k) is None
+    ]
     if bad:
         raise UserError(f"not supported: {'; '.join(bad)}")
     head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     layers = list(zip(_ropes(raw, head_dim, max_length), family.windows(raw)))
     kinds = tuple(dict.fromkeys(Kind(*layer) for layer in layers))
-    return ModelConfig(**{
-        "family": kind, "num_layers": raw["num_hidden_layers"], "embed_dim": raw["hidden_size"],
-        "num_heads": raw["num_attention_heads"],
-        "num_kv_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
-        "head_dim": head_dim, "ffw_dim": raw["intermediate_size"], "vocab_size": raw["vocab_size"],
-        "norm_eps": raw["rms_norm_eps"], "tied": raw.get("tie_word_embeddings", family.default_tied),
-        "max_positions": raw["max_position_embeddings"], "kinds": kinds, "query_scale": head_dim ** -0.5,
-        "layer_kinds": tuple(kinds.index(Kind(*layer)) for layer in layers), **family.own(raw)})
+    return ModelConfig(
+        **{
+            "family": kind,
+            "num_layers": raw["num_hidden_layers"],
+            "embed_dim": raw["hidden_size"],
+            "num_heads": raw["num_attention_heads"],
+            "num_kv_heads": raw.get("num_key_value_heads") or raw["num_attention_heads"],
+            "head_dim": head_dim,
+            "ffw_dim": raw["intermediate_size"],
+            "vocab_size": raw["vocab_size"],
+            "norm_eps": raw["rms_norm_eps"],
+            "tied": raw.get("tie_word_embeddings", family.default_tied),
+            "max_positions": raw["max_position_embeddings"],
+            "kinds": kinds,
+            "query_scale": head_dim**-0.5,
+            "layer_kinds": tuple(kinds.index(Kind(*layer)) for layer in layers),
+            **family.own(raw),
+        }
+    )
 
 
 def _ropes(raw: dict[str, Any], head_dim: int, max_length: int) -> list[rope.Rope]:
-    """Each layer's rotary embedding. The field has moved between versions of `transformers`: rope_theta and rope_scaling at
-    the top, then rope_parameters, in Gemma 3 one for each type of layer."""
-    make = lambda parameters: rope.make(parameters, head_dim, raw["max_position_embeddings"], max_length)
+    """Each layer's rotary embedding. The field has moved between versions of `transformers`:
+    rope_theta and rope_scaling at the top, then rope_parameters, in Gemma 3 one for each type of
+    layer."""
+    make = lambda parameters: rope.make(
+        parameters, head_dim, raw["max_position_embeddings"], max_length
+    )
     given = raw.get("rope_parameters") or {}
     if raw["model_type"] == "gemma3_text":
-        full = {"rope_theta": raw.get("rope_theta", 1e6), **(raw.get("rope_scaling") or {}),
-                **(given.get("full_attention") or {})}
-        local = {"rope_theta": raw.get("rope_local_base_freq", 1e4), **(given.get("sliding_attention") or {})}
+        full = {
+            "rope_theta": raw.get("rope_theta", 1e6),
+            **(raw.get("rope_scaling") or {}),
+            **(given.get("full_attention") or {}),
+        }
+        local = {
+            "rope_theta": raw.get("rope_local_base_freq", 1e4),
+            **(given.get("sliding_attention") or {}),
+        }
         strange = sorted(set(given) - {"full_attention", "sliding_attention"})
         if strange:
             raise UserError(f"rope_parameters has the unknown field {', '.join(strange)}")
@@ -139,16 +260,31 @@ def _ropes(raw: dict[str, Any], head_dim: int, max_length: int) -> list[rope.Rop
     if raw["model_type"] == "phi3":
         parameters.setdefault("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0))
         if parameters.get("rope_type", parameters.get("type")) in ("longrope", "su"):
-            parameters.setdefault("original_max_position_embeddings", raw.get("original_max_position_embeddings"))
+            parameters.setdefault(
+                "original_max_position_embeddings", raw.get("original_max_position_embeddings")
+            )
         elif (parameters.get("rope_type") or parameters.get("type") or "default") != "default":
-            raise UserError(f"rope_type {parameters.get('rope_type', parameters.get('type'))!r} is not supported for phi3")
+            raise UserError(
+                f"rope_type {parameters.get('rope_type', parameters.get('type'))!r} is not supported for phi3"
+            )
     elif parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise UserError(f"partial_rotary_factor = {parameters['partial_rotary_factor']!r} is not supported for "
-                        f"{raw['model_type']}")
+        raise UserError(
+            f"partial_rotary_factor = {parameters['partial_rotary_factor']!r} is not supported for "
+            f"{raw['model_type']}"
+        )
     return [make(parameters)] * raw["num_hidden_layers"]
 
 
 def qwen3_json(**sizes: Any) -> dict[str, Any]:
-    """A config.json for a Qwen3 model that is made here from scratch; `sizes` are its fields that differ."""
-    return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "rms_norm_eps": 1e-6,
-            "tie_word_embeddings": True, "hidden_act": "silu", "attention_bias": False, "dtype": "float32", **sizes}
+    """A config.json for a Qwen3 model that is made here from scratch; `sizes` are its fields that
+    differ."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "dtype": "float32",
+        **sizes,
+    }

@@ -10,12 +10,14 @@ def matmul_params(cfg: ModelConfig) -> tuple[int, int]:
 
 
 def attention_flops(cfg: ModelConfig, keys: float) -> float:
-    """Of one token's scores and weighted values over `keys` keys before it, in all layers; windows see fewer."""
+    """Of one token's scores and weighted values over `keys` keys before it, in all layers; windows
+    see fewer."""
     seen = sum(min(keys, cfg.kinds[kind].window or keys) for kind in cfg.layer_kinds)
     return 4 * cfg.num_heads * cfg.head_dim * seen
 
 
 def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
-    """Of `tokens` tokens with their logits, each attending over `keys` others on average: 2 flops a parameter and token."""
+    """Of `tokens` tokens with their logits, each attending over `keys` others on average: 2 flops a
+    parameter and token."""
     layers, head = matmul_params(cfg)
     return tokens * (2 * (layers + head) + attention_flops(cfg, keys))

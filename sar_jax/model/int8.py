@@ -5,8 +5,9 @@ Weights: the matrices of the layers as integers, with a scale for each of their 
     W ~ Q s     s = max |W| / 127 over the inputs of an output, Q = round(W / s)
     x W ~ (x Q) s
 
-Half the bytes of bfloat16 in memory and for every decoded token. Embeddings, head, norms and biases stay. Answers are then
-drawn from a slightly other distribution than the one that is scored: `loss.importance_cap` weighs each token by the ratio.
+Half the bytes of bfloat16 in memory and for every decoded token. Embeddings, head, norms and biases
+stay. Answers are then drawn from a slightly other distribution than the one that is scored:
+`loss.importance_cap` weighs each token by the ratio.
 
 Cache: each token's keys and values in the same way, with a scale for each kv head (`rows`).
 """
@@ -25,7 +26,8 @@ def described(cfg: ModelConfig, weights_dtype: str) -> ModelConfig:
 
 
 def rounded(params: Params) -> Params:
-    """The tree that `parameters.param_specs` describes where `cfg.int8` is set; what is no matrix stays as it is."""
+    """The tree that `parameters.param_specs` describes where `cfg.int8` is set; what is no matrix
+    stays as it is."""
     layers = dict(params["layers"])
     for name in MATRICES:
         inputs = tuple(range(1, 1 + MATRICES[name]))

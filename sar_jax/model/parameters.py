@@ -1,9 +1,10 @@
-"""What a decoder consists of: its description, and every parameter's shape, logical axes and initial values.
+"""What a decoder consists of: its description, and every parameter's shape, logical axes and
+initial values.
 
-`param_specs` is the one place that says so: initialisation, sharding, loading, export and the weight-decay mask derive from
-it. Parameters are a plain nested dict of arrays; those of the layers are stacked on a leading axis. Letters: D embed, N
-heads, K kv heads, H head dim, F ffw, L layers, V vocabulary.
-"""
+`param_specs` is the one place that says so: initialisation, sharding, loading, export and the
+weight-decay mask derive from it. Parameters are a plain nested dict of arrays; those of the layers
+are stacked on a leading axis. Letters: D embed, N heads, K kv heads, H head dim, F ffw, L layers, V
+vocabulary."""
 
 import dataclasses
 import math
@@ -19,26 +20,39 @@ Params = dict[str, Any]
 
 
 class Kind(NamedTuple):
-    """What may differ from layer to layer. window: a token sees itself and the window - 1 before it; None = all."""
+    """What may differ from layer to layer. window: a token sees itself and the window - 1 before
+    it; None = all."""
+
     rope: Rope
     window: int | None
 
 
 class Adapter(NamedTuple):
-    """Low-rank adapters (`sar_jax.model.lora`) beside some matrices of every layer; scale: factor on their products."""
+    """Low-rank adapters (`sar_jax.model.lora`) beside some matrices of every layer; scale: factor
+    on their products."""
+
     rank: int
     scale: float
     targets: tuple[str, ...]
 
 
 # The matrices of a layer, and how many of their dimensions (after the layer's) are inputs.
-MATRICES = {"q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 1, "up_proj": 1, "down_proj": 1}
+MATRICES = {
+    "q_proj": 1,
+    "k_proj": 1,
+    "v_proj": 1,
+    "o_proj": 2,
+    "gate_proj": 1,
+    "up_proj": 1,
+    "down_proj": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Everything that the function which a model computes depends on, but for the parameters."""
-    family: str             # model_type in config.json; names the stored tensors
+
+    family: str  # model_type in config.json; names the stored tensors
     num_layers: int
     embed_dim: int
     num_heads: int
@@ -47,36 +61,46 @@ class ModelConfig:
     ffw_dim: int
     vocab_size: int
     norm_eps: float
-    tied: bool              # the head is the embedding table
-    max_positions: int      # the longest sequence the model was made for
+    tied: bool  # the head is the embedding table
+    max_positions: int  # the longest sequence the model was made for
     kinds: tuple[Kind, ...]
-    layer_kinds: tuple[int, ...]   # for each layer, which of `kinds` it is
-    query_scale: float      # factor on the attention scores
-    qk_norm: bool = False          # RMS norm of each query and key head
+    layer_kinds: tuple[int, ...]  # for each layer, which of `kinds` it is
+    query_scale: float  # factor on the attention scores
+    qk_norm: bool = False  # RMS norm of each query and key head
     qkv_bias: bool = False
-    post_norms: bool = False       # RMS norm after attention and after feed-forward, before they are added
-    norm_offset: float = 0.0       # a norm's gain is this plus what is stored
-    activation: str = "silu"       # of the feed-forward's gate: or "gelu", its tanh approximation
-    embed_scale: float = 1.0       # factor on the embeddings
-    attn_softcap: float | None = None     # c: scores become c * tanh(scores / c)
-    final_softcap: float | None = None    # the same for logits
+    post_norms: bool = (
+        False  # RMS norm after attention and after feed-forward, before they are added
+    )
+    norm_offset: float = 0.0  # a norm's gain is this plus what is stored
+    activation: str = "silu"  # of the feed-forward's gate: or "gelu", its tanh approximation
+    embed_scale: float = 1.0  # factor on the embeddings
+    attn_softcap: float | None = None  # c: scores become c * tanh(scores / c)
+    final_softcap: float | None = None  # the same for logits
     adapter: Adapter | None = None
-    int8: bool = False             # the layers' matrices are integers with scales (`sar_jax.model.int8`)
+    int8: bool = False  # the layers' matrices are integers with scales (`sar_jax.model.int8`)
 
 
 @dataclasses.dataclass(frozen=True)
 class ParamSpec:
     shape: tuple[int, ...]
-    axes: tuple[str, ...]     # logical axes, see sharding.RULES
-    scale: float              # standard deviation at initialisation; 0 for gains and biases, which weight decay spares
+    axes: tuple[str, ...]  # logical axes, see sharding.RULES
+    # standard deviation at initialisation; 0 for gains and biases, which weight decay spares
+    scale: float
     mean: float = 0.0
-    dtype: str = ""           # where it is not that of the others
+    dtype: str = ""  # where it is not that of the others
 
 
 def param_specs(cfg: ModelConfig) -> dict[str, Any]:
     """The nested dict that `params` is, with a `ParamSpec` for each array."""
-    L, D, N, K, H, F, V = (cfg.num_layers, cfg.embed_dim, cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, cfg.ffw_dim,
-                           cfg.vocab_size)
+    L, D, N, K, H, F, V = (
+        cfg.num_layers,
+        cfg.embed_dim,
+        cfg.num_heads,
+        cfg.num_kv_heads,
+        cfg.head_dim,
+        cfg.ffw_dim,
+        cfg.vocab_size,
+    )
     one = 1.0 - cfg.norm_offset
 
     def layer(shape: tuple[int, ...], *axes: str, scale: float = 0.02) -> ParamSpec:
@@ -85,7 +109,9 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
     def gain(size: int, axis: str) -> ParamSpec:
         return ParamSpec((L, size), ("layers", axis), 0.0, one)
 
-    residual = 0.02 / (2 * L) ** 0.5   # so that the residual stream's variance does not grow with depth (GPT-2)
+    residual = (
+        0.02 / (2 * L) ** 0.5
+    )  # so that the residual stream's variance does not grow with depth (GPT-2)
     layers = {
         "attn_norm": gain(D, "embed"),
         "q_proj": layer((D, N, H), "embed", "heads", "head_dim"),
@@ -100,17 +126,22 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
     if cfg.qk_norm:
         layers |= {"q_norm": gain(H, "head_dim"), "k_norm": gain(H, "head_dim")}
     if cfg.qkv_bias:
-        layers |= {"q_bias": layer((N, H), "heads", "head_dim", scale=0.0),
-                   "k_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
-                   "v_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0)}
+        layers |= {
+            "q_bias": layer((N, H), "heads", "head_dim", scale=0.0),
+            "k_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
+            "v_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
+        }
     if cfg.post_norms:
         layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
     for name in cfg.adapter.targets if cfg.adapter else ():
         layers |= _adapter(name, layers[name], cfg.adapter.rank)
     for name in MATRICES if cfg.int8 else ():
         layers |= _rounded(name, layers[name])
-    specs = {"embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02), "layers": layers,
-             "final_norm": ParamSpec((D,), ("embed",), 0.0, one)}
+    specs = {
+        "embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02),
+        "layers": layers,
+        "final_norm": ParamSpec((D,), ("embed",), 0.0, one),
+    }
     if not cfg.tied:
         specs["head"] = ParamSpec((V, D), ("vocab", "embed"), 0.02)
     return specs
@@ -119,15 +150,21 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
 def _adapter(name: str, spec: ParamSpec, rank: int) -> dict[str, ParamSpec]:
     """The two thin matrices beside one of the layers' matrices."""
     cut = 1 + MATRICES[name]
-    a = ParamSpec((*spec.shape[:cut], rank), (*spec.axes[:cut], "rank"), math.prod(spec.shape[1:cut]) ** -0.5)
-    b = ParamSpec((spec.shape[0], rank, *spec.shape[cut:]), ("layers", "rank", *spec.axes[cut:]), 0.0)
+    a = ParamSpec(
+        (*spec.shape[:cut], rank), (*spec.axes[:cut], "rank"), math.prod(spec.shape[1:cut]) ** -0.5
+    )
+    b = ParamSpec(
+        (spec.shape[0], rank, *spec.shape[cut:]), ("layers", "rank", *spec.axes[cut:]), 0.0
+    )
     return {f"{name}_a": a, f"{name}_b": b}
 
 
 def _rounded(name: str, spec: ParamSpec) -> dict[str, ParamSpec]:
     """One of the layers' matrices as integers, and the scales of its outputs."""
     cut = 1 + MATRICES[name]
-    scale = ParamSpec((spec.shape[0], *spec.shape[cut:]), ("layers", *spec.axes[cut:]), 0.0, dtype="float32")
+    scale = ParamSpec(
+        (spec.shape[0], *spec.shape[cut:]), ("layers", *spec.axes[cut:]), 0.0, dtype="float32"
+    )
     return {name: dataclasses.replace(spec, dtype="int8"), f"{name}_scale": scale}
 
 
@@ -143,19 +180,30 @@ def describe_params(cfg: ModelConfig, shardings: Any, dtype: Any = jnp.float32) 
 
 def describe(specs: Any, shardings: Any, dtype: Any = jnp.float32) -> Params:
     """The same for any tree of specs."""
-    return spec_map(lambda spec, s: jax.ShapeDtypeStruct(spec.shape, spec.dtype or dtype, sharding=s), specs, shardings)
+    return spec_map(
+        lambda spec, s: jax.ShapeDtypeStruct(spec.shape, spec.dtype or dtype, sharding=s),
+        specs,
+        shardings,
+    )
 
 
 def init_params(cfg: ModelConfig, key: jax.Array) -> Params:
     """Random float32 parameters; every leaf draws from its own key."""
     leaves, treedef = jax.tree.flatten(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec))
     keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten([jnp.full(s.shape, s.mean) if s.scale == 0 else s.scale * jax.random.normal(k, s.shape)
-                              for s, k in zip(leaves, keys)])
+    return treedef.unflatten(
+        [
+            jnp.full(s.shape, s.mean) if s.scale == 0 else s.scale * jax.random.normal(k, s.shape)
+            for s, k in zip(leaves, keys)
+        ]
+    )
 
 
 def count_params(cfg: ModelConfig) -> int:
-    return sum(math.prod(s.shape) for s in jax.tree.leaves(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec)))
+    return sum(
+        math.prod(s.shape)
+        for s in jax.tree.leaves(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec))
+    )
 
 
 def decayed(cfg: ModelConfig) -> dict[str, Any]:

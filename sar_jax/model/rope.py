@@ -1,12 +1,13 @@
-"""Rotary position embedding (Su et al., arXiv 2104.09864), halves rotated as in Hugging Face's models.
+"""Rotary position embedding (Su et al., arXiv 2104.09864), halves rotated as in Hugging Face's
+models.
 
     frequencies   one angle per position for each pair of features, made once on the host from config.json
     tables        cos and sin of all positions, once per forward pass
     rotate        queries and keys
 
-The kinds of scaling are those that Hugging Face names in `rope_type`: default, linear (Chen et al., arXiv 2306.15595),
-llama3 (the rule that came with Llama 3.1), longrope (Ding et al., arXiv 2402.13753). Left out: dynamic and yarn.
-"""
+The kinds of scaling are those that Hugging Face names in `rope_type`: default, linear (Chen et al.,
+arXiv 2306.15595), llama3 (the rule that came with Llama 3.1), longrope (Ding et al., arXiv
+2402.13753). Left out: dynamic and yarn."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,19 @@ from sar_jax.errors import UserError
 
 
 class Rope(NamedTuple):
-    """frequencies: radians a position, for each rotated pair (fewer than head_dim / 2: the rest stays as it is);
-    scale: factor on cos and sin, LongRoPE's attention scaling."""
+    """frequencies: radians a position, for each rotated pair (fewer than head_dim / 2: the rest
+    stays as it is); scale: factor on cos and sin, LongRoPE's attention scaling."""
+
     frequencies: tuple[float, ...]
     scale: float = 1.0
 
 
-# Each takes theta ** (2i / dim) and returns (frequencies, scale). In float32, step by step like the models were trained: a
-# frequency that is off by its last bit is off by a thousandth of a radian after ten thousand positions.
-def _default(p: Mapping[str, Any], power: np.ndarray, max_positions: int, max_length: int) -> tuple[np.ndarray, float]:
+# Each takes theta ** (2i / dim) and returns (frequencies, scale). In float32, step by step like the
+# models were trained: a frequency that is off by its last bit is off by a thousandth of a radian
+# after ten thousand positions.
+def _default(
+    p: Mapping[str, Any], power: np.ndarray, max_positions: int, max_length: int
+) -> tuple[np.ndarray, float]:
     return 1 / power, 1.0
 
 
@@ -38,22 +43,27 @@ def _linear(p, power, max_positions, max_length):
 
 def _llama3(p, power, max_positions, max_length):
     """Long wavelengths are stretched by `factor`, short ones kept, those between interpolated."""
-    original, low, high = (p[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor"))
+    original, low, high = (
+        p[k] for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    )
     inverse = 1 / power
-    turns = original / (2 * math.pi / inverse)   # of each pair within the original length
+    turns = original / (2 * math.pi / inverse)  # of each pair within the original length
     kept = np.clip((turns - low) / (high - low), 0, 1).astype(np.float32)
     return (1 - kept) * inverse / np.float32(p["factor"]) + kept * inverse, 1.0
 
 
 def _longrope(p, power, max_positions, max_length):
-    """One set of factors for everything, chosen by the longest sequence that the run allows. (`transformers` chooses by the
-    longest row of each batch: the two perplexities of one answer could then come from two different models.)"""
+    """One set of factors for everything, chosen by the longest sequence that the run allows.
+    (`transformers` chooses by the longest row of each batch: the two perplexities of one answer
+    could then come from two different models.)"""
     original = p["original_max_position_embeddings"]
     name = "long_factor" if max_length > original else "short_factor"
     if len(p[name]) != len(power):
         raise UserError(f"rope {name} has {len(p[name])} entries, the heads need {len(power)}")
     stretch = p.get("factor") or max_positions / original
-    scale = p.get("attention_factor") or (1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(original)))
+    scale = p.get("attention_factor") or (
+        1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(original))
+    )
     return 1 / (np.asarray(p[name], np.float32) * power), scale
 
 
@@ -61,22 +71,30 @@ def _longrope(p, power, max_positions, max_length):
 _TYPES = {
     "default": (_default, (), ()),
     "linear": (_linear, ("factor",), ()),
-    "llama3": (_llama3, ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"), ()),
-    "longrope": (_longrope, ("short_factor", "long_factor", "original_max_position_embeddings"),
-                 ("factor", "attention_factor")),
+    "llama3": (
+        _llama3,
+        ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+        (),
+    ),
+    "longrope": (
+        _longrope,
+        ("short_factor", "long_factor", "original_max_position_embeddings"),
+        ("factor", "attention_factor"),
+    ),
 }
-_TYPES["su"] = _TYPES["longrope"]   # its name in the first Phi-3 checkpoints
+_TYPES["su"] = _TYPES["longrope"]  # its name in the first Phi-3 checkpoints
 
 
 def make(parameters: Mapping[str, Any], head_dim: int, max_positions: int, max_length: int) -> Rope:
     """The Rope that `parameters` (Hugging Face's rope_parameters) describe.
 
-    max_positions: the model's limit; max_length: the longest sequence, in tokens, that will be computed.
-    Raises `UserError` that names the type or field that is not supported.
-    """
+    max_positions: the model's limit; max_length: the longest sequence, in tokens, that will be
+    computed. Raises `UserError` that names the type or field that is not supported."""
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     if kind not in _TYPES:
-        raise UserError(f"rope_type {kind!r} is not supported (supported: {', '.join(sorted(_TYPES))})")
+        raise UserError(
+            f"rope_type {kind!r} is not supported (supported: {', '.join(sorted(_TYPES))})"
+        )
     function, needed, optional = _TYPES[kind]
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *needed, *optional}
     unknown = sorted(k for k, v in parameters.items() if k not in known and v is not None)
@@ -86,25 +104,41 @@ def make(parameters: Mapping[str, Any], head_dim: int, max_positions: int, max_l
         raise UserError(f"rope of type {kind} {', '.join(problems)}")
     rotated = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     exponents = np.arange(0, rotated, 2, dtype=np.float32) / np.float32(rotated)
-    power = np.power(float(parameters["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
+    power = np.power(float(parameters["rope_theta"]), exponents.astype(np.float64)).astype(
+        np.float32
+    )
     frequencies, scale = function(parameters, power, max_positions, max_length)
     return Rope(tuple(frequencies.astype(np.float32).tolist()), scale)
 
 
-def tables(ropes: Sequence[Rope], positions: Int[Array, "*B T"],
-           ) -> tuple[Float[Array, "kinds *B T half"], Float[Array, "kinds *B T half"]]:
+def tables(
+    ropes: Sequence[Rope],
+    positions: Int[Array, "*B T"],
+) -> tuple[Float[Array, "kinds *B T half"], Float[Array, "kinds *B T half"]]:
     """cos and sin of every position, for each kind of rope, in float32."""
     angles = positions.astype(jnp.float32)[..., None]
-    pairs = [(jnp.cos(angles * jnp.asarray(r.frequencies, jnp.float32)) * r.scale,
-              jnp.sin(angles * jnp.asarray(r.frequencies, jnp.float32)) * r.scale) for r in ropes]
+    pairs = [
+        (
+            jnp.cos(angles * jnp.asarray(r.frequencies, jnp.float32)) * r.scale,
+            jnp.sin(angles * jnp.asarray(r.frequencies, jnp.float32)) * r.scale,
+        )
+        for r in ropes
+    ]
     return jnp.stack([c for c, _ in pairs]), jnp.stack([s for _, s in pairs])
 
 
-def rotate(x: Float[Array, "*B T N H"], cos: Float[Array, "*B T half"], sin: Float[Array, "*B T half"],
-           ) -> Float[Array, "*B T N H"]:
+def rotate(
+    x: Float[Array, "*B T N H"],
+    cos: Float[Array, "*B T half"],
+    sin: Float[Array, "*B T half"],
+) -> Float[Array, "*B T N H"]:
     """Rotates the first 2 * half features of every head, in float32; the rest passes."""
     half = cos.shape[-1]
     cos, sin = cos[..., None, :], sin[..., None, :]
-    x1, x2 = x[..., :half].astype(jnp.float32), x[..., half:2 * half].astype(jnp.float32)
+    x1, x2 = x[..., :half].astype(jnp.float32), x[..., half : 2 * half].astype(jnp.float32)
     rotated = jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
-    return rotated if 2 * half == x.shape[-1] else jnp.concatenate([rotated, x[..., 2 * half:]], axis=-1)
+    return (
+        rotated
+        if 2 * half == x.shape[-1]
+        else jnp.concatenate([rotated, x[..., 2 * half :]], axis=-1)
+    )

@@ -1,4 +1,5 @@
-"""Several processes as one run: how they find each other, what they tell each other, and how they end when one is gone.
+"""Several processes as one run: how they find each other, what they tell each other, and how they
+end when one is gone.
 
     initialize()     before JAX is first used; on TPU VMs and GKE no option is needed
     gather(value)    every process's value, on every process; through the coordinator's key-value store, so it involves no
@@ -6,8 +7,8 @@
     first(function)  process 0 runs it, all get its result or its error
     fetch(arrays)    global device arrays as host arrays, equal on every process
 
-Every process runs the same program in the same order; what is decided on a host is the same everywhere, or is gathered.
-"""
+Every process runs the same program in the same order; what is decided on a host is the same
+everywhere, or is gathered."""
 
 import contextlib
 import importlib.util
@@ -27,53 +28,92 @@ from sar_jax.errors import UserError
 from sar_jax.parallel import rendezvous
 
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, where processes cannot find each other (TPU VMs, GKE and Slurm can).")
+    "coordinator",
+    None,
+    "host:port of process 0, where processes cannot find each other (TPU VMs, GKE and Slurm can).",
+)
 _PROCESSES = flags.DEFINE_integer(
-    "processes", None, "How many processes the run has. With --coordinator needed; without, checked against what came up.")
-_PROCESS = flags.DEFINE_integer("process", None, "The number of this process, from 0; needed with --coordinator.")
-_TIMEOUT = flags.DEFINE_integer("process_timeout", 300, "Seconds after which a process that does not come is given up.",
-                                lower_bound=1)
-_HEARTBEAT = flags.DEFINE_integer("heartbeat_timeout", 100, "Seconds after which a process that is silent is given up.",
-                                  lower_bound=10)
-_PART = 2**20   # bytes of a value in the store
-_ANSWER = 8.0   # seconds in which a living process answers; heartbeats must not end this one before
-_round = 0      # of `gather`; the same on every process
+    "processes",
+    None,
+    "How many processes the run has. With --coordinator needed; without, checked against what came up.",
+)
+_PROCESS = flags.DEFINE_integer(
+    "process", None, "The number of this process, from 0; needed with --coordinator."
+)
+_TIMEOUT = flags.DEFINE_integer(
+    "process_timeout",
+    300,
+    "Seconds after which a process that does not come is given up.",
+    lower_bound=1,
+)
+_HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat_timeout",
+    100,
+    "Seconds after which a process that is silent is given up.",
+    lower_bound=10,
+)
+_PART = 2**20  # bytes of a value in the store
+_ANSWER = 8.0  # seconds in which a living process answers; heartbeats must not end this one before
+_round = 0  # of `gather`; the same on every process
 
 
 def initialize() -> None:
-    """Joins the processes of a run, if there are several. Raises `UserError` that names who did not come."""
-    timeouts = {"initialization_timeout": _TIMEOUT.value, "heartbeat_timeout_seconds": _HEARTBEAT.value}
+    """Joins the processes of a run, if there are several. Raises `UserError` that names who did not
+    come."""
+    timeouts = {
+        "initialization_timeout": _TIMEOUT.value,
+        "heartbeat_timeout_seconds": _HEARTBEAT.value,
+    }
     if _COORDINATOR.value:
         count, own = _PROCESSES.value, _PROCESS.value
         if count is None or own is None or not 0 <= own < count:
-            raise UserError("--coordinator needs --processes=N and --process=I, with I from 0 to N - 1")
+            raise UserError(
+                "--coordinator needs --processes=N and --process=I, with I from 0 to N - 1"
+            )
         rendezvous.meet(_COORDINATOR.value, count, own, _TIMEOUT.value)
         host = _COORDINATOR.value.rpartition(":")[0]
-        bind = _COORDINATOR.value if host in ("127.0.0.1", "localhost") else None   # not for other machines to see
+        bind = (
+            _COORDINATOR.value if host in ("127.0.0.1", "localhost") else None
+        )  # not for other machines to see
         if os.environ.get("JAX_PLATFORMS") == "cpu":
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        _connect(coordinator_address=_COORDINATOR.value, num_processes=count, process_id=own, coordinator_bind_address=bind,
-                 local_device_ids=None, cluster_detection_method="deactivate", **timeouts)
+        _connect(
+            coordinator_address=_COORDINATOR.value,
+            num_processes=count,
+            process_id=own,
+            coordinator_bind_address=bind,
+            local_device_ids=None,
+            cluster_detection_method="deactivate",
+            **timeouts,
+        )
     elif _on_tpu():
         _connect(**timeouts)
     if _PROCESSES.value not in (None, jax.process_count()):
-        raise UserError(f"--processes is {_PROCESSES.value}, but {jax.process_count()} came up: start the command on every "
-                        "worker of the slice (launch/tpu_vm.sh run does)")
+        raise UserError(
+            f"--processes is {_PROCESSES.value}, but {jax.process_count()} came up: start the command on every "
+            "worker of the slice (launch/tpu_vm.sh run does)"
+        )
 
 
 def _connect(**options: Any) -> None:
     try:
         jax.distributed.initialize(**options)
-    except Exception as error:   # the runtime's own kinds
+    except Exception as error:  # the runtime's own kinds
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"the processes of the run did not find each other within {_TIMEOUT.value} s "
-                        f"(--process_timeout): {lines[0][:300]}") from None
+        raise UserError(
+            f"the processes of the run did not find each other within {_TIMEOUT.value} s "
+            f"(--process_timeout): {lines[0][:300]}"
+        ) from None
 
 
 def _on_tpu() -> bool:
     devices = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev/vfio").glob("[0-9]*")]
     wanted = os.environ.get("JAX_PLATFORMS", "tpu")
-    return bool(devices) and "tpu" in wanted.split(",") and importlib.util.find_spec("libtpu") is not None
+    return (
+        bool(devices)
+        and "tpu" in wanted.split(",")
+        and importlib.util.find_spec("libtpu") is not None
+    )
 
 
 def is_first() -> bool:
@@ -81,17 +121,19 @@ def is_first() -> bool:
 
 
 def gather(value: Any, timeout: float | None = None) -> list[Any]:
-    """The value (anything that can be pickled) of every process, in their order. Raises `UserError` that names the process
-    which did not send its own within `timeout` seconds (by default --heartbeat_timeout and --process_timeout together)."""
+    """The value (anything that can be pickled) of every process, in their order. Raises `UserError`
+    that names the process which did not send its own within `timeout` seconds (by default
+    --heartbeat_timeout and --process_timeout together)."""
     global _round
     count, own = jax.process_count(), jax.process_index()
     if count == 1:
         return [value]
     _round += 1
     from jax._src import distributed  # JAX has no public name for the store; Orbax uses the same
+
     store = distributed.global_state.client
     data = pickle.dumps((socket.gethostname(), value))
-    parts = [data[i:i + _PART] for i in range(0, len(data), _PART)]
+    parts = [data[i : i + _PART] for i in range(0, len(data), _PART)]
     for i, part in enumerate(parts):
         store.key_value_set_bytes(f"sar_jax/{_round}/{own}/{i}", part)
     store.key_value_set(f"sar_jax/{_round}/{own}/parts", str(len(parts)))
@@ -100,14 +142,18 @@ def gather(value: Any, timeout: float | None = None) -> list[Any]:
     for process in range(count):
         try:
             number = int(store.blocking_key_value_get(f"sar_jax/{_round}/{process}/parts", wait))
-            data = b"".join(store.blocking_key_value_get_bytes(f"sar_jax/{_round}/{process}/{i}", wait)
-                            for i in range(number))
+            data = b"".join(
+                store.blocking_key_value_get_bytes(f"sar_jax/{_round}/{process}/{i}", wait)
+                for i in range(number)
+            )
         except jax.errors.JaxRuntimeError as error:
-            raise UserError(f"process {process} of {count} is gone, or did not answer process {own} for {wait / 1000:.0f} s "
-                            f"({str(error).splitlines()[0][:200]}); the run cannot go on without it: start the same command "
-                            "again on all of them to resume") from None
+            raise UserError(
+                f"process {process} of {count} is gone, or did not answer process {own} for {wait / 1000:.0f} s "
+                f"({str(error).splitlines()[0][:200]}); the run cannot go on without it: start the same command "
+                "again on all of them to resume"
+            ) from None
         found.append(pickle.loads(data)[1])
-    if _round > 2:   # everyone who is in this round has read what was sent two rounds ago
+    if _round > 2:  # everyone who is in this round has read what was sent two rounds ago
         store.key_value_delete(f"sar_jax/{_round - 2}/{own}/")
     return found
 
@@ -131,26 +177,32 @@ def same(value: Any, what: str) -> None:
     found = gather(value)
     other = [i for i, v in enumerate(found) if v != found[0]]
     if other:
-        raise UserError(f"{what} differ between process 0 and process {', '.join(map(str, other))}: every process of a run "
-                        "gets the same")
+        raise UserError(
+            f"{what} differ between process 0 and process {', '.join(map(str, other))}: every process of a run "
+            "gets the same"
+        )
 
 
 def blame(error: Exception) -> None:
-    """After an error between devices: raises `UserError` that names the process which is gone, if one is."""
+    """After an error between devices: raises `UserError` that names the process which is gone, if
+    one is."""
     if jax.process_count() > 1:
         try:
-            gather(None, _ANSWER)   # whoever lives has met the same error
+            gather(None, _ANSWER)  # whoever lives has met the same error
         except UserError as gone:
             raise gone from error
 
 
 def end(status: int) -> None:
-    """Ends this process at once where others may wait for it; they notice, and need not wait for its farewell."""
+    """Ends this process at once where others may wait for it; they notice, and need not wait for
+    its farewell."""
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         from jax._src import distributed
+
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             distributed.global_state.client.wait_at_barrier("sar_jax/end", int(1000 * _ANSWER))
-            # an error of all, so all say farewell: a process that still listened to process 0 when that left would abort
+            # an error of all, so all say farewell: a process that still listened to process 0 when
+            # that left would abort
             jax.distributed.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -158,7 +210,8 @@ def end(status: int) -> None:
 
 
 def fetch(tree: Any) -> Any:
-    """Device arrays as numpy arrays; arrays that are spread over processes come whole to each of them."""
+    """Device arrays as numpy arrays; arrays that are spread over processes come whole to each of
+    them."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)

@@ -3,12 +3,13 @@
     logical axis of a parameter  --RULES-->  mesh axis       ("data", "fsdp", "tensor")
     rows of a batch              -------->  ("data", "fsdp")
 
-Every parameter names its logical axes in `parameters.param_specs`; a dimension that the mesh axis does not divide is
-replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins the activations.
+Every parameter names its logical axes in `parameters.param_specs`; a dimension that the mesh axis
+does not divide is replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins
+the activations.
 
-Decoding reads every weight for each token, so it may not gather them: on `decoding_mesh` the same devices hold whole copies
-of the model, each spread over "tensor" alone (DECODING_RULES), and "data" and "fsdp" only cut the rows.
-"""
+Decoding reads every weight for each token, so it may not gather them: on `decoding_mesh` the same
+devices hold whole copies of the model, each spread over "tensor" alone (DECODING_RULES), and "data"
+and "fsdp" only cut the rows."""
 
 import functools
 import math
@@ -25,17 +26,26 @@ from sar_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
-Axes = tuple[str | tuple[str, ...] | None, ...]   # of a mesh, one for each dimension
+Axes = tuple[str | tuple[str, ...] | None, ...]  # of a mesh, one for each dimension
 RULES: Mapping[str, str | None] = {
-    "layers": None, "vocab": "tensor", "embed": "fsdp", "heads": "tensor", "kv_heads": "tensor", "head_dim": None,
-    "ffw": "tensor", "rank": None,
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_dim": None,
+    "ffw": "tensor",
+    "rank": None,
 }
 DECODING_RULES = {**RULES, "embed": None}
 
 
-def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. "data" goes across TPU slices, and
-    the other axes stay within one. Raises `UserError` if it does not fit."""
+def make_mesh(
+    data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. "data"
+    goes across TPU slices, and the other axes stay within one. Raises `UserError` if it does not
+    fit."""
     sizes, devices = [data, fsdp, tensor], list(devices or jax.devices())
     asked, count = f"config.mesh {dict(zip(AXES, sizes))}", len(devices)
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
@@ -47,28 +57,37 @@ def make_mesh(data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] |
     slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"})
     if slices > 1:
         if sizes[0] % slices:
-            raise UserError(f"{asked}: the devices are of {slices} slices, and data must be a multiple of their number")
-        placed = mesh_utils.create_hybrid_device_mesh((sizes[0] // slices, *sizes[1:]), (slices, 1, 1), devices,
-                                                      allow_split_physical_axes=True)
+            raise UserError(
+                f"{asked}: the devices are of {slices} slices, and data must be a multiple of their number"
+            )
+        placed = mesh_utils.create_hybrid_device_mesh(
+            (sizes[0] // slices, *sizes[1:]),
+            (slices, 1, 1),
+            devices,
+            allow_split_physical_axes=True,
+        )
     else:
         placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
-    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as many as share the kv
-    heads evenly. Raises `UserError` where there are not as many devices (within a slice), or more of them than kv heads.
+    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as
+    many as share the kv heads evenly. Raises `UserError` where there are not as many devices
+    (within a slice), or more of them than kv heads.
 
-    "fsdp" stands last, so that the devices which hold a block of an fsdp-sharded dimension together are neighbours:
-    to leave fsdp for tensor is then one gather among those, and one all-to-all (`handover`).
-    """
+    "fsdp" stands last, so that the devices which hold a block of an fsdp-sharded dimension together
+    are neighbours: to leave fsdp for tensor is then one gather among those, and one all-to-all
+    (`handover`)."""
     data, within = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
     size = math.gcd(within, num_kv_heads) if tensor == -1 else tensor
     if within % size or num_kv_heads % size:
-        raise UserError(f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) "
-                        f"and the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}")
+        raise UserError(
+            f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) "
+            f"and the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}"
+        )
     if within // size == 1 and mesh.shape["fsdp"] == 1:
-        return mesh   # it is one already
+        return mesh  # it is one already
     devices = mesh.devices.reshape(data, size, within // size)
     return Mesh(devices, ("data", "tensor", "fsdp"), axis_types=(AxisType.Auto,) * 3)
 
@@ -79,31 +98,46 @@ def batch_devices(mesh: Mesh) -> int:
 
 
 def check_tensor(mesh: Mesh, num_kv_heads: int) -> None:
-    """Raises `UserError` where there are more devices along "tensor" than kv heads to spread over them."""
+    """Raises `UserError` where there are more devices along "tensor" than kv heads to spread over
+    them."""
     if mesh.shape["tensor"] > num_kv_heads:
-        raise UserError(f"config.mesh.tensor is {mesh.shape['tensor']}: the model has {num_kv_heads} kv heads, and tensor "
-                        "parallelism spreads these; use mesh.fsdp for the other devices")
+        raise UserError(
+            f"config.mesh.tensor is {mesh.shape['tensor']}: the model has {num_kv_heads} kv heads, and tensor "
+            "parallelism spreads these; use mesh.fsdp for the other devices"
+        )
 
 
 def check_rows(mesh: Mesh, **counts: int) -> None:
-    """Raises `UserError` that names the config field whose rows cannot be spread evenly over the devices."""
+    """Raises `UserError` that names the config field whose rows cannot be spread evenly over the
+    devices."""
     devices = batch_devices(mesh)
     for name, count in counts.items():
         if count % devices:
-            raise UserError(f"config.{name.replace('__', '.')} is {count}: it must be a multiple of the {devices} devices "
-                            "that share the rows (mesh.data * mesh.fsdp)")
+            raise UserError(
+                f"config.{name.replace('__', '.')} is {count}: it must be a multiple of the {devices} devices "
+                "that share the rows (mesh.data * mesh.fsdp)"
+            )
 
 
-def spec_for(shape: tuple[int, ...], axes: tuple[str, ...], mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> P:
+def spec_for(
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    mesh: Mesh,
+    rules: Mapping[str, str | None] = RULES,
+) -> P:
     """The partition of a parameter by the rules; what does not divide is replicated."""
     names = [rules[a] for a in axes]
     return P(*(n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape)))
 
 
 def param_shardings(specs: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Any:
-    """A tree of `NamedSharding`s like the tree of parameter specs (leaves with `.shape` and `.axes`)."""
-    return jax.tree.map(lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh, rules)), specs,
-                        is_leaf=lambda s: hasattr(s, "axes"))
+    """A tree of `NamedSharding`s like the tree of parameter specs (leaves with `.shape` and
+    `.axes`)."""
+    return jax.tree.map(
+        lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh, rules)),
+        specs,
+        is_leaf=lambda s: hasattr(s, "axes"),
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -116,18 +150,23 @@ def by_rows(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Host arrays, equal on every process, as global device arrays: each process copies only its own devices' part."""
-    return jax.tree.map(lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree)
+    """Host arrays, equal on every process, as global device arrays: each process copies only its
+    own devices' part."""
+    return jax.tree.map(
+        lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree
+    )
 
 
 def dividing(axis: str, size: int) -> str | None:
-    """`axis`, if there is a mesh and a dimension of `size` can be spread over it; else None. Inside jit."""
+    """`axis`, if there is a mesh and a dimension of `size` can be spread over it; else None. Inside
+    jit."""
     mesh = jax.sharding.get_abstract_mesh()
     return axis if not mesh.empty and size % mesh.shape[axis] == 0 else None
 
 
 def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-    """Pins an activation to mesh axes inside jit under `jax.set_mesh`; without a mesh it does nothing."""
+    """Pins an activation to mesh axes inside jit under `jax.set_mesh`; without a mesh it does
+    nothing."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, P(*axes))
@@ -135,9 +174,12 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def gathered(x: jax.Array, whole: Axes, parts: Axes) -> jax.Array:
-    """`constrain(x, *whole)` whose gradient stays in `parts`, where that of a constraint is put together on every device."""
+    """`constrain(x, *whole)` whose gradient stays in `parts`, where that of a constraint is put
+    together on every device."""
     return constrain(x, *whole)
 
 
-gathered.defvjp(lambda x, whole, parts: (gathered(x, whole, parts), None),
-              lambda whole, parts, _, gradient: (constrain(gradient, *parts),))
+gathered.defvjp(
+    lambda x, whole, parts: (gathered(x, whole, parts), None),
+    lambda whole, parts, _, gradient: (constrain(gradient, *parts),),
+)

@@ -1,39 +1,65 @@
-"""What a compiled program sends between chips: the collectives in its text, loops counted by their trips."""
+"""What a compiled program sends between chips: the collectives in its text, loops counted by their
+trips."""
 
 import collections
 import dataclasses
 import math
 import re
 
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8,
-          "s64": 8, "u64": 8}
+_BYTES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "s16": 2,
+    "u16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+    "s64": 8,
+    "u64": 8,
+}
 # What one of n devices sends for a result of a given size, in a ring.
 _SENT = {
-    "all-gather": lambda size, n: size * (n - 1) / n, "reduce-scatter": lambda size, n: size * (n - 1),
-    "all-reduce": lambda size, n: 2 * size * (n - 1) / n, "all-to-all": lambda size, n: size * (n - 1) / n,
+    "all-gather": lambda size, n: size * (n - 1) / n,
+    "reduce-scatter": lambda size, n: size * (n - 1),
+    "all-reduce": lambda size, n: 2 * size * (n - 1) / n,
+    "all-to-all": lambda size, n: size * (n - 1) / n,
     "collective-permute": lambda size, n: size,
 }
-_SCATTER = "all-reduce-scatter"   # so the TPU compiler begins the names of its reduce-scatter fusions
+_SCATTER = (
+    "all-reduce-scatter"  # so the TPU compiler begins the names of its reduce-scatter fusions
+)
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_SENT)})(-start)?\(")
 _ARRAY = re.compile(r"\b(" + "|".join(_BYTES) + r")\[([\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_CALLED = re.compile(r"(?:calls|to_apply|branch_computations|true_computation|false_computation)="
-                     r"\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|branch_computations|true_computation|false_computation)="
+    r"\{?((?:%?[\w.\-]+(?:, )?)+)\}?"
+)
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_GROUPS = re.compile(r"replica_groups=(?:mesh\[([^\]]*)\] \{([^}]*)\}|\[\d+,(\d+)\]|\{\{([\d,]+)\})")
-# Of a loop's counter: a constant, an element of the loop's state, a comparison or a sum of two of these, the new state.
+_GROUPS = re.compile(
+    r"replica_groups=(?:mesh\[([^\]]*)\] \{([^}]*)\}|\[\d+,(\d+)\]|\{\{([\d,]+)\})"
+)
+# Of a loop's counter: a constant, an element of the loop's state, a comparison or a sum of two of
+# these, the new state.
 _CONSTANT = re.compile(r"%?([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
 _ELEMENT = re.compile(r"%?([\w.\-]+) = [su]32\[\]\S* get-tuple-element\(.*\), index=(\d+)")
-_BINARY = re.compile(r"%?([\w.\-]+) = (?:pred|[su]32)\[\]\S* (compare|add)\(%?([\w.\-]+), %?([\w.\-]+)\)")
+_BINARY = re.compile(
+    r"%?([\w.\-]+) = (?:pred|[su]32)\[\]\S* (compare|add)\(%?([\w.\-]+), %?([\w.\-]+)\)"
+)
 _ROOT = re.compile(r"ROOT %?[\w.\-]+ = \(.* tuple\((.*?)\)")
 
 
 @dataclasses.dataclass
 class _Computation:
-    """What stands in one; `sent`: kind, bytes and channel of its collectives; `calls`: other computations, with a loop's
-    condition or how often they run."""
+    """What stands in one; `sent`: kind, bytes and channel of its collectives; `calls`: other
+    computations, with a loop's condition or how often they run."""
+
     sent: list[tuple[str, float, str]] = dataclasses.field(default_factory=list)
     calls: list[tuple[str, str | int]] = dataclasses.field(default_factory=list)
     constants: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -46,11 +72,11 @@ class _Computation:
 def collective_bytes(text: str, devices: int) -> dict[str, float]:
     """Bytes that one device sends in one run of the program, by kind of collective.
 
-    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's bound and step say, else
-    once. A collective that the TPU works on in several places, while it computes, stands in all of them under one channel:
-    it counts where it counts least. Its fusions "all-reduce-scatter" hold an all-reduce of which each device keeps its
-    part: libtpu names their emitter AllReduceScatterFusion, and they count as reduce-scatters.
-    """
+    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's
+    bound and step say, else once. A collective that the TPU works on in several places, while it
+    computes, stands in all of them under one channel: it counts where it counts least. Its fusions
+    "all-reduce-scatter" hold an all-reduce of which each device keeps its part: libtpu names their
+    emitter AllReduceScatterFusion, and they count as reduce-scatters."""
     computations, entry = _parse(text, devices)
     runs: collections.Counter = collections.Counter()
 
@@ -59,7 +85,15 @@ def collective_bytes(text: str, devices: int) -> dict[str, float]:
             return
         runs[name] += times
         for called, trips in computations[name].calls:
-            walk(called, times * (_trips(computations[trips], computations[called]) if isinstance(trips, str) else trips))
+            walk(
+                called,
+                times
+                * (
+                    _trips(computations[trips], computations[called])
+                    if isinstance(trips, str)
+                    else trips
+                ),
+            )
 
     walk(entry, 1)
     places: dict[tuple[str, str], list[float]] = {}
@@ -108,8 +142,12 @@ def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
 
 
 def _size(shapes: str, started: bool) -> int:
-    """Bytes of a result. One of a -start operation holds its operand too: the largest array is the result."""
-    sizes = [_BYTES[kind] * math.prod(int(d) for d in dims.split(",") if d) for kind, dims in _ARRAY.findall(shapes)]
+    """Bytes of a result. One of a -start operation holds its operand too: the largest array is the
+    result."""
+    sizes = [
+        _BYTES[kind] * math.prod(int(d) for d in dims.split(",") if d)
+        for kind, dims in _ARRAY.findall(shapes)
+    ]
     return (max if started else sum)(sizes) if sizes else 0
 
 

@@ -1,11 +1,13 @@
-"""The self-aligned reward's weight from step to step: constant, a linear schedule, or adapted to the run. Pure arithmetic.
+"""The self-aligned reward's weight from step to step: constant, a linear schedule, or adapted to
+the run. Pure arithmetic.
 
     weight = of_step(...) or state.trust * state.alpha       what the step's rewards are summed with
     state  = adapt(state, the step's metrics, ...)           what the next step starts from
 
-The paper tunes alpha for each model and names the lack of an adaptive rule as a limitation. The rule here has no number that
-depends on the model, for what it holds has no unit: s, the part of the advantage that comes from the self-aligned reward
-(the metric advantage_share/self_aligned: mean |its weighted, centred part| over the sum of these of all rewards).
+The paper tunes alpha for each model and names the lack of an adaptive rule as a limitation. The
+rule here has no number that depends on the model, for what it holds has no unit: s, the part of the
+advantage that comes from the self-aligned reward (the metric advantage_share/self_aligned: mean
+|its weighted, centred part| over the sum of these of all rewards).
 
     alpha <- alpha * (odds(target) / odds(s at trust 1))^r      a proportional controller of log alpha, as the KL's in
                                                                 arXiv 1909.08593, section 2.2; odds(s) = s / (1 - s) is
@@ -15,10 +17,10 @@ depends on the model, for what it holds has no unit: s, the part of the advantag
     trust <- trust / 2    if accuracy < level - 3 * its standard error, else trust * 1.1, at most 1
     level <- level + (0.2 if accuracy > level else 0.02) * (accuracy - level)
 
-The level rises with the accuracy and is slow to forget it, so that a slow decline is a drop too; trust falls fast and comes
-back slowly (as TCP's windows do). The standard error is that of a mean over the step's questions. Where right and wrong no
-longer differ within groups, s is 1 and alpha falls: then shorter is all that it could teach.
-"""
+The level rises with the accuracy and is slow to forget it, so that a slow decline is a drop too;
+trust falls fast and comes back slowly (as TCP's windows do). The standard error is that of a mean
+over the step's questions. Where right and wrong no longer differ within groups, s is 1 and alpha
+falls: then shorter is all that it could teach."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,16 +28,17 @@ from typing import Any, NamedTuple
 from sar_jax import config as config_lib
 
 _RATE = 0.1
-_LARGEST_STEP = 4.0          # of the correction before the rate: a step without a signal says little
+_LARGEST_STEP = 4.0  # of the correction before the rate: a step without a signal says little
 _FALL, _RECOVER = 0.5, 1.1
 _RISE_RATE, _FORGET_RATE = 0.2, 0.02
 _ERRORS = 3.0
-LEAST = 1e-4                 # never 0: the reward must be seen to come back
+LEAST = 1e-4  # never 0: the reward must be seen to come back
 
 
 class State(NamedTuple):
-    """alpha: the weight at full trust; trust: in (0, 1]; level: the accuracy to be kept, None before the first step; steps:
-    that it has learnt from."""
+    """alpha: the weight at full trust; trust: in (0, 1]; level: the accuracy to be kept, None
+    before the first step; steps: that it has learnt from."""
+
     alpha: float
     trust: float = 1.0
     level: float | None = None
@@ -47,7 +50,8 @@ class State(NamedTuple):
 
 
 def of_step(step: int, steps: int, ceiling: float, peak_at: float) -> float:
-    """The weight at step 1...steps: linear from 0 up to `ceiling` at the fraction `peak_at`, then down to 0; 0 = constant.
+    """The weight at step 1...steps: linear from 0 up to `ceiling` at the fraction `peak_at`, then
+    down to 0; 0 = constant.
 
     A step counts at its middle, (step - 1/2) / steps, so that no step has weight 0.
     """
@@ -58,7 +62,8 @@ def of_step(step: int, steps: int, ceiling: float, peak_at: float) -> float:
 
 
 def adapt(state: State, metrics: Mapping[str, float], target: float, ceiling: float) -> State:
-    """The next step's state. metrics: advantage_share/*, accuracy and accuracy_error of the step at `state.weight`."""
+    """The next step's state. metrics: advantage_share/*, accuracy and accuracy_error of the step at
+    `state.weight`."""
     accuracy = metrics["accuracy"]
     level = accuracy if state.level is None else state.level
     fell = accuracy < level - _ERRORS * metrics["accuracy_error"]
@@ -67,25 +72,31 @@ def adapt(state: State, metrics: Mapping[str, float], target: float, ceiling: fl
 
     share = metrics["advantage_share/self_aligned"]
     others = sum(v for name, v in metrics.items() if name.startswith("advantage_share/")) - share
-    correction = 1.0   # no reward differs within any group: that says nothing
+    correction = 1.0  # no reward differs within any group: that says nothing
     if share > 0:
-        at_full_trust = share / state.weight * state.alpha   # odds times `others`
+        at_full_trust = share / state.weight * state.alpha  # odds times `others`
         correction = target / (1 - target) * others / at_full_trust
     elif others > 0:
         correction = _LARGEST_STEP
     correction = min(max(correction, 1 / _LARGEST_STEP), _LARGEST_STEP)
     rate = max(1 / (state.steps + 1), _RATE)
-    return State(min(max(state.alpha * correction**rate, LEAST), ceiling), trust, level, state.steps + 1)
+    return State(
+        min(max(state.alpha * correction**rate, LEAST), ceiling), trust, level, state.steps + 1
+    )
 
 
 def ceiling(config: config_lib.TrainConfig) -> float:
-    """The largest weight at which the self-aligned reward cannot put a wrong answer before a right one."""
-    bound = config.self_aligned.cap - 1 if config.self_aligned.form == "difference" else 1.0   # perplexities are >= 1
+    """The largest weight at which the self-aligned reward cannot put a wrong answer before a right
+    one."""
+    bound = (
+        config.self_aligned.cap - 1 if config.self_aligned.form == "difference" else 1.0
+    )  # perplexities are >= 1
     return config.rewards.verifiable / 2 / bound
 
 
 class Weight:
-    """The weight of a run as it goes on. `saved` is what a checkpoint keeps, a few floats, and what `saved` gives back."""
+    """The weight of a run as it goes on. `saved` is what a checkpoint keeps, a few floats, and what
+    `saved` gives back."""
 
     def __init__(self, config: config_lib.TrainConfig, saved: dict[str, Any] | None = None):
         self.config = config
@@ -104,7 +115,9 @@ class Weight:
         """From the metrics of the step that `of` gave the weight of."""
         config = self.config
         if config.self_aligned.adaptive:
-            self.state = adapt(self.state, metrics, config.self_aligned.target_share, ceiling(config))
+            self.state = adapt(
+                self.state, metrics, config.self_aligned.target_share, ceiling(config)
+            )
 
     def metrics(self, step: int) -> dict[str, float]:
         if not self.config.rewards.self_aligned:

@@ -1,8 +1,9 @@
 """The losses, per token and pure. Sums over tokens and their divisors belong to the caller.
 
-Keeping numerator and divisor apart is what makes the value independent of micro-batches, packing and devices: every loss
-here is a plain sum over scored tokens, divided once by a number of the whole mini-batch. Where a formula sees whole answers
-(a ratio of sequences, a mean over each answer), their sums are taken on the packed grid, where an answer is a segment.
+Keeping numerator and divisor apart is what makes the value independent of micro-batches, packing
+and devices: every loss here is a plain sum over scored tokens, divided once by a number of the
+whole mini-batch. Where a formula sees whole answers (a ratio of sequences, a mean over each
+answer), their sums are taken on the packed grid, where an answer is a segment.
 
     ADVANTAGES  LOG_RATIOS  KL_ESTIMATORS  TOKEN_WEIGHTS  DIVISORS     a config's names -> functions, at the end of the file
 
@@ -17,43 +18,56 @@ _LOG_RATIO_LIMIT = 20.0
 _KL_LIMIT = 10.0
 
 
+def answer_sums(
+    values: Float[Array, "R T"],
+    segment_ids: Int[Array, "R T"],
+    mask: Bool[Array, "R T"],
+) -> Float[Array, "R T"]:
+    """On each token the sum of `values` over the scored tokens of its own answer. Rows stay apart,
+    on any device."""
 
-
-
-
-
-
-def answer_sums(values: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
-                ) -> Float[Array, "R T"]:
-    """On each token the sum of `values` over the scored tokens of its own answer. Rows stay apart, on any device."""
     def row(values, ids):
-        return jax.ops.segment_sum(values, ids, num_segments=len(ids) + 1)[ids]   # 0 and at most one for each token
+        return jax.ops.segment_sum(values, ids, num_segments=len(ids) + 1)[
+            ids
+        ]  # 0 and at most one for each token
 
     return jax.vmap(row)(jnp.where(mask, values, 0.0), segment_ids)
 
 
-def token_log_ratio(differences: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
-                    ) -> Float[Array, "R T"]:
+def token_log_ratio(
+    differences: Float[Array, "R T"],
+    segment_ids: Int[Array, "R T"],
+    mask: Bool[Array, "R T"],
+) -> Float[Array, "R T"]:
     """Each token's own log pi - log pi_old: the `differences`."""
     return differences
 
 
-def sequence_log_ratio(differences: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
-                       ) -> Float[Array, "R T"]:
-    """On each token of an answer the mean of its `differences`: log of (pi(a) / pi_old(a))^(1 / |a|) (GSPO, arXiv
-    2507.18071, eq. 7). Its gradient is the mean of the tokens' gradients, so that the loss's is eq. 10 there."""
+def sequence_log_ratio(
+    differences: Float[Array, "R T"],
+    segment_ids: Int[Array, "R T"],
+    mask: Bool[Array, "R T"],
+) -> Float[Array, "R T"]:
+    """On each token of an answer the mean of its `differences`: log of (pi(a) / pi_old(a))^(1 /
+    |a|) (GSPO, arXiv 2507.18071, eq. 7). Its gradient is the mean of the tokens' gradients, so that
+    the loss's is eq. 10 there."""
     counts = answer_sums(jnp.ones_like(differences), segment_ids, mask)
     return answer_sums(differences, segment_ids, mask) / jnp.maximum(counts, 1.0)
 
 
-def clipped_policy_loss(log_ratio: Float[Array, "R T"], advantages: Float[Array, "R T"],
-                        clip_low: float, clip_high: float, dual_clip: float,
-                        ) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
-    """Each token's -min(r A, clip(r) A), with r = pi / pi_old, and True where the clip cut it (arXiv 1707.06347, eq. 7).
+def clipped_policy_loss(
+    log_ratio: Float[Array, "R T"],
+    advantages: Float[Array, "R T"],
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float,
+) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
+    """Each token's -min(r A, clip(r) A), with r = pi / pi_old, and True where the clip cut it
+    (arXiv 1707.06347, eq. 7).
 
-    The clip is [1 - clip_low, 1 + clip_high]; a wider upper side is DAPO's clip-higher (arXiv 2503.14476, section 3.1).
-    Where A < 0 the loss is at most -dual_clip * A (dual clip, arXiv 1912.09729, eq. 5).
-    """
+    The clip is [1 - clip_low, 1 + clip_high]; a wider upper side is DAPO's clip-higher (arXiv
+    2503.14476, section 3.1). Where A < 0 the loss is at most -dual_clip * A (dual clip, arXiv
+    1912.09729, eq. 5)."""
     ratio = jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT))
     plain = -advantages * ratio
     clipped = -advantages * jnp.clip(ratio, 1 - clip_low, 1 + clip_high)
@@ -62,13 +76,17 @@ def clipped_policy_loss(log_ratio: Float[Array, "R T"], advantages: Float[Array,
     return jnp.where(advantages < 0, capped, loss), clipped > plain
 
 
-def importance_weights(old_logps: Float[Array, "R T"], sampling_logps: Float[Array, "R T"], cap: float,
-                       ) -> Float[Array, "R T"]:
-    """min(pi_old / pi_sampler, cap): what a token counts where the sampler's probabilities are not quite the scorer's.
+def importance_weights(
+    old_logps: Float[Array, "R T"],
+    sampling_logps: Float[Array, "R T"],
+    cap: float,
+) -> Float[Array, "R T"]:
+    """min(pi_old / pi_sampler, cap): what a token counts where the sampler's probabilities are not
+    quite the scorer's.
 
-    Truncated importance sampling between the two programs that hold the same weights (Yao et al. 2025, "Your efficient RL
-    framework secretly brings you off-policy RL training"). No gradient flows through it: neither depends on the parameters.
-    """
+    Truncated importance sampling between the two programs that hold the same weights (Yao et al.
+    2025, "Your efficient RL framework secretly brings you off-policy RL training"). No gradient
+    flows through it: neither depends on the parameters."""
     return jnp.minimum(jnp.exp(jnp.minimum(old_logps - sampling_logps, _LOG_RATIO_LIMIT)), cap)
 
 
@@ -79,6 +97,7 @@ def importance_weights(old_logps: Float[Array, "R T"], sampling_logps: Float[Arr
 #   k2  value biased; gradient that of KL(policy || reference)
 #   k3  value unbiased, never negative; gradient that of KL(reference || policy), equal to k2's near d = 0
 # All of that is of one token's distribution, given the tokens before it; how these lead there is in no estimator's gradient.
+
 
 def _log_gap(logps, ref_logps):
     return jnp.clip(ref_logps - logps, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)
@@ -101,27 +120,37 @@ def kl_k3(logps: Float[Array, "R T"], ref_logps: Float[Array, "R T"]) -> Float[A
     return jnp.clip(jnp.exp(d) - d - 1, -_KL_LIMIT, _KL_LIMIT)
 
 
-def clipped_value_loss(values: Float[Array, "R T"], old_values: Float[Array, "R T"], returns: Float[Array, "R T"],
-                       clip: float) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
+def clipped_value_loss(
+    values: Float[Array, "R T"],
+    old_values: Float[Array, "R T"],
+    returns: Float[Array, "R T"],
+    clip: float,
+) -> tuple[Float[Array, "R T"], Bool[Array, "R T"]]:
     """Each token's half squared error to the return, and True where the clip decided it.
 
-    The larger one of the errors of V and of V kept within `clip` of what it was before the step (PPO's value clipping; Huang
-    et al., "The 37 implementation details of PPO", no. 9).
-    """
+    The larger one of the errors of V and of V kept within `clip` of what it was before the step
+    (PPO's value clipping; Huang et al., "The 37 implementation details of PPO", no. 9)."""
     kept = old_values + jnp.clip(values - old_values, -clip, clip)
     plain, clipped = (values - returns) ** 2, (kept - returns) ** 2
     return 0.5 * jnp.maximum(plain, clipped), clipped > plain
 
 
-def whole_tokens(losses: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
-                 ) -> Float[Array, "R T"]:
+def whole_tokens(
+    losses: Float[Array, "R T"],
+    segment_ids: Int[Array, "R T"],
+    mask: Bool[Array, "R T"],
+) -> Float[Array, "R T"]:
     """Each token counts once: the `losses`."""
     return losses
 
 
-def shares_of_answers(losses: Float[Array, "R T"], segment_ids: Int[Array, "R T"], mask: Bool[Array, "R T"],
-                      ) -> Float[Array, "R T"]:
-    """Each token counts 1 / |a|, so that the sum over tokens is the sum over answers of their means."""
+def shares_of_answers(
+    losses: Float[Array, "R T"],
+    segment_ids: Int[Array, "R T"],
+    mask: Bool[Array, "R T"],
+) -> Float[Array, "R T"]:
+    """Each token counts 1 / |a|, so that the sum over tokens is the sum over answers of their
+    means."""
     return losses / jnp.maximum(answer_sums(jnp.ones_like(losses), segment_ids, mask), 1.0)
 
 

@@ -1,14 +1,14 @@
 """Sequences -> packed rows of one fixed width, and back. Host code, numpy only.
 
-First-fit decreasing: the longest sequence first, each into the first row with room. A worked example, width 8, sequences
-of lengths 5 (a), 4 (b), 3 (c), scored answers being the last 2, 2 and 1 tokens:
+First-fit decreasing: the longest sequence first, each into the first row with room. A worked
+example, width 8, sequences of lengths 5 (a), 4 (b), 3 (c), scored answers being the last 2, 2 and 1
+tokens:
 
     row 0   a a a A A c c C        segment_ids 1 1 1 1 1 2 2 2    positions 0 1 2 3 4 0 1 2
     row 1   b b B B . . . .        segment_ids 1 1 1 1 0 0 0 0    positions 0 1 2 3 0 0 0 0
 
-The cost of scoring follows the real tokens, not the longest answer, and there is one shape: rows come in multiples of the
-micro-batch, all-padding rows fill the last one.
-"""
+The cost of scoring follows the real tokens, not the longest answer, and there is one shape: rows
+come in multiples of the micro-batch, all-padding rows fill the last one."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,31 @@ import numpy as np
 from sar_jax.structs import Layout, Packed
 
 
-def pack(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], width: int,
-         rows_multiple: int) -> tuple[Packed, Layout]:
-    """Packs prompt + answer pairs into rows of `width` tokens; the row count is a multiple of `rows_multiple`.
+def pack(
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    width: int,
+    rows_multiple: int,
+) -> tuple[Packed, Layout]:
+    """Packs prompt + answer pairs into rows of `width` tokens; the row count is a multiple of
+    `rows_multiple`.
 
     Raises ValueError where a sequence is longer than `width`, or its prompt or answer is empty.
     """
-    lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64)
+    lengths = np.array(
+        [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64
+    )
     if len(lengths) and lengths.max() > width:
         raise ValueError(f"a sequence of {lengths.max()} tokens does not fit a row of {width}")
     if any(len(p) == 0 or len(a) == 0 for p, a in zip(prompts, answers)):
-        raise ValueError("a prompt or an answer is empty: the first answer token needs a token before it")
+        raise ValueError(
+            "a prompt or an answer is empty: the first answer token needs a token before it"
+        )
     order = np.argsort(-lengths, kind="stable")
-    used, segments = np.zeros(len(lengths), np.int64), np.zeros(len(lengths), np.int64)   # of each row opened so far
+    used, segments = (
+        np.zeros(len(lengths), np.int64),
+        np.zeros(len(lengths), np.int64),
+    )  # of each row opened so far
     row, offset, segment = (np.zeros(len(lengths), np.int64) for _ in range(3))
     rows = 0
     for i in order:
@@ -40,30 +52,38 @@ def pack(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], wid
         used[r] += lengths[i]
         segments[r] += 1
     rows = max(-(-rows // rows_multiple), 1) * rows_multiple
-    packed = Packed(*(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, np.bool_)))
+    packed = Packed(
+        *(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, np.bool_))
+    )
     for i, (prompt, answer) in enumerate(zip(prompts, answers)):
         here = (row[i], slice(offset[i], offset[i] + lengths[i]))
         packed.tokens[here] = np.concatenate([prompt, answer])
         packed.positions[here] = np.arange(lengths[i])
         packed.segment_ids[here] = segment[i]
-        packed.mask[row[i], offset[i] + len(prompt):offset[i] + lengths[i]] = True
+        packed.mask[row[i], offset[i] + len(prompt) : offset[i] + lengths[i]] = True
     prompt_lengths = np.array([len(p) for p in prompts], np.int64)
     return packed, Layout(row, offset + prompt_lengths, lengths - prompt_lengths)
 
 
 def from_grid(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
-    """Each sequence's answer values from a packed grid [R, T]: a list of arrays of the answers' lengths."""
-    return [grid[r, s:s + n] for r, s, n in zip(layout.row, layout.start, layout.length)]
+    """Each sequence's answer values from a packed grid [R, T]: a list of arrays of the answers'
+    lengths."""
+    return [grid[r, s : s + n] for r, s, n in zip(layout.row, layout.start, layout.length)]
 
 
-def to_grid(values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]) -> np.ndarray:
-    """The inverse of `from_grid`: a value (or an array of values) for each answer, on a float32 grid of zeros."""
+def to_grid(
+    values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]
+) -> np.ndarray:
+    """The inverse of `from_grid`: a value (or an array of values) for each answer, on a float32
+    grid of zeros."""
     grid = np.zeros(shape, np.float32)
     for value, r, s, n in zip(values, layout.row, layout.start, layout.length, strict=True):
-        grid[r, s:s + n] = value
+        grid[r, s : s + n] = value
     return grid
 
 
 def microbatches(packed: Packed, rows: int) -> list[Packed]:
     """Packed rows cut into pieces of `rows` rows; their number is a multiple of it."""
-    return [Packed(*(grid[i:i + rows] for grid in packed)) for i in range(0, len(packed.tokens), rows)]
+    return [
+        Packed(*(grid[i : i + rows] for grid in packed)) for i in range(0, len(packed.tokens), rows)
+    ]

@@ -2,10 +2,10 @@
 
     R = sum of weight * reward(signals)      weights from config.Rewards; a weight of 0 is not computed
 
-Perplexities come as mean logprobs over the answer's tokens (its first EOS included), because the stable form of the
-self-aligned reward needs their difference only. Formulas: Han et al., "Self-Aligned Reward: Towards Effective and Efficient
-Reasoners", arXiv 2509.05489, and the rewards that it compares with. Letters: Q questions, M samples a question.
-"""
+Perplexities come as mean logprobs over the answer's tokens (its first EOS included), because the
+stable form of the self-aligned reward needs their difference only. Formulas: Han et al.,
+"Self-Aligned Reward: Towards Effective and Efficient Reasoners", arXiv 2509.05489, and the rewards
+that it compares with. Letters: Q questions, M samples a question."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 
 class Signals(NamedTuple):
-    """What is known of each answer. Mean logprobs are in nats a token, of the policy that sampled, temperature 1.
+    """What is known of each answer. Mean logprobs are in nats a token, of the policy that sampled,
+    temperature 1.
 
     correct            the verifier's verdict
     lengths            tokens, EOS included
@@ -23,6 +24,7 @@ class Signals(NamedTuple):
     mean_logp_alone    of the answer in the standalone context:  ppl(a) = exp(-mean_logp_alone)
     max_length         the answer limit
     """
+
     correct: Bool[np.ndarray, "Q M"]
     lengths: Int[np.ndarray, "Q M"]
     mean_logp: Float[np.ndarray, "Q M"]
@@ -41,29 +43,34 @@ def verifiable(s: Signals) -> Reward:
 
 def self_aligned(s: Signals) -> Reward:
     """clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1) = clip(1 - exp(-mean_j v(a_j)), -1, 1)  (arXiv 2509.05489)."""
-    # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip has taken over, so exp cannot overflow.
+    # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip has taken over, so exp
+    # cannot overflow.
     return np.clip(1 - np.exp(np.minimum(s.mean_logp_alone - s.mean_logp, 1.0)), -1, 1)
 
 
 def self_aligned_log(s: Signals) -> Reward:
     """The same with ln ppl in place of ppl: clip((ln ppl(a) - ln ppl(a|q)) / ln ppl(a), -1, 1).
 
-    An answer that is certain without the question (ln ppl(a) = 0) earns 0 if it is so with it too, else -1.
-    """
+    An answer that is certain without the question (ln ppl(a) = 0) earns 0 if it is so with it too,
+    else -1."""
     surprise, alone = -s.mean_logp, -s.mean_logp_alone
     return np.clip((alone - surprise) / np.maximum(alone, 1e-12), -1, 1)
 
 
 def self_aligned_difference(s: Signals) -> Reward:
-    """ppl(a) - ppl(a|q), not divided and not clipped: as large as perplexities are, so it wants a cap (see `capped`)."""
-    ppl = lambda mean_logp: np.exp(np.minimum(-mean_logp, 80.0))   # 5e34 is enough; no overflow
+    """ppl(a) - ppl(a|q), not divided and not clipped: as large as perplexities are, so it wants a
+    cap (see `capped`)."""
+    ppl = lambda mean_logp: np.exp(np.minimum(-mean_logp, 80.0))  # 5e34 is enough; no overflow
     return ppl(s.mean_logp_alone) - ppl(s.mean_logp)
 
 
 def capped(s: Signals, cap: float) -> Signals:
     """The signals with both perplexities at most `cap` (> 1)."""
     least = -np.log(cap)
-    return s._replace(mean_logp=np.maximum(s.mean_logp, least), mean_logp_alone=np.maximum(s.mean_logp_alone, least))
+    return s._replace(
+        mean_logp=np.maximum(s.mean_logp, least),
+        mean_logp_alone=np.maximum(s.mean_logp_alone, least),
+    )
 
 
 def entropy_min(s: Signals) -> Reward:
@@ -77,7 +84,8 @@ def o1_pruner(s: Signals) -> Reward:
 
 
 def efficient_reasoner(s: Signals) -> Reward:
-    """-(2 sigmoid((L - mu) / (sd + 1e-5)) - 1) for right answers, mu and sd over the group's right ones; else 0.
+    """-(2 sigmoid((L - mu) / (sd + 1e-5)) - 1) for right answers, mu and sd over the group's right
+    ones; else 0.
 
     Fewer than two right answers in a group: 0.
     """
@@ -94,20 +102,28 @@ def length(s: Signals) -> Reward:
     return -s.lengths / s.max_length
 
 
-def total(weights: Mapping[str, float], signals: Signals, registry: Registry | None = None,
-          ) -> tuple[Reward, dict[str, Reward]]:
-    """The weighted sum, and each reward that has a weight, unweighted. registry: `REWARDS`, or one of its `variant`s.
+def total(
+    weights: Mapping[str, float],
+    signals: Signals,
+    registry: Registry | None = None,
+) -> tuple[Reward, dict[str, Reward]]:
+    """The weighted sum, and each reward that has a weight, unweighted. registry: `REWARDS`, or one
+    of its `variant`s.
 
-    Raises ValueError that names the reward and the answer where a value is not finite: a NaN is never a silent 0.
-    """
+    Raises ValueError that names the reward and the answer where a value is not finite: a NaN is
+    never a silent 0."""
     registry = registry or REWARDS
     parts = {name: registry[name](signals) for name, weight in weights.items() if weight != 0}
     for name, values in parts.items():
         if not np.isfinite(values).all():
             question, sample = np.argwhere(~np.isfinite(values))[0]
-            raise ValueError(f"reward {name!r} is {values[question, sample]} for question {question}, sample {sample} "
-                             f"(length {signals.lengths[question, sample]})")
-    return sum((weights[name] * values for name, values in parts.items()), np.zeros(signals.correct.shape)), parts
+            raise ValueError(
+                f"reward {name!r} is {values[question, sample]} for question {question}, sample {sample} "
+                f"(length {signals.lengths[question, sample]})"
+            )
+    return sum(
+        (weights[name] * values for name, values in parts.items()), np.zeros(signals.correct.shape)
+    ), parts
 
 
 REWARDS: Registry = {
@@ -126,6 +142,7 @@ SELF_ALIGNED: Registry = {
 
 
 def variant(form: str, cap: float) -> Registry:
-    """The rewards with the self-aligned one in another form, its perplexities at most `cap` (0: no cap)."""
+    """The rewards with the self-aligned one in another form, its perplexities at most `cap` (0: no
+    cap)."""
     chosen = SELF_ALIGNED[form]
     return {**REWARDS, "self_aligned": (lambda s: chosen(capped(s, cap))) if cap else chosen}

@@ -1,11 +1,13 @@
-"""The next token of every slot: temperature, top-k, top-p, min-p, and the logprobs of what was drawn.
+"""The next token of every slot: temperature, top-k, top-p, min-p, and the logprobs of what was
+drawn.
 
     logits --/ temperature--> --top-k--> --top-p--> --min-p--> the distribution that is drawn from
 
-A draw needs few random bits, not one for each entry of the vocabulary: the entries stand in blocks, the largest of a block's
-logits plus Gumbel noise is distributed like the block's log-sum-exp plus Gumbel noise, so first a block is drawn and then an
-entry of it. The sums of the blocks give the logprob, too, and nothing of the vocabulary's size has to leave a device where
-the vocabulary is spread over several. Nothing is sorted while the filters are off. Letters: S slots, V vocabulary.
+A draw needs few random bits, not one for each entry of the vocabulary: the entries stand in blocks,
+the largest of a block's logits plus Gumbel noise is distributed like the block's log-sum-exp plus
+Gumbel noise, so first a block is drawn and then an entry of it. The sums of the blocks give the
+logprob, too, and nothing of the vocabulary's size has to leave a device where the vocabulary is
+spread over several. Nothing is sorted while the filters are off. Letters: S slots, V vocabulary.
 """
 
 from typing import NamedTuple
@@ -17,22 +19,24 @@ from jaxtyping import Array, Bool, Float, Int
 from sar_jax.parallel.sharding import dividing
 from sar_jax.structs import Sampling
 
-_BLOCKS = 128   # of the vocabulary: with 150,000 entries a draw takes 128 + 1,187 random numbers
+_BLOCKS = 128  # of the vocabulary: with 150,000 entries a draw takes 128 + 1,187 random numbers
 
 
 class Picked(NamedTuple):
-    """token; logp: of the distribution that was drawn from; policy_logp: of the softmax of all logits, without
-    temperature."""
+    """token; logp: of the distribution that was drawn from; policy_logp: of the softmax of all
+    logits, without temperature."""
+
     token: Int[Array, " S"]
     logp: Float[Array, " S"]
     policy_logp: Float[Array, " S"]
 
 
 def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
-    """Which entries the filters leave, one after the other as `transformers` applies them; the most probable always stays.
+    """Which entries the filters leave, one after the other as `transformers` applies them; the most
+    probable always stays.
 
-    A filter is a threshold: top-p's is that of the last entry before which less than top_p has been collected.
-    """
+    A filter is a threshold: top-p's is that of the last entry before which less than top_p has been
+    collected."""
     threshold = jnp.full(logits.shape[:1], -jnp.inf)
     top_k = sampling.top_k if 0 < sampling.top_k < logits.shape[-1] else 0
     if top_k or sampling.top_p < 1:
@@ -48,8 +52,11 @@ def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
     return logits >= threshold[:, None]
 
 
-def pick(logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], sampling: Sampling) -> Picked:
-    """Draws a token in every slot with its own key; or takes the most probable one, whose logp is that of all logits."""
+def pick(
+    logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], sampling: Sampling
+) -> Picked:
+    """Draws a token in every slot with its own key; or takes the most probable one, whose logp is
+    that of all logits."""
     largest, sums, blocks = _block_sums(logits)
     policy_total = largest + jnp.log(sums.sum(axis=-1))
 
@@ -58,24 +65,34 @@ def pick(logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], samp
         return Picked(jnp.argmax(logits, axis=-1).astype(jnp.int32), logp, logp)
 
     def draw() -> Picked:
-        if sampling == Sampling():   # the softmax of the logits themselves
+        if sampling == Sampling():  # the softmax of the logits themselves
             token, chosen = _draw(sums, blocks, keys)
             return Picked(token, chosen - policy_total, chosen - policy_total)
         scaled = logits / sampling.temperature
         scaled = jnp.where(kept(scaled, sampling), scaled, -jnp.inf)
         top, own_sums, own_blocks = _block_sums(scaled)
         token, chosen = _draw(own_sums, own_blocks, keys)
-        return Picked(token, chosen - top - jnp.log(own_sums.sum(axis=-1)),
-                      chosen * sampling.temperature - policy_total)
+        return Picked(
+            token,
+            chosen - top - jnp.log(own_sums.sum(axis=-1)),
+            chosen * sampling.temperature - policy_total,
+        )
 
     return jax.lax.cond(greedy, take_best, draw)
 
 
-def _block_sums(logits: Array) -> tuple[Float[Array, " S"], Float[Array, "S n"], Float[Array, "S n v"]]:
-    """The largest logit, the sums of exp(logit - largest) of each block, and the logits in blocks, -inf beyond the last."""
+def _block_sums(
+    logits: Array,
+) -> tuple[Float[Array, " S"], Float[Array, "S n"], Float[Array, "S n v"]]:
+    """The largest logit, the sums of exp(logit - largest) of each block, and the logits in blocks,
+    -inf beyond the last."""
     V = logits.shape[-1]
     size = -(-V // _BLOCKS)
-    padded = logits if size * _BLOCKS == V else jnp.pad(logits, ((0, 0), (0, size * _BLOCKS - V)), constant_values=-jnp.inf)
+    padded = (
+        logits
+        if size * _BLOCKS == V
+        else jnp.pad(logits, ((0, 0), (0, size * _BLOCKS - V)), constant_values=-jnp.inf)
+    )
     blocks, largest = padded.reshape(len(logits), _BLOCKS, size), logits.max(axis=-1)
     return largest, jnp.exp(blocks - largest[:, None, None]).sum(axis=-1), blocks
 
@@ -86,7 +103,9 @@ def _draw(sums: Array, blocks: Array, keys: Array) -> tuple[Int[Array, " S"], Fl
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (_BLOCKS + size,)))(keys)
     block = jnp.argmax(jnp.log(sums) + noise[:, :_BLOCKS], axis=-1)
     if _spread():
-        here = jnp.arange(_BLOCKS)[:, None] == block[:, None, None]   # a reduction: only the block's logits travel
+        here = (
+            jnp.arange(_BLOCKS)[:, None] == block[:, None, None]
+        )  # a reduction: only the block's logits travel
         inside = jnp.where(here, blocks, -jnp.inf).max(axis=1)
     else:
         inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
@@ -97,4 +116,6 @@ def _draw(sums: Array, blocks: Array, keys: Array) -> tuple[Int[Array, " S"], Fl
 
 def _spread() -> bool:
     """Is the vocabulary spread over several devices?"""
-    return bool(dividing("tensor", _BLOCKS)) and jax.sharding.get_abstract_mesh().shape["tensor"] > 1
+    return (
+        bool(dividing("tensor", _BLOCKS)) and jax.sharding.get_abstract_mesh().shape["tensor"] > 1
+    )

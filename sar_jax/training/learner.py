@@ -4,9 +4,8 @@
     sums += gradient and metric sums of each micro-batch       accumulate, jitted, one shape; sums donated
     state = apply(state, sums)                                 clip, AdamW, skip if not finite; state donated
 
-A loss is a sum over tokens times one scale that is known before the first micro-batch, so the gradient does not depend
-on how the rows were cut into micro-batches or spread over devices.
-"""
+A loss is a sum over tokens times one scale that is known before the first micro-batch, so the
+gradient does not depend on how the rows were cut into micro-batches or spread over devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +25,9 @@ from sar_jax.training.score import score_rows
 
 
 class TrainState(NamedTuple):
-    """params: float32 master weights; updates: applied so far; skipped: updates left out, gradient not finite."""
+    """params: float32 master weights; updates: applied so far; skipped: updates left out, gradient
+    not finite."""
+
     params: parameters.Params
     opt_state: Any
     updates: Int[Array, ""]
@@ -35,6 +36,7 @@ class TrainState(NamedTuple):
 
 class States(NamedTuple):
     """Everything that learns. critic: None without one."""
+
     policy: TrainState
     critic: TrainState | None
 
@@ -44,27 +46,51 @@ Metrics = dict[str, Float[Array, ""]]
 LossFn = Callable[[parameters.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]
 
 
-def make_optimizer(cfg: config_lib.Optimizer, total_updates: int, decay_mask: Any) -> optax.GradientTransformation:
+def make_optimizer(
+    cfg: config_lib.Optimizer, total_updates: int, decay_mask: Any
+) -> optax.GradientTransformation:
     """AdamW on gradients clipped to a global norm; see `config.Optimizer` for the schedule."""
-    rise = optax.linear_schedule(cfg.lr / max(cfg.warmup_updates, 1), cfg.lr, max(cfg.warmup_updates - 1, 1))
-    fall = optax.cosine_decay_schedule(cfg.lr, max(total_updates - cfg.warmup_updates, 1), cfg.final_lr_fraction)
-    schedule = optax.join_schedules([rise, fall], [cfg.warmup_updates]) if cfg.warmup_updates else fall
-    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm),
-                       optax.adamw(schedule, cfg.b1, cfg.b2, cfg.eps, mu_dtype=cfg.mu_dtype,
-                                   weight_decay=cfg.weight_decay, mask=decay_mask))
+    rise = optax.linear_schedule(
+        cfg.lr / max(cfg.warmup_updates, 1), cfg.lr, max(cfg.warmup_updates - 1, 1)
+    )
+    fall = optax.cosine_decay_schedule(
+        cfg.lr, max(total_updates - cfg.warmup_updates, 1), cfg.final_lr_fraction
+    )
+    schedule = (
+        optax.join_schedules([rise, fall], [cfg.warmup_updates]) if cfg.warmup_updates else fall
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.clip_norm),
+        optax.adamw(
+            schedule,
+            cfg.b1,
+            cfg.b2,
+            cfg.eps,
+            mu_dtype=cfg.mu_dtype,
+            weight_decay=cfg.weight_decay,
+            mask=decay_mask,
+        ),
+    )
 
 
 def describe_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state's shapes, dtypes and shardings without its memory; moments are sharded like the parameters.
+    """The state's shapes, dtypes and shardings without its memory; moments are sharded like the
+    parameters.
 
     `params`: arrays, or anything else whose leaves have shape, dtype and sharding.
     """
-    params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params)
+    params = jax.tree.map(
+        lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params
+    )
     scalar = _scalar_sharding(params)
     place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
     opt_state = optax.tree_utils.tree_map_params(
-        optimizer, lambda x, p: place(x, p.sharding), jax.eval_shape(optimizer.init, params), params,
-        transform_non_params=lambda x: place(x, scalar))
+        optimizer,
+        lambda x, p: place(x, p.sharding),
+        jax.eval_shape(optimizer.init, params),
+        params,
+        transform_non_params=lambda x: place(x, scalar),
+    )
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=scalar)
     return TrainState(params, opt_state, count, count)
 
@@ -84,16 +110,21 @@ def _scalar_sharding(params: Any) -> jax.sharding.Sharding:
     return sharding
 
 
-def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn,
-                ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its state.
+def make_update(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    loss_fn: LossFn,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its
+    state.
 
-    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of `sar_jax.model.lora`).
+    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of
+    `sar_jax.model.lora`).
 
     `state`: a state, or its description; only the shardings are read.
 
-    Metrics: `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens, as `loss_fn` gave them.
-    """
+    Metrics: `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens, as
+    `loss_fn` gave them."""
     param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
     state_shardings = jax.tree.map(lambda p: p.sharding, state)
 
@@ -106,9 +137,12 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (params, metrics))
 
     def add(params, sums, microbatch, scale, frozen):
-        # The backward pass adds each layer's gradient to the sums where they are: there is no second stack of gradients.
+        # The backward pass adds each layer's gradient to the sums where they are: there is no
+        # second stack of gradients.
         grads = jax.tree.map(jax.new_ref, sums[0])
-        loss, vjp, metrics = jax.vjp(lambda p: loss_of(p, frozen, microbatch, scale), params, has_aux=True)
+        loss, vjp, metrics = jax.vjp(
+            lambda p: loss_of(p, frozen, microbatch, scale), params, has_aux=True
+        )
         vjp.with_refs(grads)(jnp.ones_like(loss))
         return jax.tree.map(jax.freeze, grads), jax.tree.map(jnp.add, sums[1], metrics)
 
@@ -120,14 +154,22 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.updates + 1, state.skipped)
+        new = TrainState(
+            optax.apply_updates(state.params, updates), opt_state, state.updates + 1, state.skipped
+        )
         old = state._replace(skipped=state.skipped + 1)
         return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), norm
 
-    apply = jax.jit(apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params)))
+    apply = jax.jit(
+        apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params))
+    )
 
-    def update(state: TrainState, microbatches: Sequence[Any], scale: float, frozen: Any = None,
-               ) -> tuple[TrainState, Metrics]:
+    def update(
+        state: TrainState,
+        microbatches: Sequence[Any],
+        scale: float,
+        frozen: Any = None,
+    ) -> tuple[TrainState, Metrics]:
         scale, frozen = jnp.float32(scale), frozen or {}
         sums = zeros(state.params, microbatches[0], scale, frozen)
         for microbatch in microbatches:
@@ -141,7 +183,8 @@ def make_update(state: TrainState, optimizer: optax.GradientTransformation, loss
 
 
 def make_policy_loss(graphdef: network_lib.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
-    """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of the mini-batch."""
+    """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of
+    the mini-batch."""
     make_log_ratio, weigh = losses.LOG_RATIOS[cfg.ratio], losses.TOKEN_WEIGHTS[cfg.average]
     estimate_kl = losses.KL_ESTIMATORS[cfg.kl_estimator]
 
@@ -149,15 +192,25 @@ def make_policy_loss(graphdef: network_lib.GraphDef, cfg: config_lib.Loss, chunk
         logps = score_rows(graphdef, params, batch.packed, chunk).logps
         segments, mask = batch.packed.segment_ids, batch.packed.mask
         log_ratio = make_log_ratio(logps - batch.old_logps, segments, mask)
-        per_token, clipped = losses.clipped_policy_loss(log_ratio, batch.advantages, cfg.clip_low, cfg.clip_high,
-                                                        cfg.dual_clip)
+        per_token, clipped = losses.clipped_policy_loss(
+            log_ratio, batch.advantages, cfg.clip_low, cfg.clip_high, cfg.dual_clip
+        )
         kl = estimate_kl(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
         total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
-        metrics = {"clip_ratio": total(clipped), "kl": total(kl), "ratio": total(jnp.exp(log_ratio))}
-        if cfg.importance_cap:   # of the policy's part: the KL is no estimate of a return
-            weights = losses.importance_weights(batch.old_logps, batch.sampling_logps, cfg.importance_cap)
+        metrics = {
+            "clip_ratio": total(clipped),
+            "kl": total(kl),
+            "ratio": total(jnp.exp(log_ratio)),
+        }
+        if cfg.importance_cap:  # of the policy's part: the KL is no estimate of a return
+            weights = losses.importance_weights(
+                batch.old_logps, batch.sampling_logps, cfg.importance_cap
+            )
             per_token = weights * per_token
-            metrics |= {"importance/weight": total(weights), "importance/capped": total(weights >= cfg.importance_cap)}
+            metrics |= {
+                "importance/weight": total(weights),
+                "importance/capped": total(weights >= cfg.importance_cap),
+            }
         return scale * total(weigh(per_token + cfg.kl * kl, segments, mask)), metrics
 
     return loss_fn

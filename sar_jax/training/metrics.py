@@ -1,4 +1,5 @@
-"""What a run leaves for people: metrics.jsonl, TensorBoard events, answers as parquet, profiles. Process 0 writes."""
+"""What a run leaves for people: metrics.jsonl, TensorBoard events, answers as parquet, profiles.
+Process 0 writes."""
 
 import contextlib
 import json
@@ -19,17 +20,25 @@ from tensorboardX.summary import histogram, scalar
 from sar_jax.files import is_remote, write_atomically
 from sar_jax.training.workdir import read_metrics
 
-# Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is known.
+# Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is
+# known.
 PEAK_FLOPS = {
-    "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12, "TPU v6 lite": 918e12,
-    "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100-SXM4-80GB": 312e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
 }
 
 _COPY_EVERY = 10
 
 
 class CompileCounter:
-    """Counts XLA compilations in this process; after the first step of a run there should be none."""
+    """Counts XLA compilations in this process; after the first step of a run there should be
+    none."""
 
     def __init__(self):
         self.count = 0
@@ -45,7 +54,8 @@ class CompileCounter:
 
 
 class Profile:
-    """Records `steps` steps of a run with the XLA profiler, to profile/ of its workdir: the first two only compile."""
+    """Records `steps` steps of a run with the XLA profiler, to profile/ of its workdir: the first
+    two only compile."""
 
     def __init__(self, workdir: epath.Path, steps: int):
         self.folder, self.left, self.seen, self.running = workdir / "profile", steps, 0, False
@@ -66,12 +76,12 @@ class Profile:
 
 
 class Metrics:
-    """Appends to a workdir's files. A resumed run first drops the lines that were written after its checkpoint's step;
-    samples of those steps are written again. Of several processes one writes.
+    """Appends to a workdir's files. A resumed run first drops the lines that were written after its
+    checkpoint's step; samples of those steps are written again. Of several processes one writes.
 
-    Nothing can be appended to a file in a bucket: there metrics.jsonl is written anew each time, and TensorBoard's events go
-    to a local file that is copied every `_COPY_EVERY` writes and at the end.
-    """
+    Nothing can be appended to a file in a bucket: there metrics.jsonl is written anew each time,
+    and TensorBoard's events go to a local file that is copied every `_COPY_EVERY` writes and at the
+    end."""
 
     def __init__(self, workdir: epath.Path, resumed_step: int | None, writes: bool = True):
         self.writes, self.remote, self.unsaved = writes, is_remote(workdir), 0
@@ -79,16 +89,25 @@ class Metrics:
         if not writes:
             return
         self.samples.mkdir(exist_ok=True)
-        kept = [] if resumed_step is None else [line for line in self.read() if line["step"] <= resumed_step]
+        kept = (
+            []
+            if resumed_step is None
+            else [line for line in self.read() if line["step"] <= resumed_step]
+        )
         self.lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(self.path, "".join(self.lines))
-        # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and training would hang.
+        # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and
+        # training would hang.
         (workdir / "tensorboard").mkdir(exist_ok=True)
         self.board_folder = workdir / "tensorboard"
         self.local = tempfile.mkdtemp() if self.remote else str(self.board_folder)
         self.board = EventsWriter(f"{self.local}/events")
-        start = SessionLog(status=SessionLog.START)   # tells TensorBoard to forget what it has from this step on
-        self.board.write_event(Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time()))
+        start = SessionLog(
+            status=SessionLog.START
+        )  # tells TensorBoard to forget what it has from this step on
+        self.board.write_event(
+            Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time())
+        )
 
     def write(self, step: int, values: dict[str, float], lengths: Sequence[int] = ()) -> None:
         """`lengths`: of the step's answers, as a histogram for TensorBoard."""
@@ -101,7 +120,9 @@ class Metrics:
             with self.path.open("a") as file:
                 file.write(self.lines[-1])
         for name, value in values.items():
-            self.board.write_event(Event(step=step, summary=scalar(name, value), wall_time=time.time()))
+            self.board.write_event(
+                Event(step=step, summary=scalar(name, value), wall_time=time.time())
+            )
         if lengths:
             drawn = histogram("completions/length", np.array(lengths), bins="auto")
             self.board.write_event(Event(step=step, summary=drawn, wall_time=time.time()))
@@ -110,7 +131,9 @@ class Metrics:
         if self.unsaved == _COPY_EVERY:
             self._copy_events()
 
-    def write_samples(self, step: int, samples: list[dict[str, Any]], kind: str = "step") -> epath.Path:
+    def write_samples(
+        self, step: int, samples: list[dict[str, Any]], kind: str = "step"
+    ) -> epath.Path:
         path = self.samples / f"{kind}_{step:06d}.parquet"
         if self.writes:
             with path.open("wb") as file:

@@ -1,11 +1,12 @@
-"""Questions as a stream of batches: tokenised, filtered, shuffled, sharded by process, resumable (grain). No JAX arrays.
+"""Questions as a stream of batches: tokenised, filtered, shuffled, sharded by process, resumable
+(grain). No JAX arrays.
 
     source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows     each drop is counted
     rows --shuffle every epoch--> shard --batch--> iterator
 
-The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees exactly the questions that it would
-have seen. Order depends on the seed alone; process i of n takes rows i, i + n, ... of the shuffled order.
-"""
+The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees exactly the
+questions that it would have seen. Order depends on the seed alone; process i of n takes rows i, i +
+n, ... of the shuffled order."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,15 @@ from sar_jax.text.prompts import Prompter, Question
 from sar_jax.text.tasks.example import Source
 
 
-def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: str, limit: int | None = None,
-            ) -> tuple[list[Question], int]:
-    """The first `limit` rows whose prompts fit, and how many were too long. Raises `UserError` if none fits."""
+def prepare(
+    source: Source,
+    prompter: Prompter,
+    max_prompt_tokens: int,
+    name: str,
+    limit: int | None = None,
+) -> tuple[list[Question], int]:
+    """The first `limit` rows whose prompts fit, and how many were too long. Raises `UserError` if
+    none fits."""
     rows: list[Question] = []
     dropped = 0
     for index in range(len(source)):
@@ -34,28 +41,39 @@ def prepare(source: Source, prompter: Prompter, max_prompt_tokens: int, name: st
             if len(rows) == limit:
                 break
     if not rows:
-        raise UserError(f"{name}: all {dropped} prompts are longer than config.data.max_prompt_tokens = "
-                        f"{max_prompt_tokens} tokens; raise it (and config.packing.row_tokens)")
+        raise UserError(
+            f"{name}: all {dropped} prompts are longer than config.data.max_prompt_tokens = "
+            f"{max_prompt_tokens} tokens; raise it (and config.packing.row_tokens)"
+        )
     return rows, dropped
 
 
 def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
-    """A run's training and evaluation rows; prints how many, and what was left out. Raises `UserError`.
+    """A run's training and evaluation rows; prints how many, and what was left out. Raises
+    `UserError`.
 
-    Training rows whose question stands in the evaluation set are taken out: in all of it, not only in the
-    `eval_questions` that the run asks, since the rest of it is asked later.
-    """
+    Training rows whose question stands in the evaluation set are taken out: in all of it, not only
+    in the `eval_questions` that the run asks, since the rest of it is asked later."""
     train = tasks.load(config.train, "train")
     test = tasks.load(config.eval, "test") if config.eval else []
     kept, shared = tasks.decontaminate([train[i] for i in range(len(train))], [test])
     if not kept:
-        raise UserError(f"{config.train}: every question stands in the evaluation set {config.eval} too, and none is left "
-                        "to train on; give other questions as config.data.eval, or none (--config.data.eval=)")
+        raise UserError(
+            f"{config.train}: every question stands in the evaluation set {config.eval} too, and none is left "
+            "to train on; give other questions as config.data.eval, or none (--config.data.eval=)"
+        )
     rows, long = prepare(kept, prompter, config.max_prompt_tokens, config.train)
-    _tell("train", config.train, rows, [(shared, f"they stand in {config.eval}"), _too_long(long, config)])
+    _tell(
+        "train",
+        config.train,
+        rows,
+        [(shared, f"they stand in {config.eval}"), _too_long(long, config)],
+    )
     if not test:
         return rows, []
-    eval_rows, long = prepare(test, prompter, config.max_prompt_tokens, config.eval, config.eval_questions)
+    eval_rows, long = prepare(
+        test, prompter, config.max_prompt_tokens, config.eval, config.eval_questions
+    )
     _tell("test", config.eval, eval_rows, [_too_long(long, config)])
     return rows, eval_rows
 
@@ -64,9 +82,14 @@ def _too_long(count: int, config: Data) -> tuple[int, str]:
     return count, f"their prompts are longer than {config.max_prompt_tokens} tokens"
 
 
-def _tell(split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]) -> None:
-    print(f"{split}: {len(rows)} questions from {name}"
-          + "".join(f"; {count} left out, {why}" for count, why in left_out if count), flush=True)
+def _tell(
+    split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]
+) -> None:
+    print(
+        f"{split}: {len(rows)} questions from {name}"
+        + "".join(f"; {count} left out, {why}" for count, why in left_out if count),
+        flush=True,
+    )
 
 
 def fingerprint(rows: Sequence[Question]) -> str:
@@ -77,11 +100,14 @@ def fingerprint(rows: Sequence[Question]) -> str:
     return digest.hexdigest()
 
 
-def batches(rows: Sequence, batch: int, seed: int, shard: int = 0, shards: int = 1) -> Iterator[list]:
+def batches(
+    rows: Sequence, batch: int, seed: int, shard: int = 0, shards: int = 1
+) -> Iterator[list]:
     """An endless grain iterator over lists of `batch` rows, with get_state() and set_state()."""
     if len(rows) < shards:
         raise UserError(f"{len(rows)} rows cannot be spread over {shards} processes")
-    # Repeated before it is cut, so that the shards' batches together are the batches of one process, in every epoch.
+    # Repeated before it is cut, so that the shards' batches together are the batches of one
+    # process, in every epoch.
     dataset = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()[shard::shards]
     # An endless data set has sys.maxsize rows, which .batch(1) would overflow.
     dataset = dataset.map(lambda row: [row]) if batch == 1 else dataset.batch(batch, batch_fn=list)

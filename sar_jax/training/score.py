@@ -1,9 +1,8 @@
 """The one scoring function: logprobs and entropy of the answer tokens of packed rows.
 
-Policy and reference, with and without the question, pretraining, the update's gradient and `sar_jax.explain` all go
-through `score_rows`. Logits exist for one chunk of the vocabulary at a time, forward and backward: no array
-[tokens, vocabulary] does.
-"""
+Policy and reference, with and without the question, pretraining, the update's gradient and
+`sar_jax.explain` all go through `score_rows`. Logits exist for one chunk of the vocabulary at a
+time, forward and backward: no array [tokens, vocabulary] does."""
 
 import functools
 
@@ -17,17 +16,23 @@ from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Packed, Scores
 
 
-def token_scores(graphdef: network_lib.GraphDef, params: parameters.Params, hidden: Float[Array, "R T D"],
-                 targets: Int[Array, "R T"], chunk: int) -> Scores:
-    """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries at a time, in float32.
+def token_scores(
+    graphdef: network_lib.GraphDef,
+    params: parameters.Params,
+    hidden: Float[Array, "R T D"],
+    targets: Int[Array, "R T"],
+    chunk: int,
+) -> Scores:
+    """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries
+    at a time, in float32.
 
-    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l. Then log sum exp is
-    m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and not along the tokens, each chunk of the head
-    is gathered once, and its gradient summed over the devices once, however many tokens there are.
-    """
+    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l.
+    Then log sum exp is m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and
+    not along the tokens, each chunk of the head is gathered once, and its gradient summed over the
+    devices once, however many tokens there are."""
     heads, ids, make_logits = network_lib.head_chunks(graphdef, params, chunk)
     vocab_size, dtype = params["embedding"].shape[0], hidden.dtype
-    hidden = hidden.astype(jnp.float32)   # so that the chunks' gradients are added in float32
+    hidden = hidden.astype(jnp.float32)  # so that the chunks' gradients are added in float32
 
     def body(carry, xs):
         m, s, u, target = carry
@@ -41,22 +46,32 @@ def token_scores(graphdef: network_lib.GraphDef, params: parameters.Params, hidd
         return (largest, s * shrink + weights.sum(axis=-1), u, target), None
 
     zero = jnp.zeros(targets.shape, jnp.float32)
-    (m, s, u, target), _ = jax.lax.scan(jax.checkpoint(body), (zero - jnp.inf, zero, zero, zero), (heads, ids))
+    (m, s, u, target), _ = jax.lax.scan(
+        jax.checkpoint(body), (zero - jnp.inf, zero, zero, zero), (heads, ids)
+    )
     lse = m + jnp.log(s)
     return Scores(target - lse, jax.lax.stop_gradient(lse - u / s))
 
 
-def score_rows(graphdef: network_lib.GraphDef, params: parameters.Params, packed: Packed, chunk: int) -> Scores:
-    """Scores of the masked tokens of packed rows, 0 elsewhere. Differentiable in `params` (the logps).
+def score_rows(
+    graphdef: network_lib.GraphDef, params: parameters.Params, packed: Packed, chunk: int
+) -> Scores:
+    """Scores of the masked tokens of packed rows, 0 elsewhere. Differentiable in `params` (the
+    logps).
 
-    The token in column t is predicted from column t - 1, which is in the same segment: a prompt is never empty.
-    """
-    hidden = network_lib.forward(graphdef, params, packed.tokens, packed.positions, packed.segment_ids)
+    The token in column t is predicted from column t - 1, which is in the same segment: a prompt is
+    never empty."""
+    hidden = network_lib.forward(
+        graphdef, params, packed.tokens, packed.positions, packed.segment_ids
+    )
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    scores = token_scores(graphdef, params, constrain(previous, BATCH, None, None), packed.tokens, chunk)
+    scores = token_scores(
+        graphdef, params, constrain(previous, BATCH, None, None), packed.tokens, chunk
+    )
     return jax.tree.map(lambda x: jnp.where(packed.mask, x, 0.0), scores)
 
 
 def make_score(graphdef: network_lib.GraphDef, chunk: int):
-    """The jitted `score(params, packed) -> Scores`, the same executable for policy and reference."""
+    """The jitted `score(params, packed) -> Scores`, the same executable for policy and
+    reference."""
     return jax.jit(functools.partial(score_rows, graphdef, chunk=chunk))

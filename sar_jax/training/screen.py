@@ -14,29 +14,41 @@ _PREFIX = "eval/"
 
 
 def one_line(result: Result) -> str:
-    return (f"accuracy {100 * result.accuracy:.1f} %, {result.length:.1f} tokens an answer, "
-            f"{100 * result.clipped:.1f} % cut off ({result.questions} questions, greedy)")
+    return (
+        f"accuracy {100 * result.accuracy:.1f} %, {result.length:.1f} tokens an answer, "
+        f"{100 * result.clipped:.1f} % cut off ({result.questions} questions, greedy)"
+    )
 
 
 def progress(bar: tqdm, step: int, metrics: dict[str, float]) -> None:
     """Advances the bar; without a terminal, one line a step."""
-    shown = {"reward": f"{metrics['reward/mean']:.3f}", "accuracy": f"{100 * metrics['accuracy']:.1f}%",
-             "length": f"{metrics['completions/mean_length']:.1f}"}
+    shown = {
+        "reward": f"{metrics['reward/mean']:.3f}",
+        "accuracy": f"{100 * metrics['accuracy']:.1f}%",
+        "length": f"{metrics['completions/mean_length']:.1f}",
+    }
     if "reward/self_aligned/mean" in metrics:
         shown["R_SA"] = f"{metrics['reward/self_aligned/mean']:.3f}"
     shown["tok/s"] = f"{metrics['tokens_per_second']:.0f}"
     bar.update(1)
     bar.set_postfix(shown)
     if bar.disable:
-        print(f"step {step}/{bar.total}  " + "  ".join(f"{k} {v}" for k, v in shown.items()), flush=True)
+        print(
+            f"step {step}/{bar.total}  " + "  ".join(f"{k} {v}" for k, v in shown.items()),
+            flush=True,
+        )
 
 
 def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
     """A few of the step's answers, with their rewards."""
     for s in samples:
-        parts = ", ".join(f"{k.removeprefix('reward/')} {v:.3f}" for k, v in s.items() if k.startswith("reward/"))
+        parts = ", ".join(
+            f"{k.removeprefix('reward/')} {v:.3f}" for k, v in s.items() if k.startswith("reward/")
+        )
         verdict = "right" if s["correct"] else f"wrong, the answer is {s['truth']}"
-        tqdm.write(f"\n[step {step}] {s['question']}\n  -> {s['answer']}\n     {verdict}; {s['length']} tokens; {parts}\n")
+        tqdm.write(
+            f"\n[step {step}] {s['question']}\n  -> {s['answer']}\n     {verdict}; {s['length']} tokens; {parts}\n"
+        )
 
 
 def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
@@ -50,8 +62,13 @@ def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float
 def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     """Step -> evaluation, from the lines of metrics.jsonl."""
     empty = {"length_correct": None, "length_unclipped": None}
-    return {line["step"]: Result(**empty | {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)})
-            for line in lines if f"{_PREFIX}accuracy" in line}
+    return {
+        line["step"]: Result(
+            **empty | {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)}
+        )
+        for line in lines
+        if f"{_PREFIX}accuracy" in line
+    }
 
 
 def print_summary(console: Console, lines: list[dict[str, float]], workdir: pathlib.Path) -> None:
@@ -60,19 +77,44 @@ def print_summary(console: Console, lines: list[dict[str, float]], workdir: path
     if results:
         first, last = results[min(results)], results[max(results)]
         table = Table(title=f"greedy evaluation, {last.questions} questions")
-        for column in ("", f"before (step {min(results)})", f"after (step {max(results)})", "change"):
+        for column in (
+            "",
+            f"before (step {min(results)})",
+            f"after (step {max(results)})",
+            "change",
+        ):
             table.add_column(column, justify="right" if column else "left")
-        table.add_row("accuracy", f"{100 * first.accuracy:.1f} %", f"{100 * last.accuracy:.1f} %",
-                      f"{100 * (last.accuracy - first.accuracy):+.1f} points")
-        table.add_row("tokens an answer", f"{first.length:.1f}", f"{last.length:.1f}",
-                      f"{100 * (last.length / first.length - 1):+.1f} %")
-        table.add_row("cut off at the limit", f"{100 * first.clipped:.1f} %", f"{100 * last.clipped:.1f} %",
-                      f"{100 * (last.clipped - first.clipped):+.1f} points")
+        table.add_row(
+            "accuracy",
+            f"{100 * first.accuracy:.1f} %",
+            f"{100 * last.accuracy:.1f} %",
+            f"{100 * (last.accuracy - first.accuracy):+.1f} points",
+        )
+        table.add_row(
+            "tokens an answer",
+            f"{first.length:.1f}",
+            f"{last.length:.1f}",
+            f"{100 * (last.length / first.length - 1):+.1f} %",
+        )
+        table.add_row(
+            "cut off at the limit",
+            f"{100 * first.clipped:.1f} %",
+            f"{100 * last.clipped:.1f} %",
+            f"{100 * (last.clipped - first.clipped):+.1f} points",
+        )
         table.add_row("AES (gamma 5)", "0", f"{aes(last, first):.3f}", "")
         console.print(table)
-    written = {"metrics": "metrics.jsonl", "TensorBoard": "tensorboard", "sampled answers": "samples",
-               "checkpoints": "checkpoints", "config": "config.json"}
+    written = {
+        "metrics": "metrics.jsonl",
+        "TensorBoard": "tensorboard",
+        "sampled answers": "samples",
+        "checkpoints": "checkpoints",
+        "config": "config.json",
+    }
     for what, name in written.items():
         console.print(f"{what:16} {workdir / name}", soft_wrap=True, highlight=False)
-    console.print(f"{'to Hugging Face':16} python -m sar_jax.export --workdir={workdir} --output=HF_DIR", soft_wrap=True,
-                  highlight=False)
+    console.print(
+        f"{'to Hugging Face':16} python -m sar_jax.export --workdir={workdir} --output=HF_DIR",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -36,6 +36,7 @@ from sar_jax.training.learner import States
 
 class Run(NamedTuple):
     """Everything that stays the same from step to step."""
+
     config: config_lib.TrainConfig
     workdir: epath.Path
     tools: experience.Tools
@@ -46,18 +47,21 @@ class Run(NamedTuple):
     checkpoints: checkpoints_lib.Checkpoints
     metrics: metrics_lib.Metrics
     num_params: int
-    questions: str          # fingerprint of the training data
-    alpha: alpha.Weight     # of the self-aligned reward
+    questions: str  # fingerprint of the training data
+    alpha: alpha.Weight  # of the self-aligned reward
     watch: alarms.Watch
     critic: critic_lib.Critic | None
-    frozen: parameters.Params   # what the policy needs beside what learns: the base of adapters, else nothing
+    frozen: (
+        parameters.Params
+    )  # what the policy needs beside what learns: the base of adapters, else nothing
 
 
 class Learned(NamedTuple):
     """What learns, and the way from there to the weights that score and decode.
 
-    cfg, specs: of score and update, and of what learns; load(): its first values; frozen: see `Run`; the rest: see
-    `experience.Tools`."""
+    cfg, specs: of score and update, and of what learns; load(): its first values; frozen: see
+    `Run`; the rest: see `experience.Tools`."""
+
     cfg: parameters.ModelConfig
     specs: Any
     load: Callable[[], parameters.Params]
@@ -69,10 +73,14 @@ class Learned(NamedTuple):
 
 
 def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, States, Any, int]:
-    """Loads everything. Returns the run, its states and data iterator, and the step that was reached (0 for a new run)."""
+    """Loads everything. Returns the run, its states and data iterator, and the step that was
+    reached (0 for a new run)."""
     multihost.first(lambda: workdir_lib.check(workdir, config))
     folder = download.locate(config.model.path)
-    cfg, tokenizer = hf.load_config(folder, config_lib.max_length(config)), prompts.load_tokenizer(folder)
+    cfg, tokenizer = (
+        hf.load_config(folder, config_lib.max_length(config)),
+        prompts.load_tokenizer(folder),
+    )
     _check_length(config, cfg)
     mesh, decoding = _meshes(config, cfg)
     kernel = network_lib.pick_kernel(config.model, cfg, mesh)
@@ -84,53 +92,98 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> tuple[Run, Sta
 
     policy = (_adapters if config.lora.rank else _whole)(config, folder, cfg, mesh, decoding)
     updates = config.rollout.questions // config.loss.minibatch_questions
-    optimizer = learner.make_optimizer(config.optimizer, config.steps * updates, parameters.decays(policy.specs))
+    optimizer = learner.make_optimizer(
+        config.optimizer, config.steps * updates, parameters.decays(policy.specs)
+    )
     described = learner.describe_state(
-        parameters.describe(policy.specs, sharding.param_shardings(policy.specs, mesh)), optimizer)
+        parameters.describe(policy.specs, sharding.param_shardings(policy.specs, mesh)), optimizer
+    )
     critic = critic_lib.make(config, cfg, mesh) if config.advantage.estimator == "critic" else None
     processes = jax.process_count()
-    iterator = questions_lib.batches(train_rows, config.rollout.questions // processes, config.seed, jax.process_index(), processes)
+    iterator = questions_lib.batches(
+        train_rows,
+        config.rollout.questions // processes,
+        config.seed,
+        jax.process_index(),
+        processes,
+    )
     multihost.first(lambda: workdir_lib.claim(workdir, config))
     checkpoints = checkpoints_lib.Checkpoints(workdir, config.checkpoint.keep)
     step = checkpoints.latest()
     if step is None:
-        states = States(learner.init_state(policy.load(), optimizer),
-                        critic and learner.init_state(critic_lib.load(folder, cfg, mesh), critic.optimizer))
+        states = States(
+            learner.init_state(policy.load(), optimizer),
+            critic and learner.init_state(critic_lib.load(folder, cfg, mesh), critic.optimizer),
+        )
     else:
-        states = checkpoints.restore(step, States(described, critic and critic.described), iterator, questions)
+        states = checkpoints.restore(
+            step, States(described, critic and critic.described), iterator, questions
+        )
         print(f"resumed at step {step} from {checkpoints.folder}")
 
     rollout, chunk = config.rollout, config.packing.logprob_chunk
-    plain, graphdef = (network_lib.build(c, config.model.dtype, config.model.remat, kernel)
-                       for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg))
+    plain, graphdef = (
+        network_lib.build(c, config.model.dtype, config.model.remat, kernel)
+        for c in (int8.described(cfg, rollout.weights_dtype), policy.cfg)
+    )
     decoder = functools.partial(
-        sampler.make_sample, plain, prompter.stops, max_answer_tokens=rollout.max_answer_tokens, slots=rollout.slots,
-        sampling=structs.Sampling.of(config), cache_dtype=rollout.cache_dtype)
-    shapes_lib.check_memory(config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh)
+        sampler.make_sample,
+        plain,
+        prompter.stops,
+        max_answer_tokens=rollout.max_answer_tokens,
+        slots=rollout.slots,
+        sampling=structs.Sampling.of(config),
+        cache_dtype=rollout.cache_dtype,
+    )
+    shapes_lib.check_memory(
+        config, cfg, decoding, config.model.dtype != "float32" or decoding != mesh
+    )
     tools = experience.Tools(
         decoder(rollout.samples),
-        score.make_score(graphdef, chunk), prompter, mesh, config,
+        score.make_score(graphdef, chunk),
+        prompter,
+        mesh,
+        config,
         Verifier(config.verification.workers, config.verification.timeout),
-        ErrorShare(config.verification.max_error_share, rollout.questions * rollout.samples // processes),
-        policy.cast, policy.hand_over, policy.fetch_reference, critic and critic.values)
+        ErrorShare(
+            config.verification.max_error_share, rollout.questions * rollout.samples // processes
+        ),
+        policy.cast,
+        policy.hand_over,
+        policy.fetch_reference,
+        critic and critic.values,
+    )
     run = Run(
-        config, workdir, tools,
-        update=learner.make_update(described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)),
+        config,
+        workdir,
+        tools,
+        update=learner.make_update(
+            described, optimizer, learner.make_policy_loss(graphdef, config.loss, chunk)
+        ),
         greedy=decoder(1, greedy=True),
-        eval_rows=eval_rows, reference=policy.reference, checkpoints=checkpoints,
+        eval_rows=eval_rows,
+        reference=policy.reference,
+        checkpoints=checkpoints,
         metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        num_params=parameters.count_params(cfg), questions=questions,
+        num_params=parameters.count_params(cfg),
+        questions=questions,
         alpha=alpha.Weight(config, None if step is None else checkpoints.meta(step).get("alpha")),
-        watch=alarms.Watch(config.guards), critic=critic, frozen=policy.frozen)
+        watch=alarms.Watch(config.guards),
+        critic=critic,
+        frozen=policy.frozen,
+    )
     run.watch.remember(run.metrics.read() if step else [])
     return run, states, iterator, step or 0
 
 
 def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tuple[Mesh, Mesh]:
-    """The mesh of training and that of decoding. Raises `UserError` where the devices do not fit model or batches."""
+    """The mesh of training and that of decoding. Raises `UserError` where the devices do not fit
+    model or batches."""
     if config.rollout.questions % jax.process_count():
-        raise UserError(f"config.rollout.questions is {config.rollout.questions}: it must be a multiple of the "
-                        f"{jax.process_count()} processes")
+        raise UserError(
+            f"config.rollout.questions is {config.rollout.questions}: it must be a multiple of the "
+            f"{jax.process_count()} processes"
+        )
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
@@ -138,7 +191,13 @@ def _meshes(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> tupl
     return mesh, decoding
 
 
-def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh) -> Learned:
+def _whole(
+    config: config_lib.TrainConfig,
+    folder: str,
+    cfg: parameters.ModelConfig,
+    mesh: Mesh,
+    decoding: Mesh,
+) -> Learned:
     """All weights learn. The reference is None without a KL term; it may wait in host memory."""
     specs, dtype = parameters.param_specs(cfg), config.model.dtype
     shardings = sharding.param_shardings(specs, mesh)
@@ -150,30 +209,56 @@ def _whole(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelCon
     elif config_lib.needs_reference(config):
         reference = hf.load_params(folder, cfg, shardings, dtype)
     light = int8.described(cfg, config.rollout.weights_dtype)
-    return Learned(cfg, specs, lambda: hf.load_params(folder, cfg, shardings), {}, reference, fetch,
-                  handover.make_cast(cfg, mesh, dtype), handover.make_hand_over(light, mesh, decoding, dtype))
+    return Learned(
+        cfg,
+        specs,
+        lambda: hf.load_params(folder, cfg, shardings),
+        {},
+        reference,
+        fetch,
+        handover.make_cast(cfg, mesh, dtype),
+        handover.make_hand_over(light, mesh, decoding, dtype),
+    )
 
 
-def _adapters(config: config_lib.TrainConfig, folder: str, cfg: parameters.ModelConfig, mesh: Mesh, decoding: Mesh,
-              ) -> Learned:
-    """Adapters learn. The base serves policy and reference; the reference's adapters are those that change nothing."""
+def _adapters(
+    config: config_lib.TrainConfig,
+    folder: str,
+    cfg: parameters.ModelConfig,
+    mesh: Mesh,
+    decoding: Mesh,
+) -> Learned:
+    """Adapters learn. The base serves policy and reference; the reference's adapters are those that
+    change nothing."""
     adapted, dtype = lora.adapted(cfg, config.lora), config.model.dtype
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
     own = sharding.param_shardings(lora.specs(adapted), mesh)
     base = hf.load_params(folder, cfg, shardings, dtype)
     init = jax.jit(functools.partial(lora.init, adapted), out_shardings=own)
-    cast = jax.jit(lambda masters: jax.tree.map(lambda x: x.astype(dtype), masters), out_shardings=own)
+    cast = jax.jit(
+        lambda masters: jax.tree.map(lambda x: x.astype(dtype), masters), out_shardings=own
+    )
     load = lambda: init(jax.random.key(config.seed))
     fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
-    hand_over = handover.make_hand_over(int8.described(cfg, config.rollout.weights_dtype), mesh, decoding, dtype)
-    return Learned(adapted, lora.specs(adapted), load, base,
-                  lora.merged(base, cast(load())) if config_lib.needs_reference(config) else None,
-                  lambda reference: reference, lambda masters: lora.merged(base, cast(masters)),
-                  lambda masters: hand_over(fold(base, masters)))
+    hand_over = handover.make_hand_over(
+        int8.described(cfg, config.rollout.weights_dtype), mesh, decoding, dtype
+    )
+    return Learned(
+        adapted,
+        lora.specs(adapted),
+        load,
+        base,
+        lora.merged(base, cast(load())) if config_lib.needs_reference(config) else None,
+        lambda reference: reference,
+        lambda masters: lora.merged(base, cast(masters)),
+        lambda masters: hand_over(fold(base, masters)),
+    )
 
 
 def _check_length(config: config_lib.TrainConfig, cfg: parameters.ModelConfig) -> None:
     longest = config_lib.max_length(config)
     if longest > cfg.max_positions:
-        raise UserError(f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
-                        f"for {cfg.max_positions} positions (max_position_embeddings)")
+        raise UserError(
+            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
+            f"for {cfg.max_positions} positions (max_position_embeddings)"
+        )

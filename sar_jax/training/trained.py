@@ -1,10 +1,11 @@
-"""A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a workdir's checkpoint.
+"""A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a
+workdir's checkpoint.
 
     model --locate--> Trained: config, shapes, tokenizer    cheap; every mistake that can be seen without the weights is named
           --load_params--> parameters on a mesh            slow
 
-A workdir brings the config of its run; shapes and tokenizer come from the model that the run began with.
-"""
+A workdir brings the config of its run; shapes and tokenizer come from the model that the run began
+with."""
 
 import hashlib
 import pathlib
@@ -24,12 +25,16 @@ from sar_jax.text import prompts
 from sar_jax.training import checkpoints as checkpoints_lib
 from sar_jax.training import workdir as workdir_lib
 
-_PIECES, _PIECE = 64, 2**16   # of each weight file, evenly spaced: 4 MiB tell two trained models apart
+_PIECES, _PIECE = (
+    64,
+    2**16,
+)  # of each weight file, evenly spaced: 4 MiB tell two trained models apart
 
 
 class Trained(NamedTuple):
-    """folder: the Hugging Face files; workdir and step: of the checkpoint, None for a model folder; stops: the ids that the
-    folder's files name as ends of an answer."""
+    """folder: the Hugging Face files; workdir and step: of the checkpoint, None for a model folder;
+    stops: the ids that the folder's files name as ends of an answer."""
+
     config: config_lib.TrainConfig
     cfg: parameters.ModelConfig
     tokenizer: PreTrainedTokenizerBase
@@ -45,47 +50,70 @@ def is_workdir(model: str) -> bool:
     return (path / "checkpoints").is_dir() or (path / "metrics.jsonl").is_file()
 
 
-def locate(model: str, config: config_lib.TrainConfig | None, default: config_lib.TrainConfig, step: int | None = None,
-           ) -> Trained:
-    """The policy without its weights. `config`: takes the place of the workdir's; without both, `default` is taken.
+def locate(
+    model: str,
+    config: config_lib.TrainConfig | None,
+    default: config_lib.TrainConfig,
+    step: int | None = None,
+) -> Trained:
+    """The policy without its weights. `config`: takes the place of the workdir's; without both,
+    `default` is taken.
 
-    step: of a workdir's checkpoint, by default the latest. Raises `UserError` where something is missing or damaged.
-    """
+    step: of a workdir's checkpoint, by default the latest. Raises `UserError` where something is
+    missing or damaged."""
     workdir, longest = None, 0
     if is_workdir(model):
         workdir = epath.Path(model)
         trained = workdir_lib.read_config(workdir)
-        step, folder, longest = checkpoints_lib.pick_step(workdir, step), trained.model.path, config_lib.max_length(trained)
+        step, folder, longest = (
+            checkpoints_lib.pick_step(workdir, step),
+            trained.model.path,
+            config_lib.max_length(trained),
+        )
         config = config or trained
     else:
         if step is not None:
-            raise UserError(f"--step is {step}, but {model} is no workdir: a model folder has no steps")
+            raise UserError(
+                f"--step is {step}, but {model} is no workdir: a model folder has no steps"
+            )
         config, folder = config or default, model
     checks.check_prompt(config.prompt)
     folder = download.locate(folder)
-    # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained with.
+    # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained
+    # with.
     cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))
     if workdir is None:
-        hf.Weights(folder).check(cfg)   # the files' headers only
-    return Trained(config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step)
+        hf.Weights(folder).check(cfg)  # the files' headers only
+    return Trained(
+        config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step
+    )
 
 
-def load_params(policy: Trained, mesh: Mesh, dtype: str, rules: Mapping[str, str | None] = sharding.RULES,
-                ) -> parameters.Params:
-    """The weights as `dtype`, spread over the mesh by the rules. Raises `UserError` where a checkpoint cannot be read."""
+def load_params(
+    policy: Trained,
+    mesh: Mesh,
+    dtype: str,
+    rules: Mapping[str, str | None] = sharding.RULES,
+) -> parameters.Params:
+    """The weights as `dtype`, spread over the mesh by the rules. Raises `UserError` where a
+    checkpoint cannot be read."""
     shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh, rules)
     if policy.workdir is None:
         return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
     try:
-        return checkpoints_lib.load_params(policy.workdir, policy.step, policy.cfg, shardings, dtype)
+        return checkpoints_lib.load_params(
+            policy.workdir, policy.step, policy.cfg, shardings, dtype
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the checkpoint of step {policy.step} in {policy.workdir} cannot be read: it is damaged, or of "
-                        f"another model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
+        raise UserError(
+            f"the checkpoint of step {policy.step} in {policy.workdir} cannot be read: it is damaged, or of "
+            f"another model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
+        ) from error
 
 
 def fingerprint(policy: Trained) -> str:
-    """A hash of the weight files' names, sizes and samples of their bytes, and of config.json: another one for other
-    weights, the same wherever the files lie."""
+    """A hash of the weight files' names, sizes and samples of their bytes, and of config.json:
+    another one for other weights, the same wherever the files lie."""
     folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
     digest.update((folder / "config.json").read_bytes())
     if policy.workdir is None:

@@ -1,4 +1,5 @@
-"""Results from answers of our making, without a model: averages, AES, comparison with others and with the published rows."""
+"""Results from answers of our making, without a model: averages, AES, comparison with others and
+with the published rows."""
 
 import json
 import pathlib
@@ -13,17 +14,38 @@ from sar_jax.evaluation import folder as folder_lib
 
 
 def made(folder, label_accuracies, lengths, fingerprint="q", **decoding):
-    """An evaluation folder with answers of our making: 100 questions, the first accuracy * 100 of them right."""
-    settings = {"model": {"path": folder.name, "step": None, "fingerprint": folder.name},
-                "decoding": {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
-                "tasks": {label: {"source": label, "fingerprint": fingerprint, "questions": 100, "left_out": 0}
-                          for label in label_accuracies}}
+    """An evaluation folder with answers of our making: 100 questions, the first accuracy * 100 of
+    them right."""
+    settings = {
+        "model": {"path": folder.name, "step": None, "fingerprint": folder.name},
+        "decoding": {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
+        "tasks": {
+            label: {"source": label, "fingerprint": fingerprint, "questions": 100, "left_out": 0}
+            for label in label_accuracies
+        },
+    }
     folder_lib.claim(folder, settings, {})
     for (label, accuracy), length in zip(label_accuracies.items(), lengths):
-        folder_lib.write_batch(folder, label, [
-            {"number": i, "sample": 0, "id": str(i), "question": "?", "truth": "1", "answer": "1", "length": length,
-             "clipped": False, "final": "1", "correct": i < round(100 * accuracy),
-             "verdict": "right" if i < round(100 * accuracy) else "wrong"} for i in range(100)])
+        folder_lib.write_batch(
+            folder,
+            label,
+            [
+                {
+                    "number": i,
+                    "sample": 0,
+                    "id": str(i),
+                    "question": "?",
+                    "truth": "1",
+                    "answer": "1",
+                    "length": length,
+                    "clipped": False,
+                    "final": "1",
+                    "correct": i < round(100 * accuracy),
+                    "verdict": "right" if i < round(100 * accuracy) else "wrong",
+                }
+                for i in range(100)
+            ],
+        )
         folder_lib.finish(folder, label)
     return folder
 
@@ -32,19 +54,33 @@ MATHS = ("gsm8k", "math", "numina", "gsm_symbolic", "aime")
 
 
 def test_averages_and_their_aes(tmp_path):
-    base = made(tmp_path / "base", dict(zip((*MATHS, "logicbench"), (0.5, 0.4, 0.3, 0.4, 0.1, 0.7))), [500] * 6)
-    ours = made(tmp_path / "ours", dict(zip((*MATHS, "logicbench", "prontoqa"), (0.7, 0.5, 0.4, 0.5, 0.2, 0.6, 0.4))),
-                [100, 200, 300, 400, 500, 50, 70])
+    base = made(
+        tmp_path / "base",
+        dict(zip((*MATHS, "logicbench"), (0.5, 0.4, 0.3, 0.4, 0.1, 0.7))),
+        [500] * 6,
+    )
+    ours = made(
+        tmp_path / "ours",
+        dict(zip((*MATHS, "logicbench", "prontoqa"), (0.7, 0.5, 0.4, 0.5, 0.2, 0.6, 0.4))),
+        [100, 200, 300, 400, 500, 50, 70],
+    )
     tables.write(base, [], None)
     tables.write(ours, [], json.loads((base / "results.json").read_text()))
     found = json.loads((ours / "results.json").read_text())
     maths, logic = found["averages"]["mathematics"], found["averages"]["out of domain"]
-    assert (maths["accuracy"], maths["length"], logic["accuracy"], logic["length"]) == pytest.approx((0.46, 300, 0.5, 60))
+    assert (
+        maths["accuracy"],
+        maths["length"],
+        logic["accuracy"],
+        logic["length"],
+    ) == pytest.approx((0.46, 300, 0.5, 60))
     assert maths["aes"] == pytest.approx(0.4 + 5 * (0.46 - 0.34) / 0.34) and "aes" not in logic
     assert found["tasks"]["aime"]["aes"] == pytest.approx(5)
     table = (ours / "results.md").read_text()
     assert "average, mathematics" in table and "average, out of domain" in table
-    assert "No average of out of domain: prontoqa not evaluated." in (base / "results.md").read_text()
+    assert (
+        "No average of out of domain: prontoqa not evaluated." in (base / "results.md").read_text()
+    )
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -63,9 +99,11 @@ def test_damaged_files_are_named(tmp_path):
 def three(tmp_path_factory) -> list[pathlib.Path]:
     """The same five sets and one more: a base, a longer better one, a shorter equal one."""
     labels, parent = (*MATHS, "mine.jsonl"), tmp_path_factory.mktemp("three")
-    folders = [made(parent / "base", dict.fromkeys(labels, 0.4), [500] * 6),
-               made(parent / "long", dict.fromkeys(labels, 0.6), [800] * 6, max_answer_tokens=99),
-               made(parent / "short", dict.fromkeys(labels, 0.4), [200] * 6)]
+    folders = [
+        made(parent / "base", dict.fromkeys(labels, 0.4), [500] * 6),
+        made(parent / "long", dict.fromkeys(labels, 0.6), [800] * 6, max_answer_tokens=99),
+        made(parent / "short", dict.fromkeys(labels, 0.4), [200] * 6),
+    ]
     for folder in folders:
         tables.write(folder, [], None)
     return folders
@@ -73,8 +111,12 @@ def three(tmp_path_factory) -> list[pathlib.Path]:
 
 def cells(markdown: str, *begin: str) -> list[str]:
     """The cells of the one row whose first cells are `begin`."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line.startswith("|")]
-    [row] = [row for row in rows if row[:len(begin)] == list(begin)]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+        if line.startswith("|")
+    ]
+    [row] = [row for row in rows if row[: len(begin)] == list(begin)]
     return row
 
 
@@ -85,15 +127,42 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
     assert cells(markdown, "mine.jsonl", "base")[-3:] == ["+0.00", "+0.0", "0.000"]
     interval = cells(markdown, "aime", "long")[4]
     assert cells(markdown, "mine.jsonl", "long") == [
-        "mine.jsonl", "long", "100", "60.00", interval, "800.0", "0.00", "+20.00", "+60.0", "1.900"]
+        "mine.jsonl",
+        "long",
+        "100",
+        "60.00",
+        interval,
+        "800.0",
+        "0.00",
+        "+20.00",
+        "+60.0",
+        "1.900",
+    ]
     assert cells(markdown, "average, mathematics", "short")[-3:] == ["+0.00", "-60.0", "0.600"]
-    assert cells(markdown, "Qwen3-4B", "SA-GRPO")[2:] == ["71.41", "894", "+18.38", "+16.9", "1.564", "1.564"]
-    assert cells(markdown, "Gemma3-1B", "base")[2:] == ["22.56", "1097", "+0.00", "+0.0", "0.000", "-"]
+    assert cells(markdown, "Qwen3-4B", "SA-GRPO")[2:] == [
+        "71.41",
+        "894",
+        "+18.38",
+        "+16.9",
+        "1.564",
+        "1.564",
+    ]
+    assert cells(markdown, "Gemma3-1B", "base")[2:] == [
+        "22.56",
+        "1097",
+        "+0.00",
+        "+0.0",
+        "0.000",
+        "-",
+    ]
     assert cells(markdown, "here", "long")[2:] == ["60.00", "800", "+20.00", "+60.0", "1.900", "-"]
     assert cells(markdown, "self_aligned")[1:4] == ["20.96", "84.4", "-32.07"]
     assert len(re.findall("^\\| (?:Qwen3|Phi|Gemma3)", markdown, re.MULTILINE)) == 28
     assert markdown.count("has other settings") == 1
-    assert "long has other settings than base: max_answer_tokens: 9 there, 99 now." in markdown and "2509.05489" in markdown
+    assert (
+        "long has other settings than base: max_answer_tokens: 9 there, 99 now." in markdown
+        and "2509.05489" in markdown
+    )
     assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -107,8 +176,13 @@ def test_the_reference_comes_first(three, tmp_path):
 def test_a_benchmark_that_the_reference_lacks_has_no_gain(three, tmp_path):
     other = made(tmp_path / "other", {"gsm8k": 0.5, "logicbench": 0.5}, [100, 100])
     tables.write(other, [], None)
-    markdown = comparison.to_markdown({f.name: folder_lib.read_results(f, "") for f in (other, three[0])})
-    assert cells(markdown, "math", "base")[-3:] == ["-"] * 3 and cells(markdown, "here", "base")[-4:] == ["-"] * 4
+    markdown = comparison.to_markdown(
+        {f.name: folder_lib.read_results(f, "") for f in (other, three[0])}
+    )
+    assert (
+        cells(markdown, "math", "base")[-3:] == ["-"] * 3
+        and cells(markdown, "here", "base")[-4:] == ["-"] * 4
+    )
     assert cells(markdown, "gsm8k", "base")[-3:] == ["-10.00", "+400.0", "-5.000"]
 
 
@@ -128,7 +202,10 @@ def test_panels_show_the_shared_benchmarks_and_the_papers_rows(three):
 def test_a_plot_draws_every_point(three, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "_draw", lambda axes, m, *a, **k: drawn.append(m.name))
-    plots.pareto(comparison.panels({f.name: folder_lib.read_results(f, "") for f in three}), tmp_path / "p.png")
+    plots.pareto(
+        comparison.panels({f.name: folder_lib.read_results(f, "") for f in three}),
+        tmp_path / "p.png",
+    )
     assert len(drawn) == 3 + 28 + 3
 
 
@@ -136,9 +213,12 @@ def test_what_cannot_be_compared(three, tmp_path):
     other = made(tmp_path / "other", {"aime": 0.5}, [100], fingerprint="another")
     tables.write(other, [], None)
     nothing = tmp_path / "nothing"
-    for folders, words in (([three[0], other], "base and other have answered other questions of aime"),
-                           ([], "the folders to compare are missing"), ([three[0], nothing], "holds no results.json"),
-                           ([three[0], three[0]], "named twice")):
+    for folders, words in (
+        ([three[0], other], "base and other have answered other questions of aime"),
+        ([], "the folders to compare are missing"),
+        ([three[0], nothing], "holds no results.json"),
+        ([three[0], three[0]], "named twice"),
+    ):
         with pytest.raises(UserError, match=words):
             comparison.compare(folders, None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -146,11 +226,15 @@ def test_what_cannot_be_compared(three, tmp_path):
 
 def test_names_are_as_short_as_they_can_be(tmp_path):
     paths = [tmp_path / "a/results", tmp_path / "b/results", tmp_path / "b/base"]
-    assert comparison._names(paths) == ["a/results", "b/results", "b/base"] and comparison._names(paths[1:]) == ["results", "base"]
+    assert comparison._names(paths) == ["a/results", "b/results", "b/base"] and comparison._names(
+        paths[1:]
+    ) == ["results", "base"]
 
 
 def test_the_command_takes_folders_after_compare(three):
-    done = run_command("sar_jax.evaluate", "--compare", str(three[0]), str(three[2]), f"--reference={three[1]}")
+    done = run_command(
+        "sar_jax.evaluate", "--compare", str(three[0]), str(three[2]), f"--reference={three[1]}"
+    )
     assert done.returncode == 0, done.stderr
     assert "Gains and AES (gamma 5) against long." in done.stdout
     assert cells(done.stdout, "aime", "short")[-1] == f"{1 - 200 / 800 + 5 * (0.4 / 0.6 - 1):.3f}"

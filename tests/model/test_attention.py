@@ -1,4 +1,5 @@
-"""Attention of packed rows, portable and fused, against a dozen lines of numpy; the kernel's steps run here on the CPU."""
+"""Attention of packed rows, portable and fused, against a dozen lines of numpy; the kernel's steps
+run here on the CPU."""
 
 import dataclasses
 import functools
@@ -19,12 +20,24 @@ from sar_jax.model import attention
 from sar_jax.model import network as network_lib
 from sar_jax.parallel import sharding
 
-KERNELS = {"xla": attention.attend, "splash": functools.partial(attention.attend, interpret=True),
-           "cudnn": functools.partial(attention.attend, implementation="xla")}   # what it asks of cuDNN, computed by XLA
-CASES = {   # heads, kv heads, head size, columns, window, soft cap
-    "grouped": (4, 2, 32, 128, None, None), "window": (4, 1, 16, 200, 50, None), "capped": (6, 3, 24, 256, None, 3.0),
-    "narrow": (2, 2, 8, 130, 1, None), "all": (6, 2, 16, 300, 17, 2.0)}
-SERVED = [(kernel, case) for kernel in KERNELS for case in CASES if kernel != "cudnn" or CASES[case][-1] is None]
+KERNELS = {
+    "xla": attention.attend,
+    "splash": functools.partial(attention.attend, interpret=True),
+    "cudnn": functools.partial(attention.attend, implementation="xla"),
+}  # what it asks of cuDNN, computed by XLA
+CASES = {  # heads, kv heads, head size, columns, window, soft cap
+    "grouped": (4, 2, 32, 128, None, None),
+    "window": (4, 1, 16, 200, 50, None),
+    "capped": (6, 3, 24, 256, None, 3.0),
+    "narrow": (2, 2, 8, 130, 1, None),
+    "all": (6, 2, 16, 300, 17, 2.0),
+}
+SERVED = [
+    (kernel, case)
+    for kernel in KERNELS
+    for case in CASES
+    if kernel != "cudnn" or CASES[case][-1] is None
+]
 
 
 @functools.cache
@@ -35,7 +48,9 @@ def by_hand(case):
     out = np.zeros_like(q)
     group = q.shape[2] // k.shape[2]
     for r, t, n in np.ndindex(q.shape[:3]):
-        seen = [s for s in range(t + 1) if ids[r, s] == ids[r, t] and (window is None or t - s < window)]
+        seen = [
+            s for s in range(t + 1) if ids[r, s] == ids[r, t] and (window is None or t - s < window)
+        ]
         scores = k[r, seen, n // group] @ q[r, t, n] * scale
         scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
         weights = np.exp(scores - scores.max())
@@ -48,7 +63,7 @@ def draw(case, rows=2):
     rng = np.random.default_rng(0)
     q, k, v = (rng.normal(size=(rows, T, heads, H)) for heads in (N, K, K))
     ids = np.sort(rng.integers(1, 4, (rows, T)), axis=1)
-    ids[:, -5:] = 0   # padding
+    ids[:, -5:] = 0  # padding
     return (q, k, v, ids), dict(scale=0.3, softcap=softcap, window=window)
 
 
@@ -57,11 +72,15 @@ def test_equals_one_query_at_a_time(kernel, case):
     arrays, options = draw(case)
     expected = by_hand(case)
     *qkv, ids = arrays
-    ours = KERNELS[kernel](*(jnp.asarray(x, jnp.float32) for x in qkv), jnp.asarray(ids, jnp.int32), **options)
+    ours = KERNELS[kernel](
+        *(jnp.asarray(x, jnp.float32) for x in qkv), jnp.asarray(ids, jnp.int32), **options
+    )
     np.testing.assert_allclose(np.asarray(ours)[:, :-5], expected[:, :-5], atol=2e-6)
 
 
-@pytest.mark.parametrize("kernel, case", [(kernel, case) for kernel, case in SERVED if kernel != "xla"])
+@pytest.mark.parametrize(
+    "kernel, case", [(kernel, case) for kernel, case in SERVED if kernel != "xla"]
+)
 def test_the_kernels_gradients_are_the_portable_ones(kernel, case):
     arrays, options = draw(case)
     *qkv, ids = (jnp.asarray(x, jnp.float32) for x in arrays)
@@ -71,7 +90,9 @@ def test_the_kernels_gradients_are_the_portable_ones(kernel, case):
         out = KERNELS[kernel](*qkv, ids.astype(jnp.int32), **options)
         return ((out * valid[:, None, None]) ** 2).sum()
 
-    portable, fused = (jax.jit(jax.grad(functools.partial(total, kernel)))(qkv) for kernel in ("xla", kernel))
+    portable, fused = (
+        jax.jit(jax.grad(functools.partial(total, kernel)))(qkv) for kernel in ("xla", kernel)
+    )
     for a, b in zip(portable, fused):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=3e-5)
 
@@ -80,7 +101,8 @@ def test_the_kernels_gradients_are_the_portable_ones(kernel, case):
 @pytest.mark.parametrize("kernel", ["splash", "cudnn"])
 @pytest.mark.parametrize("case", ["grouped", "window"])
 def test_the_kernel_is_the_same_on_any_mesh(kernel, case, shape):
-    """Rows and heads cut over eight devices, where they can be; with one kv head that all devices need."""
+    """Rows and heads cut over eight devices, where they can be; with one kv head that all devices
+    need."""
     (q, k, v, ids), options = draw(case, rows=8)
     arrays = [jnp.asarray(x, jnp.float32) for x in (q, k, v)] + [jnp.asarray(ids, jnp.int32)]
     one = jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
@@ -91,19 +113,34 @@ def test_the_kernel_is_the_same_on_any_mesh(kernel, case, shape):
 
 def described(**changes):
     """A device's attributes as JAX gives them on an H100, and what a model asks of it."""
-    device = {"platform": "gpu", "device_kind": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0"}
+    device = {
+        "platform": "gpu",
+        "device_kind": "NVIDIA H100 80GB HBM3",
+        "compute_capability": "9.0",
+    }
     asked = {"dtype": "bfloat16", "head_dim": 128, "softcap": None}
-    return types.SimpleNamespace(**device | {k: v for k, v in changes.items() if k in device}), asked | {
-        k: v for k, v in changes.items() if k in asked}
+    return types.SimpleNamespace(
+        **device | {k: v for k, v in changes.items() if k in device}
+    ), asked | {k: v for k, v in changes.items() if k in asked}
 
 
-@pytest.mark.parametrize("changes, need", [
-    ({}, None), ({"head_dim": 256}, None), ({"head_dim": 96, "compute_capability": "8.0"}, None),
-    ({"compute_capability": "12.0"}, None), ({"head_dim": 264}, "multiple of 8 up to 256"),
-    ({"head_dim": 100}, "multiple of 8"), ({"head_dim": 256, "compute_capability": "8.9"}, "up to 128"),
-    ({"dtype": "float32"}, "config.model.dtype to be 'bfloat16'"), ({"softcap": 50.0}, "without soft caps"),
-    ({"compute_capability": "7.5"}, "compute capability 8.0"), ({"compute_capability": "gfx942"}, "NVIDIA GPUs"),
-    ({"platform": "tpu", "compute_capability": ""}, "NVIDIA GPUs")])
+@pytest.mark.parametrize(
+    "changes, need",
+    [
+        ({}, None),
+        ({"head_dim": 256}, None),
+        ({"head_dim": 96, "compute_capability": "8.0"}, None),
+        ({"compute_capability": "12.0"}, None),
+        ({"head_dim": 264}, "multiple of 8 up to 256"),
+        ({"head_dim": 100}, "multiple of 8"),
+        ({"head_dim": 256, "compute_capability": "8.9"}, "up to 128"),
+        ({"dtype": "float32"}, "config.model.dtype to be 'bfloat16'"),
+        ({"softcap": 50.0}, "without soft caps"),
+        ({"compute_capability": "7.5"}, "compute capability 8.0"),
+        ({"compute_capability": "gfx942"}, "NVIDIA GPUs"),
+        ({"platform": "tpu", "compute_capability": ""}, "NVIDIA GPUs"),
+    ],
+)
 def test_what_cudnn_takes(changes, need):
     device, asked = described(**changes)
     found = attention.lacks(device, **asked)
@@ -116,9 +153,17 @@ def test_a_soft_cap_is_not_left_out():
         KERNELS["cudnn"](*arrays, **options)
 
 
-@pytest.mark.parametrize("changes, kernel", [
-    ({}, "cudnn"), ({"softcap": 50.0}, "xla"), ({"dtype": "float32"}, "xla"), ({"compute_capability": "7.0"}, "xla"),
-    ({"platform": "tpu", "compute_capability": ""}, "splash"), ({"platform": "cpu", "compute_capability": ""}, "xla")])
+@pytest.mark.parametrize(
+    "changes, kernel",
+    [
+        ({}, "cudnn"),
+        ({"softcap": 50.0}, "xla"),
+        ({"dtype": "float32"}, "xla"),
+        ({"compute_capability": "7.0"}, "xla"),
+        ({"platform": "tpu", "compute_capability": ""}, "splash"),
+        ({"platform": "cpu", "compute_capability": ""}, "xla"),
+    ],
+)
 def test_auto_takes_the_kernel_that_the_devices_have(loaded, changes, kernel):
     device, asked = described(**changes)
     mesh = types.SimpleNamespace(devices=np.array([device]))
@@ -127,8 +172,10 @@ def test_auto_takes_the_kernel_that_the_devices_have(loaded, changes, kernel):
     assert network_lib.pick_kernel(config.Model(attention="xla"), cfg, mesh) == "xla"
 
 
-@pytest.mark.parametrize("kernel, need", [("splash", "needs the devices to be TPUs"),
-                                          ("cudnn", "needs the devices to be NVIDIA")])
+@pytest.mark.parametrize(
+    "kernel, need",
+    [("splash", "needs the devices to be TPUs"), ("cudnn", "needs the devices to be NVIDIA")],
+)
 def test_a_kernel_for_other_devices_is_refused(loaded, mesh, kernel, need):
     with pytest.raises(UserError, match=f"'{kernel}', which {need}.*leave it at 'auto'"):
         network_lib.pick_kernel(config.Model(attention=kernel), loaded.cfg, mesh)
@@ -138,9 +185,22 @@ def test_score_and_update_compile_for_gpus_with_less_memory():
     """By XLA's GPU compiler, without a GPU; where `.[gpu]` is installed."""
     pytest.importorskip("jax_plugins.xla_cuda13")
     command = [sys.executable, ROOT / "benchmarks/gpu.py", "--configs=qwen3_1p7b", "--gpus=4"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
-    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| qwen3")]
-    found = {(program, kernel): (float(temporary), int(calls)) for _, program, kernel, temporary, _, calls in table}
-    for program, calls in (("score", 1), ("gradient", 3)):   # forward; forward, again, and backward
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    table = [
+        line.strip("| ").split(" | ")
+        for line in done.stdout.splitlines()
+        if line.startswith("| qwen3")
+    ]
+    found = {
+        (program, kernel): (float(temporary), int(calls))
+        for _, program, kernel, temporary, _, calls in table
+    }
+    for program, calls in (("score", 1), ("gradient", 3)):  # forward; forward, again, and backward
         assert found[program, "xla"][1] == 0 and found[program, "cudnn"][1] == calls
         assert found[program, "cudnn"][0] < found[program, "xla"][0]

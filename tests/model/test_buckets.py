@@ -1,4 +1,5 @@
-"""Workdirs and models in a bucket (gs://): etils' own code, over a file system that fsspec keeps in memory.
+"""Workdirs and models in a bucket (gs://): etils' own code, over a file system that fsspec keeps in
+memory.
 
 Not tested: Orbax, which reads and writes gs:// with code of its own.
 """
@@ -24,6 +25,7 @@ from sar_jax.training import workdir as workdir_lib
 
 class Bucket(MemoryFileSystem):
     """An object store as far as this project can tell."""
+
     protocol = ("gcs", "gs")
     store: dict = {}
     pseudo_dirs = [""]
@@ -41,7 +43,9 @@ def bucket(monkeypatch):
     monkeypatch.setattr(Bucket, "store", {})
     monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
     fsspec.register_implementation("gcs", Bucket, clobber=True)
-    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: Bucket(skip_instance_cache=True))
+    monkeypatch.setattr(
+        backend.fsspec_backend, "_get_filesystem", lambda name: Bucket(skip_instance_cache=True)
+    )
     return epath.Path("gs://bucket")
 
 
@@ -53,8 +57,8 @@ def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
         first.write(step, {"loss": step / 2})
     first.write_samples(3, [{"answer": "72", "correct": True}])
     first.close()
-    time.sleep(1.1)                       # event files are named by the second
-    again = metrics.Metrics(workdir, 2)   # the checkpoint of step 2
+    time.sleep(1.1)  # event files are named by the second
+    again = metrics.Metrics(workdir, 2)  # the checkpoint of step 2
     again.write(3, {"loss": 9.0})
     again.close()
     assert [line["loss"] for line in workdir_lib.read_metrics(workdir)] == [0, 0.5, 1, 9]
@@ -88,7 +92,9 @@ def test_a_model_is_copied_once_and_loads(bucket, loaded, monkeypatch, tmp_path)
     assert not (epath.Path(folder) / "notes.pdf").exists()
     changed = json.loads((epath.Path(folder) / "config.json").read_text())
     before = (epath.Path(folder) / "model.safetensors").stat().mtime
-    (bucket / "model" / "config.json").write_text(json.dumps(changed | {"note": "longer than before"}))
+    (bucket / "model" / "config.json").write_text(
+        json.dumps(changed | {"note": "longer than before"})
+    )
     assert download.locate("gs://bucket/model") == folder
     assert "note" in json.loads((epath.Path(folder) / "config.json").read_text())
     assert (epath.Path(folder) / "model.safetensors").stat().mtime == before

@@ -1,4 +1,5 @@
-"""The cache: what is decoded out of it equals the full forward pass, for every family, and the kernel for TPUs."""
+"""The cache: what is decoded out of it equals the full forward pass, for every family, and the
+kernel for TPUs."""
 
 import re
 
@@ -28,26 +29,44 @@ def packed_prefill(loaded, graphdef, questions, width=24):
     for i, q in enumerate(questions):
         row = int(i == len(questions) - 1)
         here = slice(filled[row], filled[row] + len(q) - 1)
-        tokens[row, here], positions[row, here], segments[row, here] = q[:-1], np.arange(len(q) - 1), i + 1
+        tokens[row, here], positions[row, here], segments[row, here] = (
+            q[:-1],
+            np.arange(len(q) - 1),
+            i + 1,
+        )
         places.append((row, filled[row], len(q) - 1))
         filled[row] += len(q) - 1
-    return jax.jit(network_lib.prefill, static_argnums=0)(graphdef, loaded.params, tokens, positions, segments), places
+    return jax.jit(network_lib.prefill, static_argnums=0)(
+        graphdef, loaded.params, tokens, positions, segments
+    ), places
 
 
 def test_decoding_equals_the_full_forward(each_family, rng):
-    """Questions of different lengths, one twice, in slots of any order; each token's logits equal transformers', also after
-    the cache has grown and after the slots have moved."""
+    """Questions of different lengths, one twice, in slots of any order; each token's logits equal
+    transformers', also after the cache has grown and after the slots have moved."""
     loaded, n, kernel = each_family, 30, "xla"
     cfg = loaded.cfg
     questions = [rng.integers(0, cfg.vocab_size, size).tolist() for size in (9, 13, 20)]
     answers = rng.integers(0, cfg.vocab_size, (4, n))
     (keys, values), places = packed_prefill(loaded, loaded.graphdef, questions)
-    slots, which = [2, 0, 4, 3], [0, 1, 2, 0]    # slot 1 stays free
-    entries = cache_lib.Entries(jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3)))
+    slots, which = [2, 0, 4, 3], [0, 1, 2, 0]  # slot 1 stays free
+    entries = cache_lib.Entries(
+        jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3))
+    )
     cache = cache_lib.create(cfg, kernel, 5, 34, "float32")
-    cache = jax.jit(cache_lib.insert, static_argnums=(0, 1))(cfg, kernel, cache, keys, values, entries, jnp.int32(4))
-    step = jax.jit(lambda tokens, positions, cache: network_lib.decode(
-        loaded.graphdef, loaded.params, network_lib.apart(loaded.params), tokens, positions, cache))
+    cache = jax.jit(cache_lib.insert, static_argnums=(0, 1))(
+        cfg, kernel, cache, keys, values, entries, jnp.int32(4)
+    )
+    step = jax.jit(
+        lambda tokens, positions, cache: network_lib.decode(
+            loaded.graphdef,
+            loaded.params,
+            network_lib.apart(loaded.params),
+            tokens,
+            positions,
+            cache,
+        )
+    )
     token, position = np.zeros(5, np.int32), np.zeros(5, np.int32)
     for slot, w in zip(slots, which):
         token[slot], position[slot] = questions[w][-1], len(questions[w]) - 1
@@ -64,7 +83,9 @@ def test_decoding_equals_the_full_forward(each_family, rng):
         for slot, answer in zip(order, answers[:, t]):
             token[slot], position[slot] = answer, position[slot] + 1
     for i, w in enumerate(which):
-        expected = torch_logits(loaded.torch, [*questions[w], *answers[i]])[len(questions[w]) - 1:-1]
+        expected = torch_logits(loaded.torch, [*questions[w], *answers[i]])[
+            len(questions[w]) - 1 : -1
+        ]
         np.testing.assert_allclose(np.stack(found)[:, i], expected, atol=1e-5)
 
 
@@ -77,38 +98,73 @@ def test_a_window_s_cache_has_its_window_s_columns(each_family):
             windows = {cfg.kinds[cfg.layer_kinds[l]].window for l in group.layers}
             assert len(windows) == 1
             columns = min(windows.pop() or 400, 400)
-            layers = (len(group.layers),) if kernel == "splash" else ()   # else there is one
+            layers = (len(group.layers),) if kernel == "splash" else ()  # else there is one
             assert len(group.layers) == 1 or layers
-            assert shape == (cfg.num_kv_heads, *layers, 3, padded(columns, attention.PAGE), padded(cfg.head_dim, 128))
+            assert shape == (
+                cfg.num_kv_heads,
+                *layers,
+                3,
+                padded(columns, attention.PAGE),
+                padded(cfg.head_dim, 128),
+            )
 
 
 def test_decoding_copies_no_cache(each_family):
-    """Nothing of the size of a layer's whole cache is copied within the compiled loop, or before or after it."""
+    """Nothing of the size of a layer's whole cache is copied within the compiled loop, or before or
+    after it."""
     loaded = each_family
     if loaded.cfg.family not in ("gemma3_text", "phi3"):
-        pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
-    state = slots.create(loaded.cfg, "xla", 11, 57, "float32")   # sizes that nothing else has
-    compiled = slots.decode.lower(loaded.graphdef, loaded.params, state, jnp.int32(4), jnp.int32(0), jnp.bool_(False),
-                                  stop_ids=(0,), sampling=Sampling()).compile().as_text()
-    copied = {int(np.prod([int(n) for n in shape.split(",") if n]))
-              for shape in re.findall(r" = f32\[([0-9,]*)\]\S* copy\(", compiled)}
+        pytest.skip(
+            "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
+        )
+    state = slots.create(loaded.cfg, "xla", 11, 57, "float32")  # sizes that nothing else has
+    compiled = (
+        slots.decode.lower(
+            loaded.graphdef,
+            loaded.params,
+            state,
+            jnp.int32(4),
+            jnp.int32(0),
+            jnp.bool_(False),
+            stop_ids=(0,),
+            sampling=Sampling(),
+        )
+        .compile()
+        .as_text()
+    )
+    copied = {
+        int(np.prod([int(n) for n in shape.split(",") if n]))
+        for shape in re.findall(r" = f32\[([0-9,]*)\]\S* copy\(", compiled)
+    }
     assert copied and max(array.size for array in state.cache.k) not in copied
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
 def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
-    """Interpreted; it computes in bfloat16. Two layers; slots with one live column, some, and all; a padded head dim."""
+    """Interpreted; it computes in bfloat16. Two layers; slots with one live column, some, and all;
+    a padded head dim."""
     S, N, K, C, H = 3, 4, 2, 256, 32
     q = jnp.asarray(rng.normal(size=(S, N, H)), jnp.float32)
     k, v = (jnp.asarray(rng.normal(size=(K, 2, S, C, H)), jnp.float32) for _ in range(2))
-    widened = [jnp.pad(x, ((0, 0),) * 4 + ((0, attention.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)]
+    widened = [
+        jnp.pad(x, ((0, 0),) * 4 + ((0, attention.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)
+    ]
     lengths = jnp.array([1, 130, 256])
     with pltpu.force_tpu_interpret_mode():
-        found = attention.attend(q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap)
-    expected = attention.attend_cached(q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap)
+        found = attention.attend(
+            q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap
+        )
+    expected = attention.attend_cached(
+        q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap
+    )
     np.testing.assert_allclose(found, expected, atol=0.02)
-    for s, n in enumerate(np.asarray(lengths)):   # and that one is a softmax over the live columns
-        scores = np.einsum("kgh,kch->kgc", np.asarray(q[s]).reshape(K, N // K, H), np.asarray(k[:, 1, s, :n])) * 0.2
+    for s, n in enumerate(np.asarray(lengths)):  # and that one is a softmax over the live columns
+        scores = (
+            np.einsum(
+                "kgh,kch->kgc", np.asarray(q[s]).reshape(K, N // K, H), np.asarray(k[:, 1, s, :n])
+            )
+            * 0.2
+        )
         scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
         weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
         by_hand = np.einsum("kgc,kch->kgh", weights, np.asarray(v[:, 1, s, :n])).reshape(N, H)
@@ -116,10 +172,13 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
 
 
 def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(each_family, rng):
-    """The layout and program of a TPU, interpreted, against transformers; bfloat16 inside the kernel."""
+    """The layout and program of a TPU, interpreted, against transformers; bfloat16 inside the
+    kernel."""
     loaded = each_family
     if loaded.cfg.family not in ("gemma3_text", "phi3"):
-        pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
+        pytest.skip(
+            "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
+        )
     graphdef = network_lib.build(loaded.cfg, "float32", remat=False, kernel="splash")
     question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
     (keys, values), places = packed_prefill(loaded, loaded.graphdef, [question, question])
@@ -128,8 +187,14 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
     cache = cache_lib.insert(loaded.cfg, "splash", cache, keys, values, entries, jnp.int32(1))
     expected = torch_logits(loaded.torch, [*question, *answer])[8:]
     with pltpu.force_tpu_interpret_mode():
-        step = jax.jit(lambda token, position, cache: network_lib.decode(graphdef, loaded.params, None, token, position, cache))
+        step = jax.jit(
+            lambda token, position, cache: network_lib.decode(
+                graphdef, loaded.params, None, token, position, cache
+            )
+        )
         for t, token in enumerate([question[-1], *answer]):
-            hidden, cache = step(jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache)
+            hidden, cache = step(
+                jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache
+            )
             logits = np.asarray(network_lib.unembed(loaded.graphdef, loaded.params, hidden))[1]
             np.testing.assert_allclose(logits, expected[t], atol=0.05 * np.abs(expected[t]).max())

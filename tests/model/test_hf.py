@@ -17,7 +17,11 @@ from sar_jax.parallel import sharding
 
 def read_all(folder) -> dict[str, np.ndarray]:
     """Every tensor of a folder, by the library's own reader."""
-    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    return {
+        name: tensor
+        for file in folder.glob("*.safetensors")
+        for name, tensor in load_file(file).items()
+    }
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -37,14 +41,22 @@ def test_folder_to_params_to_folder_is_bit_equal(tmp_path, mesh, family, tied, s
         assert tensor.dtype == reread[name].dtype
         np.testing.assert_array_equal(tensor, reread[name])
     params = hf.load_params(again, loaded.cfg, loaded.shardings(mesh))
-    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (np.asarray(a) == np.asarray(b)).all(), params, loaded.params)))
+    assert all(
+        jax.tree.leaves(
+            jax.tree.map(lambda a, b: (np.asarray(a) == np.asarray(b)).all(), params, loaded.params)
+        )
+    )
 
 
 def test_folders_that_transformers_shards_load(tmp_path, each_family, mesh):
     each_family.torch.save_pretrained(tmp_path / "m", max_shard_size="40KB")
     assert len(list((tmp_path / "m").glob("*.safetensors"))) > 1
     params = hf.load_params(tmp_path / "m", each_family.cfg, each_family.shardings(mesh))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, each_family.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),
+        params,
+        each_family.params,
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2), (2, 2, 2), (1, 1, 8), (1, 8, 1)])
@@ -52,7 +64,11 @@ def test_every_slice_of_every_family_is_the_right_one(each_family, shape):
     """Rows and columns of folded and fused matrices, cut over devices."""
     mesh = sharding.make_mesh(*shape)
     params = hf.load_params(each_family.folder, each_family.cfg, each_family.shardings(mesh))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, each_family.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)),
+        params,
+        each_family.params,
+    )
 
 
 def test_a_device_reads_only_its_part(loaded, monkeypatch):
@@ -62,13 +78,17 @@ def test_a_device_reads_only_its_part(loaded, monkeypatch):
 
     def counted(self, tensor, shape, index, layer, first_row):
         part = original(self, tensor, shape, index, layer, first_row)
-        whole = part if part.base is None else part.base   # what came from the file, before head_dim is cut
+        whole = (
+            part if part.base is None else part.base
+        )  # what came from the file, before head_dim is cut
         read.append(whole.nbytes)
         return part
 
     monkeypatch.setattr(hf.Weights, "read", counted)
     params = hf.load_params(loaded.folder, loaded.cfg, loaded.shardings(mesh))
-    held = sum(shard.data.nbytes for leaf in jax.tree.leaves(params) for shard in leaf.addressable_shards)
+    held = sum(
+        shard.data.nbytes for leaf in jax.tree.leaves(params) for shard in leaf.addressable_shards
+    )
     assert sum(read) <= held
 
 
@@ -94,17 +114,32 @@ def test_bfloat16_folders_load(tmp_path, mesh, loaded):
     shutil.copytree(loaded.folder, folder)
     tensors = load_file(folder / "model.safetensors")
     import ml_dtypes
-    save_file({n: t.astype(ml_dtypes.bfloat16) for n, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+
+    save_file(
+        {n: t.astype(ml_dtypes.bfloat16) for n, t in tensors.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     params = Loaded(folder, mesh).params
-    np.testing.assert_array_equal(np.asarray(params["embedding"]),
-                                  tensors["model.embed_tokens.weight"].astype(ml_dtypes.bfloat16).astype(np.float32))
+    np.testing.assert_array_equal(
+        np.asarray(params["embedding"]),
+        tensors["model.embed_tokens.weight"].astype(ml_dtypes.bfloat16).astype(np.float32),
+    )
 
 
 def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, each_family, rng):
     import torch
     from transformers import AutoTokenizer
+
     output, raw = tmp_path / "out", hf.read_json(each_family.folder, "config.json")
-    export.write_folder(each_family.params, each_family.cfg, output, each_family.tokenizer, raw, source=each_family.folder)
+    export.write_folder(
+        each_family.params,
+        each_family.cfg,
+        output,
+        each_family.tokenizer,
+        raw,
+        source=each_family.folder,
+    )
     assert json.loads((output / "config.json").read_text()) == raw
     ids = torch.tensor(rng.integers(0, each_family.cfg.vocab_size, (1, 20)))
     with torch.no_grad():
@@ -121,7 +156,9 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
     raw = hf.read_json(loaded.folder, "config.json")
     del raw["dtype"]
     params = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
-    export.write_folder(params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw | {name: "float32"})
+    export.write_folder(
+        params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw | {name: "float32"}
+    )
     assert json.loads((tmp_path / "out/config.json").read_text()) == raw | {name: "bfloat16"}
     tensors = read_all(tmp_path / "out")
     assert {str(t.dtype) for t in tensors.values()} == {"bfloat16"}
@@ -130,7 +167,9 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
 
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
     with pytest.raises(TypeError):
-        export.write_folder(loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, {"x": object()})
+        export.write_folder(
+            loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, {"x": object()}
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,37 +182,93 @@ def test_a_shard_size_that_is_none_is_refused(loaded, size):
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
 
 
-@pytest.mark.parametrize("family, change, message", [
-    ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
-    ("qwen3", {"model_type": None}, "model_type None"),
-    ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*text part alone"),
-    ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
-    ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-    ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
-    ("qwen3", {"attention_bias": True}, "attention_bias = True"),
-    ("llama", {"mlp_bias": True}, "mlp_bias = True"),
-    ("qwen3", {"num_experts": 8}, r"num_experts \(unknown\)"),
-    ("qwen3", {"quantization_config": {"bits": 4}}, "quantization_config"),
-    ("qwen3", {"rope_parameters": _YARN}, "rope_type 'yarn'"),
-    ("qwen3", {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "dynamic", "factor": 2}}, "'dynamic'"),
-    ("qwen3", {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear"}}, "linear lacks factor"),
-    ("qwen3", {"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
-    ("qwen3", {"rope_parameters": {"rope_theta": 1e4, "beta_fast": 32}}, "unknown field beta_fast"),
-    ("llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "lacks low_freq_factor"),
-    ("qwen3", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor = 0.5"),
-    ("phi3", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "'llama3' is not supported for phi3"),
-    ("phi3", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0], "long_factor": [1.0],
-                                  "original_max_position_embeddings": 20}}, "long_factor has 1 entries, the heads need 4"),
-    ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "unknown field rope_theta"),
-    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
-    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
-    ("qwen2", {"layer_types": ["full_attention", "chunked_attention", "full_attention"]}, "'chunked_attention'"),
-    ("qwen2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers of 3"),
-    ("qwen2", {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": False}, "without a sliding_window"),
-    ("qwen3", {"hidden_size": None}, "hidden_size is missing"),
-    ("qwen3", {"head_dim": None}, "head_dim is missing"),
-])
-def test_what_is_not_supported_is_refused_by_name(tmp_path, tmp_path_factory, family, change, message):
+@pytest.mark.parametrize(
+    "family, change, message",
+    [
+        ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
+        ("qwen3", {"model_type": None}, "model_type None"),
+        ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*text part alone"),
+        ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
+        ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
+        ("qwen3", {"attention_bias": True}, "attention_bias = True"),
+        ("llama", {"mlp_bias": True}, "mlp_bias = True"),
+        ("qwen3", {"num_experts": 8}, r"num_experts \(unknown\)"),
+        ("qwen3", {"quantization_config": {"bits": 4}}, "quantization_config"),
+        ("qwen3", {"rope_parameters": _YARN}, "rope_type 'yarn'"),
+        (
+            "qwen3",
+            {
+                "rope_parameters": None,
+                "rope_theta": 1e4,
+                "rope_scaling": {"type": "dynamic", "factor": 2},
+            },
+            "'dynamic'",
+        ),
+        (
+            "qwen3",
+            {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear"}},
+            "linear lacks factor",
+        ),
+        ("qwen3", {"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
+        (
+            "qwen3",
+            {"rope_parameters": {"rope_theta": 1e4, "beta_fast": 32}},
+            "unknown field beta_fast",
+        ),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}},
+            "lacks low_freq_factor",
+        ),
+        (
+            "qwen3",
+            {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+            "partial_rotary_factor = 0.5",
+        ),
+        (
+            "phi3",
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}},
+            "'llama3' is not supported for phi3",
+        ),
+        (
+            "phi3",
+            {
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "rope_theta": 1e4,
+                    "short_factor": [1.0],
+                    "long_factor": [1.0],
+                    "original_max_position_embeddings": 20,
+                }
+            },
+            "long_factor has 1 entries, the heads need 4",
+        ),
+        ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "unknown field rope_theta"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
+        (
+            "gemma3_text",
+            {"use_bidirectional_attention": True},
+            "use_bidirectional_attention = True",
+        ),
+        (
+            "qwen2",
+            {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
+            "'chunked_attention'",
+        ),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers of 3"),
+        (
+            "qwen2",
+            {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": False},
+            "without a sliding_window",
+        ),
+        ("qwen3", {"hidden_size": None}, "hidden_size is missing"),
+        ("qwen3", {"head_dim": None}, "head_dim is missing"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(
+    tmp_path, tmp_path_factory, family, change, message
+):
     folder = make_hf_folder(tmp_path / "m", family=family)
     raw = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(raw | change))
@@ -181,18 +276,44 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path, tmp_path_factory, fa
         hf.load_config(folder, 512)
 
 
-# config.json as published, before `transformers` renamed the rotary fields: the same model either way.
+# config.json as published, before `transformers` renamed the rotary fields: the same model either
+# way.
 _OLDER = {
-    "qwen3": ({"rope_theta": 123.0, "rope_scaling": None},
-              {"rope_parameters": {"rope_type": "default", "rope_theta": 123.0}}),
-    "llama": ({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}},
-              {"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}}),
-    "phi3": ({"rope_theta": 900.0, "rope_scaling": {"type": "longrope", "short_factor": [1, 1, 1, 1.5],
-                                                    "long_factor": [1, 2, 5, 11]}},
-             {"rope_parameters": {"rope_type": "longrope", "rope_theta": 900.0, "short_factor": [1, 1, 1, 1.5],
-                                  "long_factor": [1, 2, 5, 11], "original_max_position_embeddings": 20}}),
-    "gemma3_text": ({"rope_theta": 5e4, "rope_local_base_freq": 300.0,
-                     "rope_scaling": {"rope_type": "linear", "factor": 3.0}}, {}),
+    "qwen3": (
+        {"rope_theta": 123.0, "rope_scaling": None},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 123.0}},
+    ),
+    "llama": (
+        {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}},
+    ),
+    "phi3": (
+        {
+            "rope_theta": 900.0,
+            "rope_scaling": {
+                "type": "longrope",
+                "short_factor": [1, 1, 1, 1.5],
+                "long_factor": [1, 2, 5, 11],
+            },
+        },
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 900.0,
+                "short_factor": [1, 1, 1, 1.5],
+                "long_factor": [1, 2, 5, 11],
+                "original_max_position_embeddings": 20,
+            }
+        },
+    ),
+    "gemma3_text": (
+        {
+            "rope_theta": 5e4,
+            "rope_local_base_freq": 300.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 3.0},
+        },
+        {},
+    ),
 }
 
 
@@ -220,7 +341,11 @@ def test_defects_of_a_folder_are_named(tmp_path, hf_folder, mesh):
     save_file(broken, weights)
     with pytest.raises(UserError) as error:
         Loaded(folder, mesh)
-    for words in (f"missing {dropped}", "unexpected extra", f"{odd} has shape (55, 48), expected (56, 48)"):
+    for words in (
+        f"missing {dropped}",
+        "unexpected extra",
+        f"{odd} has shape (55, 48), expected (56, 48)",
+    ):
         assert words in str(error.value)
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(UserError, match="not a complete safetensors file"):
@@ -239,7 +364,8 @@ def test_defects_of_a_folder_are_named(tmp_path, hf_folder, mesh):
 
 
 def test_defects_of_an_index_are_named(tmp_path, hf_folder, mesh):
-    """A shard that is gone, one that is cut off, a tensor that is not where the index says, no map at all."""
+    """A shard that is gone, one that is cut off, a tensor that is not where the index says, no map
+    at all."""
     folder = tmp_path / "m"
     load_torch(hf_folder).save_pretrained(folder, max_shard_size="40KB")
     cfg = hf.load_config(folder, 512)

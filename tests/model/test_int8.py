@@ -1,4 +1,5 @@
-"""Eight bits: weights and cache are rounded as numpy rounds them, and what is drawn is drawn from exactly what is left."""
+"""Eight bits: weights and cache are rounded as numpy rounds them, and what is drawn is drawn from
+exactly what is left."""
 
 import copy
 
@@ -19,23 +20,32 @@ from sar_jax.rl import packing
 from sar_jax.training import handover, score
 
 # Which axes of a stacked matrix are inputs.
-INPUTS = {"q_proj": (1,), "k_proj": (1,), "v_proj": (1,), "o_proj": (1, 2), "gate_proj": (1,), "up_proj": (1,),
-          "down_proj": (1,)}
+INPUTS = {
+    "q_proj": (1,),
+    "k_proj": (1,),
+    "v_proj": (1,),
+    "o_proj": (1, 2),
+    "gate_proj": (1,),
+    "up_proj": (1,),
+    "down_proj": (1,),
+}
 
 
 def widened(tree):
     """Whole numbers times scales, by hand: a float32 tree of the plain model."""
     layers = jax.device_get(tree["layers"])
     for name, inputs in INPUTS.items():
-        layers[name] = layers[name].astype(np.float32) * np.expand_dims(layers.pop(f"{name}_scale"), inputs)
+        layers[name] = layers[name].astype(np.float32) * np.expand_dims(
+            layers.pop(f"{name}_scale"), inputs
+        )
     return tree | {"layers": layers}
 
 
 def test_matrices_are_rounded_to_the_nearest_of_255_steps(loaded):
     layers = dict(jax.device_get(loaded.params["layers"]))
     layers["up_proj"] = layers["up_proj"].copy()
-    layers["up_proj"][0, :, 3] = 0   # an output that is always 0 has no largest input
-    with jax.debug_nans(True):   # what NaN is as a whole number differs between devices
+    layers["up_proj"][0, :, 3] = 0  # an output that is always 0 has no largest input
+    with jax.debug_nans(True):  # what NaN is as a whole number differs between devices
         found = jax.device_get(int8.rounded(loaded.params | {"layers": layers}))
     back = widened(found)["layers"]
     for name, inputs in INPUTS.items():
@@ -56,7 +66,9 @@ def test_the_tree_is_the_one_that_is_described(loaded):
     mesh = sharding.make_mesh(1, 1, 1, jax.devices()[:1])
     expected = parameters.describe(specs, sharding.param_shardings(specs, mesh), "bfloat16")
     found = handover.make_hand_over(cfg, mesh, mesh, "bfloat16")(loaded.params)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), expected
+    )
     assert int8.described(loaded.cfg, "") == loaded.cfg
     # As an exported model is rounded, whose weights are bfloat16.
     same = int8.rounded(jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params))
@@ -64,11 +76,13 @@ def test_the_tree_is_the_one_that_is_described(loaded):
 
 
 def test_answers_are_drawn_from_the_rounded_model(each_family):
-    """The sampler's logprobs are those that the scorer finds with the rounded weights as plain ones, and not those of the
-    weights before."""
+    """The sampler's logprobs are those that the scorer finds with the rounded weights as plain
+    ones, and not those of the weights before."""
     loaded = each_family
     if loaded.cfg.family not in ("gemma2", "phi3", "qwen2"):
-        pytest.skip("three families have all there is: biases, heads of their own, soft caps, windows")
+        pytest.skip(
+            "three families have all there is: biases, heads of their own, soft caps, windows"
+        )
     cfg = int8.described(loaded.cfg, "int8")
     light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
     light.graphdef = network_lib.build(cfg, "float32", remat=True)
@@ -79,7 +93,9 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
     gaps = {}
     for name, params in (("rounded", widened(rounded)), ("before", loaded.params)):
         scored = packing.from_grid(jax.device_get(scorer(params, packed)).logps, layout)
-        gaps[name] = max(np.abs(s[:n] - x).max() for s, n, x in zip(rollouts.logps, rollouts.lengths, scored))
+        gaps[name] = max(
+            np.abs(s[:n] - x).max() for s, n, x in zip(rollouts.logps, rollouts.lengths, scored)
+        )
     assert gaps["rounded"] < 2e-5 < 1e-3 < gaps["before"]
 
 
@@ -89,14 +105,21 @@ def test_handing_over_rounds_alike_on_eight_devices(loaded, sizes, tensor):
     cfg = int8.described(loaded.cfg, "int8")
     mesh = sharding.make_mesh(*sizes)
     decoding = sharding.decoding_mesh(mesh, tensor, cfg.num_kv_heads)
-    masters = jax.device_put(loaded.params, sharding.param_shardings(parameters.param_specs(loaded.cfg), mesh))
+    masters = jax.device_put(
+        loaded.params, sharding.param_shardings(parameters.param_specs(loaded.cfg), mesh)
+    )
     found = handover.make_hand_over(cfg, mesh, decoding, "float32")(masters)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(int8.rounded(loaded.params)))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(found),
+        jax.device_get(int8.rounded(loaded.params)),
+    )
     scales = found["layers"]["gate_proj_scale"].sharding
     assert scales.mesh == decoding and (tensor == 1 or scales.spec[1] == "tensor")
 
 
 # The cache
+
 
 def nearest(x: np.ndarray) -> np.ndarray:
     """To 255 steps of the last axis's largest, and back."""
@@ -112,28 +135,44 @@ def attended(cfg, q, history, window) -> np.ndarray:
     if cfg.attn_softcap is not None:
         scores = cfg.attn_softcap * np.tanh(scores / cfg.attn_softcap)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return np.einsum("kgc,ckh->kgh", weights / weights.sum(axis=-1, keepdims=True), v).reshape(q.shape)
+    return np.einsum("kgc,ckh->kgh", weights / weights.sum(axis=-1, keepdims=True), v).reshape(
+        q.shape
+    )
 
 
 @pytest.mark.parametrize("kernel, error", [("xla", 1e-5), ("splash", 0.02)])
 def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel, error):
-    """Questions out of packed rows, then tokens, into slots that move and grow; three blocks of columns, past every window.
-    "splash" is the kernel for TPUs, interpreted: it multiplies in bfloat16."""
+    """Questions out of packed rows, then tokens, into slots that move and grow; three blocks of
+    columns, past every window. "splash" is the kernel for TPUs, interpreted: it multiplies in
+    bfloat16."""
     cfg = each_family.cfg
     if cfg.family not in ("gemma2", "phi3"):
-        pytest.skip("two families have all there is: two kinds of layers, windows, odd heads, soft caps")
+        pytest.skip(
+            "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
+        )
     cut = {"xla": 0, "splash": 1}[kernel]
     L, K, H = cfg.num_layers, cfg.num_kv_heads, cfg.head_dim
-    normal = lambda *shape: (rng.normal(size=shape) * rng.choice([0.1, 1, 10], (*shape[:-1], 1))).astype(np.float32)
+    normal = lambda *shape: (
+        rng.normal(size=shape) * rng.choice([0.1, 1, 10], (*shape[:-1], 1))
+    ).astype(np.float32)
     W, starts, lengths = 300, [3, 0, 20], [21, 280, 9]
     keys, values = normal(2, L, K, W, H), normal(2, L, K, W, H)
     rows, slots = [1, 0, 1], [4, 0, 2]
     cache = cache_lib.create(cfg, kernel, 5, 310, "int8")
     entries = cache_lib.Entries(*map(jnp.array, (slots, rows, starts, lengths)))
     cache = cache_lib.insert(cfg, kernel, cache, keys, values, entries, jnp.int32(3))
-    history = {slot: [[(nearest(keys[r, l, :, c]), nearest(values[r, l, :, c])) for c in range(b, b + n)]
-                      for l in range(L)] for slot, r, b, n in zip(slots, rows, starts, lengths)}
-    places = {l: (g, i) for g, group in enumerate(cache_lib.groups(cfg, kernel)) for i, l in enumerate(group.layers)}
+    history = {
+        slot: [
+            [(nearest(keys[r, l, :, c]), nearest(values[r, l, :, c])) for c in range(b, b + n)]
+            for l in range(L)
+        ]
+        for slot, r, b, n in zip(slots, rows, starts, lengths)
+    }
+    places = {
+        l: (g, i)
+        for g, group in enumerate(cache_lib.groups(cfg, kernel))
+        for i, l in enumerate(group.layers)
+    }
     write = jax.jit(cache_lib.write, static_argnums=(0, 1) if cut else (0, 1, 7, 8))
     for t in range(6):
         if t == 2:
@@ -142,7 +181,9 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
             cache = cache_lib.resize(cfg, kernel, cache, jnp.array([4, 2, 0]), 400)
             history = {i: history[slot] for i, slot in enumerate([4, 2, 0])}
         S = cache.k[0].shape[-3]
-        positions = np.array([len(history[s][0]) if s in history else 0 for s in range(S)], np.int32)
+        positions = np.array(
+            [len(history[s][0]) if s in history else 0 for s in range(S)], np.int32
+        )
         for l in range(L):
             q, k, v = normal(S, cfg.num_heads, H) / 10, normal(S, K, H), normal(S, K, H)
             place = tuple(map(jnp.int32, places[l])) if cut else places[l]
@@ -157,14 +198,26 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
 @pytest.mark.parametrize("shape", [None, (2, 2, 2)])
 def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded, shape):
     """What differs is the rounding, and the same on any devices. Slots are refilled."""
-    params = loaded.params if shape is None else jax.device_put(loaded.params, loaded.shardings(sharding.make_mesh(*shape)))
-    settings = dict(limit=16, stop=(-1,), slots=8, cache_dtype="int8", limits=np.arange(24) % 16 + 1)
+    params = (
+        loaded.params
+        if shape is None
+        else jax.device_put(loaded.params, loaded.shardings(sharding.make_mesh(*shape)))
+    )
+    settings = dict(
+        limit=16, stop=(-1,), slots=8, cache_dtype="int8", limits=np.arange(24) % 16 + 1
+    )
     prompts, rollouts = draw(loaded, range(8), params=params, **settings)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(24)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
-    gap = np.concatenate([np.abs(s[:n] - x) for s, n, x in zip(
-        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout))])
+    gap = np.concatenate(
+        [
+            np.abs(s[:n] - x)
+            for s, n, x in zip(
+                rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+            )
+        ]
+    )
     assert 1e-4 < gap.mean() < 0.02 and gap.max() < 0.2
     if shape is not None:
         plain = draw(loaded, range(8), **settings)[1]
@@ -172,12 +225,17 @@ def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded,
 
 
 def test_a_cache_of_eight_bits_takes_half_of_bfloat16_and_its_scales(loaded):
-    """By hand, on one of eight devices that share the slots: 3 layers, 2 kv heads of 10, 12 slots; 4 bytes a scale."""
+    """By hand, on one of eight devices that share the slots: 3 layers, 2 kv heads of 10, 12 slots;
+    4 bytes a scale."""
     sizes = {}
     for dtype in ("bfloat16", "int8"):
         config = TrainConfig()
         config.rollout.cache_dtype = dtype
         sizes[dtype] = programs.cache_bytes(config, loaded.cfg, sharding.make_mesh(1, 8, 1))
         assert sizes[dtype] == cache_lib.bytes_of(loaded.cfg, "xla", 96 // 8, 1024 + 4096, dtype)
-        assert roofline.live_bytes(config, loaded.cfg, 5120) == 8 * sizes[dtype]   # every column live
-    assert sizes["bfloat16"] == 2 * 3 * 2 * 12 * 5120 * 10 * 2 and sizes["int8"] * 20 == sizes["bfloat16"] * (10 + 4)
+        assert (
+            roofline.live_bytes(config, loaded.cfg, 5120) == 8 * sizes[dtype]
+        )  # every column live
+    assert sizes["bfloat16"] == 2 * 3 * 2 * 12 * 5120 * 10 * 2 and sizes["int8"] * 20 == sizes[
+        "bfloat16"
+    ] * (10 + 4)

@@ -1,4 +1,5 @@
-"""Adapters: the product that they stand for, by hand; gradients by the chain rule; runs that keep and export them."""
+"""Adapters: the product that they stand for, by hand; gradients by the chain rule; runs that keep
+and export them."""
 
 import dataclasses
 import json
@@ -19,8 +20,15 @@ from sar_jax.rl import packing
 from sar_jax.training import learner, score
 
 RANK, ALPHA = 3, 6.0
-LETTERS = {"q_proj": "Dr,rNH->DNH", "k_proj": "Dr,rKH->DKH", "v_proj": "Dr,rKH->DKH", "o_proj": "NHr,rD->NHD",
-           "gate_proj": "Dr,rF->DF", "up_proj": "Dr,rF->DF", "down_proj": "Fr,rD->FD"}
+LETTERS = {
+    "q_proj": "Dr,rNH->DNH",
+    "k_proj": "Dr,rKH->DKH",
+    "v_proj": "Dr,rKH->DKH",
+    "o_proj": "NHr,rD->NHD",
+    "gate_proj": "Dr,rF->DF",
+    "up_proj": "Dr,rF->DF",
+    "down_proj": "Fr,rD->FD",
+}
 
 
 def settings(**changes):
@@ -29,7 +37,10 @@ def settings(**changes):
 
 def random_adapters(cfg, rng):
     """B differs from 0, so that it shows."""
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32), lora.init(cfg, jax.random.key(0)))
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32),
+        lora.init(cfg, jax.random.key(0)),
+    )
 
 
 def by_hand(base, adapters):
@@ -39,7 +50,9 @@ def by_hand(base, adapters):
         if f"{name}_a" in adapters["layers"]:
             a, b = (np.asarray(adapters["layers"][f"{name}_{part}"], np.float64) for part in "ab")
             product = np.stack([np.einsum(letters, a[l], b[l]) for l in range(len(a))])
-            layers[name] = jnp.asarray(np.asarray(layers[name]) + ALPHA / RANK * product, jnp.float32)
+            layers[name] = jnp.asarray(
+                np.asarray(layers[name]) + ALPHA / RANK * product, jnp.float32
+            )
     return base | {"layers": layers}
 
 
@@ -56,11 +69,15 @@ def test_a_model_with_adapters_is_the_model_with_their_products_added(each_famil
     ours = logps(cfg, lora.merged(each_family.params, adapters))
     expected = logps(each_family.cfg, by_hand(each_family.params, adapters))
     np.testing.assert_allclose(ours, expected, atol=2e-5)
-    np.testing.assert_allclose(logps(each_family.cfg, lora.folded(cfg, each_family.params, adapters)), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        logps(each_family.cfg, lora.folded(cfg, each_family.params, adapters)), expected, atol=2e-5
+    )
     plain = logps(each_family.cfg, each_family.params)
     assert np.abs(plain - expected).max() > 1e-2
     new = lora.init(cfg, jax.random.key(1))
-    np.testing.assert_array_equal(logps(cfg, lora.merged(each_family.params, new)), plain)   # training begins at the base
+    np.testing.assert_array_equal(
+        logps(cfg, lora.merged(each_family.params, new)), plain
+    )  # training begins at the base
 
 
 def test_only_the_targets_have_adapters(loaded, rng):
@@ -74,12 +91,15 @@ def test_only_the_targets_have_adapters(loaded, rng):
 
 def gradients(cfg, params, frozen, packed):
     graphdef = network_lib.build(cfg)
-    loss = lambda params: jnp.sum(jnp.sin(score.score_rows(graphdef, lora.merged(frozen, params), packed, 32).logps))
+    loss = lambda params: jnp.sum(
+        jnp.sin(score.score_rows(graphdef, lora.merged(frozen, params), packed, 32).logps)
+    )
     return jax.grad(loss)(params)
 
 
 def test_gradients_are_the_chain_rule_on_the_full_gradient(loaded, rng):
-    """dA = scale dW B', dB = scale A' dW, with dW of the model that has the products in its weights."""
+    """dA = scale dW B', dB = scale A' dW, with dW of the model that has the products in its
+    weights."""
     cfg, packed = lora.adapted(loaded.cfg, settings()), rows(loaded.cfg, rng)
     adapters = random_adapters(cfg, rng)
     full = gradients(loaded.cfg, by_hand(loaded.params, adapters), {}, packed)["layers"]
@@ -89,8 +109,18 @@ def test_gradients_are_the_chain_rule_on_the_full_gradient(loaded, rng):
         for l in range(len(a)):
             A, B = a[l].reshape(-1, RANK), b[l].reshape(RANK, -1)
             dW = np.asarray(full[name][l]).reshape(len(A), -1)
-            np.testing.assert_allclose(found[f"{name}_a"][l].reshape(A.shape), ALPHA / RANK * dW @ B.T, atol=3e-4, rtol=1e-3)
-            np.testing.assert_allclose(found[f"{name}_b"][l].reshape(B.shape), ALPHA / RANK * A.T @ dW, atol=3e-4, rtol=1e-3)
+            np.testing.assert_allclose(
+                found[f"{name}_a"][l].reshape(A.shape),
+                ALPHA / RANK * dW @ B.T,
+                atol=3e-4,
+                rtol=1e-3,
+            )
+            np.testing.assert_allclose(
+                found[f"{name}_b"][l].reshape(B.shape),
+                ALPHA / RANK * A.T @ dW,
+                atol=3e-4,
+                rtol=1e-3,
+            )
     assert max(np.abs(x).max() for x in jax.tree.leaves(found)) > 1e-2
 
 
@@ -102,11 +132,17 @@ def test_eight_devices_equal_one(loaded, rng):
     def updated(mesh):
         params = jax.device_put(adapters, sharding.param_shardings(lora.specs(cfg), mesh))
         base = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
-        optimizer = learner.make_optimizer(config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, parameters.decays(lora.specs(cfg)))
+        optimizer = learner.make_optimizer(
+            config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, parameters.decays(lora.specs(cfg))
+        )
         state = learner.init_state(params, optimizer)
-        update = learner.make_update(state, optimizer, learner.make_supervised_loss(network_lib.build(cfg), 32))
+        update = learner.make_update(
+            state, optimizer, learner.make_supervised_loss(network_lib.build(cfg), 32)
+        )
         with jax.set_mesh(mesh):
-            state, metrics = update(state, [sharding.place(packed, sharding.by_rows(mesh))], 1e-2, base)
+            state, metrics = update(
+                state, [sharding.place(packed, sharding.by_rows(mesh))], 1e-2, base
+            )
         return jax.device_get((state.params, metrics))
 
     one, eight = updated(loaded.mesh), updated(sharding.make_mesh(2, 2, 2))
@@ -131,11 +167,21 @@ def test_a_reference_cannot_wait_in_host_memory():
 
 # Whole runs
 
-SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
-         "--config.lora.rank=4", "--config.data.eval=", "--config.rollout.questions=4",
-         "--config.rollout.slots=8", "--config.rollout.samples=4", "--config.loss.minibatch_questions=2",
-         "--config.optimizer.warmup_updates=0", "--config.optimizer.final_lr_fraction=1", "--config.optimizer.lr=0.01",
-         "--config.rollout.max_answer_tokens=24"]
+SMALL = [
+    "--config=configs/tiny.py",
+    "--config.model.remat=false",
+    "--config.data.train=arithmetic:1000",
+    "--config.lora.rank=4",
+    "--config.data.eval=",
+    "--config.rollout.questions=4",
+    "--config.rollout.slots=8",
+    "--config.rollout.samples=4",
+    "--config.loss.minibatch_questions=2",
+    "--config.optimizer.warmup_updates=0",
+    "--config.optimizer.final_lr_fraction=1",
+    "--config.optimizer.lr=0.01",
+    "--config.rollout.max_answer_tokens=24",
+]
 
 
 def command(*arguments):
@@ -151,23 +197,40 @@ def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
 
     workdir, out = tmp_path / "run", tmp_path / "hf"
     command("sar_jax.train", *SMALL, "--config.steps=1", f"--workdir={workdir}")
-    assert "resumed at step 1" in command("sar_jax.train", *SMALL, "--config.steps=2", f"--workdir={workdir}")
+    assert "resumed at step 1" in command(
+        "sar_jax.train", *SMALL, "--config.steps=2", f"--workdir={workdir}"
+    )
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 and lines[-1]["sampling/logp_difference/max"] < 1e-4
     assert lines[-1]["kl"] > lines[1]["kl"] >= 0 and lines[-1]["grad_norm"] > 0
-    stored = sum(f.stat().st_size for f in (workdir / "checkpoints/00000002/state").rglob("*") if f.is_file())
+    stored = sum(
+        f.stat().st_size for f in (workdir / "checkpoints/00000002/state").rglob("*") if f.is_file()
+    )
     base = sum(f.stat().st_size for f in (ROOT / "sar_jax/assets/tiny").glob("*.safetensors"))
     assert stored < base
     command("sar_jax.export", f"--workdir={workdir}", f"--output={out}", "--dtype=float32")
-    ours, theirs = (AutoModelForCausalLM.from_pretrained(f) for f in (out, ROOT / "sar_jax/assets/tiny"))
-    changed = [n for (n, a), b in zip(ours.named_parameters(), theirs.parameters()) if not torch.equal(a, b.to(a.dtype))]
+    ours, theirs = (
+        AutoModelForCausalLM.from_pretrained(f) for f in (out, ROOT / "sar_jax/assets/tiny")
+    )
+    changed = [
+        n
+        for (n, a), b in zip(ours.named_parameters(), theirs.parameters())
+        if not torch.equal(a, b.to(a.dtype))
+    ]
     assert changed and all("proj" in name for name in changed)
     # what the exported model says of an answer is what the run's score says
-    (tmp_path / "in.jsonl").write_text(json.dumps({"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}) + "\n")
+    (tmp_path / "in.jsonl").write_text(
+        json.dumps({"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}) + "\n"
+    )
     found = []
     for name, source in (("a", workdir), ("b", out)):
         config = [] if source == workdir else ["--config=configs/tiny.py"]
-        command("sar_jax.explain", f"--model={source}", f"--input={tmp_path}/in.jsonl", f"--output={tmp_path}/{name}.jsonl",
-                *config)
+        command(
+            "sar_jax.explain",
+            f"--model={source}",
+            f"--input={tmp_path}/in.jsonl",
+            f"--output={tmp_path}/{name}.jsonl",
+            *config,
+        )
         found.append(json.loads((tmp_path / f"{name}.jsonl").read_text()))
     assert found[0]["ppl_conditional"] == pytest.approx(found[1]["ppl_conditional"], rel=1e-5)

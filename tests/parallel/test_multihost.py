@@ -1,4 +1,5 @@
-"""Several processes as one run, real ones on this machine's loopback: the same losses; an end for all when one is gone."""
+"""Several processes as one run, real ones on this machine's loopback: the same losses; an end for
+all when one is gone."""
 
 import json
 import os
@@ -19,11 +20,21 @@ from sar_jax.errors import UserError
 from sar_jax.parallel import multihost, rendezvous
 from sar_jax.training import questions as questions_lib
 
-SMALL = ["--config=configs/tiny.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
-         "--config.data.eval_questions=12", "--config.evaluation.batch=8",
-         "--config.evaluation.every_steps=2", "--config.rollout.questions=8", "--config.rollout.slots=16",
-         "--config.rollout.samples=4", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
-         "--config.optimizer.final_lr_fraction=1", "--config.rollout.max_answer_tokens=32"]
+SMALL = [
+    "--config=configs/tiny.py",
+    "--config.model.remat=false",
+    "--config.data.train=arithmetic:1000",
+    "--config.data.eval_questions=12",
+    "--config.evaluation.batch=8",
+    "--config.evaluation.every_steps=2",
+    "--config.rollout.questions=8",
+    "--config.rollout.slots=16",
+    "--config.rollout.samples=4",
+    "--config.loss.minibatch_questions=4",
+    "--config.optimizer.warmup_updates=0",
+    "--config.optimizer.final_lr_fraction=1",
+    "--config.rollout.max_answer_tokens=32",
+]
 
 
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
@@ -39,11 +50,25 @@ def start(processes, workdir, *arguments, devices=1, real=False):
     """The processes of a run; each one's output goes to a file beside the workdir."""
     port, started = free_port(), []
     for i in range(processes):
-        several = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"] if processes > 1 else []
+        several = (
+            [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"]
+            if processes > 1
+            else []
+        )
         with open(f"{workdir}.{i}.txt", "w") as output:
-            started.append(start_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *several, *arguments, real=real,
-                                         stdout=output, stderr=output,
-                                         XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}"))
+            started.append(
+                start_command(
+                    "sar_jax.train",
+                    *SMALL,
+                    f"--workdir={workdir}",
+                    *several,
+                    *arguments,
+                    real=real,
+                    stdout=output,
+                    stderr=output,
+                    XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}",
+                )
+            )
     return started
 
 
@@ -58,7 +83,10 @@ def finish(started, workdir, timeout=420):
 
 
 def metrics(workdir):
-    return {line["step"]: line for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())}
+    return {
+        line["step"]: line
+        for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    }
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +99,36 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
 def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices):
-    """Losses, answers and evaluations of three steps are those of one process; with two, the third is of a resumed run.
-    The two share nothing, not even the seed of hashes."""
+    """Losses, answers and evaluations of three steps are those of one process; with two, the third
+    is of a resumed run. The two share nothing, not even the seed of hashes."""
     workdir = tmp_path / "run"
     for steps in (2, 3) if processes == 2 else (3,):
-        statuses, outputs = finish(start(processes, workdir, f"--config.steps={steps}", devices=devices,
-                                         real=(processes, steps) == (2, 2)), workdir)
+        statuses, outputs = finish(
+            start(
+                processes,
+                workdir,
+                f"--config.steps={steps}",
+                devices=devices,
+                real=(processes, steps) == (2, 2),
+            ),
+            workdir,
+        )
         assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
     assert ("resumed at step 2" in outputs[0]) == (processes == 2)
     for output in outputs[1:]:
-        assert "step" not in output.lower() and "accuracy" not in output   # the first process speaks for all
+        assert (
+            "step" not in output.lower() and "accuracy" not in output
+        )  # the first process speaks for all
     ours, expected = metrics(workdir), metrics(alone)
     assert set(ours) == {0, 1, 2, 3}
     for step, line in expected.items():
         for name, value in line.items():
             if name.split("/")[0] in SAME:
-                np.testing.assert_allclose(ours[step][name], value, rtol=2e-5, atol=1e-7, err_msg=f"{name} at step {step}")
-        # a loss is a sum of advantages that nearly cancel: compared with what is summed, not with what is left
+                np.testing.assert_allclose(
+                    ours[step][name], value, rtol=2e-5, atol=1e-7, err_msg=f"{name} at step {step}"
+                )
+        # a loss is a sum of advantages that nearly cancel: compared with what is summed, not with
+        # what is left
         np.testing.assert_allclose(ours[step].get("loss", 0), line.get("loss", 0), atol=2e-7)
     for name in ("step_000001.parquet", "step_000003.parquet", "eval_000002.parquet"):
         mine, theirs = (pq.read_table(w / "samples" / name).to_pydict() for w in (workdir, alone))
@@ -107,7 +148,9 @@ def wait_for(path, text, timeout=300):
 
 def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
     workdir = tmp_path / "run"
-    started = start(2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30")
+    started = start(
+        2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30"
+    )
     try:
         wait_for(f"{workdir}.0.txt", "step 2/")
         started[1].send_signal(signal.SIGKILL)
@@ -116,7 +159,10 @@ def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
         for p in started:
             p.kill()
     assert status != 0
-    assert "process 1 of 2 is gone" in open(f"{workdir}.0.txt").read() or "Task 1" in open(f"{workdir}.0.txt").read()
+    assert (
+        "process 1 of 2 is gone" in open(f"{workdir}.0.txt").read()
+        or "Task 1" in open(f"{workdir}.0.txt").read()
+    )
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
@@ -133,10 +179,16 @@ def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
     assert list((workdir / "checkpoints").glob("0*"))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([f"--config.{name}=9" for name in ("rollout.questions", "loss.minibatch_questions")],
-     "multiple of the 2 processes"),
-    (["--config.mesh.fsdp=3"], "does not multiply to the 2 devices")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            [f"--config.{name}=9" for name in ("rollout.questions", "loss.minibatch_questions")],
+            "multiple of the 2 processes",
+        ),
+        (["--config.mesh.fsdp=3"], "does not multiply to the 2 devices"),
+    ],
+)
 def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
     statuses, outputs = finish(start(2, tmp_path / "run", *arguments), tmp_path / "run", 120)
     assert statuses == [2, 2]
@@ -144,7 +196,8 @@ def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
 
 
 def test_an_end_of_all_waits_for_the_slowest(tmp_path):
-    """Process 0 holds the store: one that still listens when it leaves would be ended by JAX's own abort."""
+    """Process 0 holds the store: one that still listens when it leaves would be ended by JAX's own
+    abort."""
     script = """
 import sys, time
 from absl import flags
@@ -164,8 +217,20 @@ if flags.FLAGS.process == 1:
 multihost.end(2)
 """
     port = free_port()
-    started = [subprocess.Popen([sys.executable, "-c", script, f"--coordinator=127.0.0.1:{port}", "--processes=2",
-                                 f"--process={i}"], cwd=ROOT) for i in range(2)]
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                script,
+                f"--coordinator=127.0.0.1:{port}",
+                "--processes=2",
+                f"--process={i}",
+            ],
+            cwd=ROOT,
+        )
+        for i in range(2)
+    ]
     try:
         assert [p.wait(60) for p in started] == [2, 2]
     finally:
@@ -173,16 +238,26 @@ multihost.end(2)
             p.kill()
 
 
-@pytest.mark.parametrize("arguments", [["--coordinator=127.0.0.1:99"], ["--coordinator=127.0.0.1:99", "--processes=2"],
-                                       ["--coordinator=127.0.0.1:99", "--processes=2", "--process=2"],
-                                       ["--coordinator=nowhere", "--processes=2", "--process=0"], ["--processes=4"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--coordinator=127.0.0.1:99"],
+        ["--coordinator=127.0.0.1:99", "--processes=2"],
+        ["--coordinator=127.0.0.1:99", "--processes=2", "--process=2"],
+        ["--coordinator=nowhere", "--processes=2", "--process=0"],
+        ["--processes=4"],
+    ],
+)
 def test_options_that_do_not_fit_together(tmp_path, arguments):
     started = start(1, tmp_path / "run", *arguments)
     statuses, outputs = finish(started, tmp_path / "run", 120)
-    assert statuses == [2] and ("--coordinator" in outputs[0] or "--processes is 4, but 1 came up" in outputs[0])
+    assert statuses == [2] and (
+        "--coordinator" in outputs[0] or "--processes is 4, but 1 came up" in outputs[0]
+    )
 
 
 # Meeting
+
 
 def meet(count, who, timeout=20.0):
     """What each process of `who` got: None or the error."""
@@ -210,7 +285,9 @@ def test_all_meet_in_any_order(order):
 
 def test_whoever_does_not_come_is_named_by_all_who_did():
     got = meet(4, [0, 2], timeout=2)
-    assert set(got) == {0, 2} and all("process 1, 3 of 4 did not come" in error for error in got.values())
+    assert set(got) == {0, 2} and all(
+        "process 1, 3 of 4 did not come" in error for error in got.values()
+    )
 
 
 def test_without_the_first_process_it_is_the_one_that_is_named():
@@ -252,7 +329,7 @@ def test_one_process_needs_nobody():
 
 @pytest.mark.parametrize("shards", [2, 4])
 def test_the_shards_batches_together_are_those_of_one_process_in_every_epoch(shards):
-    rows = list(range(10))   # which the shards do not divide
+    rows = list(range(10))  # which the shards do not divide
     whole = questions_lib.batches(rows, 4, seed=3)
     parts = [questions_lib.batches(rows, 4 // shards, 3, i, shards) for i in range(shards)]
     for _ in range(12):

@@ -1,4 +1,5 @@
-"""Meshes and what is spread over them: eight devices compute what one does, in every family; decoding gathers no weights."""
+"""Meshes and what is spread over them: eight devices compute what one does, in every family;
+decoding gathers no weights."""
 
 import dataclasses
 
@@ -18,7 +19,7 @@ from sar_jax.rollout import sampler, slots
 from sar_jax.structs import Batch, Sampling
 from sar_jax.training import handover, learner, score
 
-MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]   # test_train and test_score use others of them
+MESHES = [(1, 8, 1), (2, 2, 2), (1, 4, 2)]  # test_train and test_score use others of them
 
 
 def test_a_decoding_mesh_holds_the_same_devices_in_the_same_order():
@@ -32,12 +33,17 @@ def test_a_decoding_mesh_holds_the_same_devices_in_the_same_order():
 
 @pytest.mark.parametrize("kv_heads, expected", [(1, 1), (2, 2), (6, 2), (8, 8), (32, 8)])
 def test_by_default_as_many_devices_share_a_copy_as_divide_the_kv_heads(kv_heads, expected):
-    assert sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), -1, kv_heads).shape["tensor"] == expected
+    assert (
+        sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), -1, kv_heads).shape["tensor"]
+        == expected
+    )
 
 
 @pytest.mark.parametrize("tensor, kv_heads", [(16, 16), (3, 3), (4, 2), (8, 4)])
 def test_a_decoding_mesh_that_cannot_be_is_refused(tensor, kv_heads):
-    with pytest.raises(UserError, match=f"config.rollout.tensor is {tensor}: it must divide the 8 devices"):
+    with pytest.raises(
+        UserError, match=f"config.rollout.tensor is {tensor}: it must divide the 8 devices"
+    ):
         sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), tensor, kv_heads)
 
 
@@ -53,10 +59,13 @@ def test_a_mesh_that_does_not_multiply_to_the_devices_is_refused(sizes):
         sharding.make_mesh(*sizes)
 
 
-@pytest.mark.parametrize("sizes, tensor", [((1, 8, 1), -1), ((2, 4, 1), 2), ((1, 4, 2), 2), ((2, 2, 2), 1), ((1, 1, 2), -1)])
+@pytest.mark.parametrize(
+    "sizes, tensor",
+    [((1, 8, 1), -1), ((2, 4, 1), 2), ((1, 4, 2), 2), ((2, 2, 2), 1), ((1, 1, 2), -1)],
+)
 def test_handed_over_weights_are_the_cast_masters(each_family, sizes, tensor):
     cfg = each_family.cfg
-    mesh = sharding.make_mesh(*sizes, devices=jax.devices()[:int(np.prod(sizes))])
+    mesh = sharding.make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))])
     if tensor > 1 and cfg.num_kv_heads % tensor:
         tensor = 1
     decoding = sharding.decoding_mesh(mesh, tensor, cfg.num_kv_heads)
@@ -64,7 +73,9 @@ def test_handed_over_weights_are_the_cast_masters(each_family, sizes, tensor):
     weights = handover.make_hand_over(cfg, mesh, decoding, "bfloat16")(masters)
     for master, weight in zip(jax.tree.leaves(each_family.params), jax.tree.leaves(weights)):
         np.testing.assert_array_equal(np.asarray(weight), np.asarray(master.astype(jnp.bfloat16)))
-        assert all(axis in (None, "tensor") or decoding.shape[axis] == 1 for axis in weight.sharding.spec)
+        assert all(
+            axis in (None, "tensor") or decoding.shape[axis] == 1 for axis in weight.sharding.spec
+        )
     assert handover.make_cast(cfg, mesh, "float32")(masters) is masters
 
 
@@ -75,12 +86,15 @@ def big_enough(cfg):
 
 
 def test_the_hand_over_moves_what_changes_hands_and_no_more(loaded):
-    """From eight blocks along one dimension to eight along another: seven eighths of a device's own part."""
+    """From eight blocks along one dimension to eight along another: seven eighths of a device's own
+    part."""
     cfg = big_enough(loaded.cfg)
     mesh = sharding.make_mesh(1, 8, 1)
     decoding = sharding.decoding_mesh(mesh, 8, 8)
     hand_over = handover.make_hand_over(cfg, mesh, decoding, "float32")
-    masters = parameters.describe_params(cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh))
+    masters = parameters.describe_params(
+        cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh)
+    )
     sent = hlo.collective_bytes(hand_over.lower(masters).compile().as_text(), 8)
     size = 4 * parameters.count_params(cfg) / 8
     assert 0.7 * size < sum(sent.values()) < 1.1 * size
@@ -91,14 +105,27 @@ def test_decoding_gathers_no_weights(loaded):
     cfg = big_enough(loaded.cfg)
     mesh = sharding.decoding_mesh(sharding.make_mesh(1, 8, 1), 8, 8)
     params = parameters.describe_params(
-        cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES))
+        cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES)
+    )
     graphdef = network_lib.build(cfg, "float32")
 
     with jax.set_mesh(mesh):
         state = slots.create(cfg, "xla", 2, 16, "float32")
-        text = slots.decode.lower(graphdef, params, state, np.int32(4), np.int32(0), np.bool_(False), stop_ids=(1,),
-                                  sampling=Sampling()).compile().as_text()
-    a_step = hlo.collective_bytes(text, 8)   # the loop's body: how often it runs is not known before
+        text = (
+            slots.decode.lower(
+                graphdef,
+                params,
+                state,
+                np.int32(4),
+                np.int32(0),
+                np.bool_(False),
+                stop_ids=(1,),
+                sampling=Sampling(),
+            )
+            .compile()
+            .as_text()
+        )
+    a_step = hlo.collective_bytes(text, 8)  # the loop's body: how often it runs is not known before
     assert a_step.get("all-gather", 0) < 0.05 * 4 * parameters.count_params(cfg)
     assert sum(a_step.values()) > 0
 
@@ -108,11 +135,16 @@ def places(mesh, packed, extra=()):
 
 
 def test_eight_devices_compute_what_one_does(each_family, rng):
-    """Scores, gradients and greedy answers of every family; sizes that do not divide are replicated."""
+    """Scores, gradients and greedy answers of every family; sizes that do not divide are
+    replicated."""
     loaded = each_family
     sizes = (2, 2, 2) if loaded.cfg.num_kv_heads > 1 else (2, 4, 1)
-    prompts = [rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)]
-    answers = [rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)]
+    prompts = [
+        rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)
+    ]
+    answers = [
+        rng.integers(0, loaded.cfg.vocab_size, rng.integers(3, 12)).tolist() for _ in range(12)
+    ]
     packed, _ = packing.pack(prompts, answers, 24, 8)
     packed = packing.microbatches(packed, 8)[0]
     grid = rng.normal(size=packed.tokens.shape).astype(np.float32)
@@ -146,9 +178,13 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])
 def test_a_lookups_gradient_is_not_put_together(sizes, rng):
-    """It is what one device computes, and under half of the table is sent; that of a constraint sends most of it twice."""
+    """It is what one device computes, and under half of the table is sent; that of a constraint
+    sends most of it twice."""
     mesh, V, D = sharding.make_mesh(*sizes), 512, 32
-    table, down = rng.normal(size=(V, D)).astype(np.float32), rng.normal(size=(8, 4, D)).astype(np.float32)
+    table, down = (
+        rng.normal(size=(V, D)).astype(np.float32),
+        rng.normal(size=(8, 4, D)).astype(np.float32),
+    )
     tokens = rng.integers(0, V, (8, 4))
     expected = np.zeros_like(table)
     np.add.at(expected, tokens, down)
@@ -170,7 +206,9 @@ def test_a_lookups_gradient_is_not_put_together(sizes, rng):
 def test_of_the_embedding_only_the_tokens_gradients_are_sent(loaded):
     """All other parameters' gradients are summed over the devices (on CPUs by all-reduces)."""
     cfg = dataclasses.replace(loaded.cfg, vocab_size=8192, tied=False)
-    config = config_lib.TrainConfig(packing=config_lib.Packing(row_tokens=32, rows_per_microbatch=8))
+    config = config_lib.TrainConfig(
+        packing=config_lib.Packing(row_tokens=32, rows_per_microbatch=8)
+    )
     config.model.dtype = "float32"
     gradient = programs.describe(config, cfg, sharding.make_mesh(1, 8, 1))[0]["gradient"]
     with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):

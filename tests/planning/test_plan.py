@@ -1,4 +1,5 @@
-"""Plans: bytes sent and flops against what is known by hand, and the TPU compiler on a small slice."""
+"""Plans: bytes sent and flops against what is known by hand, and the TPU compiler on a small
+slice."""
 
 import json
 import math
@@ -24,21 +25,24 @@ libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip
 @pytest.fixture
 def tpu_compiler(monkeypatch):
     """For this process: libtpu reads XLA_FLAGS too, and dies of those for CPUs."""
-    jax.devices()   # which have read them now
+    jax.devices()  # which have read them now
     monkeypatch.delenv("XLA_FLAGS")
 
 
 # What is sent
 
+
 def sent(function, *shapes, mesh=None):
     mesh = mesh or sharding.make_mesh(1, 8, 1)
-    whole = jax.shard_map(function, mesh=mesh, in_specs=P("fsdp"), out_specs=P("fsdp"), check_vma=False)
+    whole = jax.shard_map(
+        function, mesh=mesh, in_specs=P("fsdp"), out_specs=P("fsdp"), check_vma=False
+    )
     described = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
     return hlo.collective_bytes(jax.jit(whole).lower(*described).compile().as_text(), 8)
 
 
 def test_bytes_of_each_collective_in_a_ring_of_eight():
-    part = 4 * 16 * 128   # of one device, of [128, 128] float32
+    part = 4 * 16 * 128  # of one device, of [128, 128] float32
     gather = lambda x: jax.lax.all_gather(x, "fsdp", tiled=True)[:16] * 2
     assert sent(gather, (128, 128)) == {"all-gather": 7 * part}
     assert sent(lambda x: jax.lax.psum(x, "fsdp"), (128, 128)) == {"all-reduce": 2 * part * 7 / 8}
@@ -59,7 +63,9 @@ def test_a_loop_sends_as_often_as_it_runs(trips):
 
 def test_only_a_group_takes_part():
     mesh = sharding.make_mesh(4, 2, 1)
-    assert sent(lambda x: jax.lax.psum(x, "fsdp"), (128, 128), mesh=mesh) == {"all-reduce": 2 * 4 * 64 * 128 / 2}
+    assert sent(lambda x: jax.lax.psum(x, "fsdp"), (128, 128), mesh=mesh) == {
+        "all-reduce": 2 * 4 * 64 * 128 / 2
+    }
 
 
 SCHEDULED = """
@@ -103,7 +109,10 @@ ENTRY %main (y: bf16[8,4]) -> bf16[64,4] {
 
 def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
     """A counter to 8 in steps of 2 is four trips; one channel in two places is one collective."""
-    assert hlo.collective_bytes(SCHEDULED, 8) == {"collective-permute": 4 * 64, "all-gather": 512 * 7 / 8}
+    assert hlo.collective_bytes(SCHEDULED, 8) == {
+        "collective-permute": 4 * 64,
+        "all-gather": 512 * 7 / 8,
+    }
 
 
 def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter(tpu_compiler):
@@ -112,13 +121,18 @@ def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter(tpu_compiler)
     x = jax.ShapeDtypeStruct((8, 1024, 512), jnp.float32, sharding=sharding.by_rows(mesh))
     kept = jax.sharding.NamedSharding(mesh, P("fsdp"))
     text = jax.jit(lambda x: jnp.sin(x).sum(0), out_shardings=kept).lower(x).compile().as_text()
-    assert " all-reduce(" in text and hlo.collective_bytes(text, 8) == {"reduce-scatter": 4 * 1024 * 512 * 7 / 8}
+    assert " all-reduce(" in text and hlo.collective_bytes(text, 8) == {
+        "reduce-scatter": 4 * 1024 * 512 * 7 / 8
+    }
 
 
 def test_across_slices_goes_data_and_nothing_else(tpu_compiler):
-    """Two slices of eight chips: each holds all parameters; with any part of the mesh left for the slices it is an error."""
-    chips.describe("v6e:2x2")   # or its error
-    devices = list(topologies.get_topology_desc(platform="tpu", topology_name="v6e:2x4", num_slices=2).devices)
+    """Two slices of eight chips: each holds all parameters; with any part of the mesh left for the
+    slices it is an error."""
+    chips.describe("v6e:2x2")  # or its error
+    devices = list(
+        topologies.get_topology_desc(platform="tpu", topology_name="v6e:2x4", num_slices=2).devices
+    )
     for sizes in ((2, -1, 1), (4, 2, -1), (-1, 1, 2)):
         mesh = sharding.make_mesh(*sizes, devices)
         assert all(len({device.slice_index for device in row.flat}) == 1 for row in mesh.devices)
@@ -131,9 +145,15 @@ def test_across_slices_goes_data_and_nothing_else(tpu_compiler):
 def test_what_slices_tell_each_other_are_sums(loaded, tpu_compiler):
     """Weights are gathered within a slice; between them go the sums of gradients and metrics."""
     chips.describe("v6e:2x2")
-    devices = topologies.get_topology_desc(platform="tpu", topology_name="v6e:2x2", num_slices=2).devices
-    config = config_lib.TrainConfig(packing=config_lib.Packing(row_tokens=128, rows_per_microbatch=8))
-    gradient = programs.describe(config, loaded.cfg, sharding.make_mesh(2, -1, 1, list(devices)))[0]["gradient"]
+    devices = topologies.get_topology_desc(
+        platform="tpu", topology_name="v6e:2x2", num_slices=2
+    ).devices
+    config = config_lib.TrainConfig(
+        packing=config_lib.Packing(row_tokens=128, rows_per_microbatch=8)
+    )
+    gradient = programs.describe(config, loaded.cfg, sharding.make_mesh(2, -1, 1, list(devices)))[
+        0
+    ]["gradient"]
     with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
         text = gradient.lower().compile().as_text()
     assert " all-gather(" in text
@@ -147,58 +167,104 @@ def test_a_mesh_may_split_what_is_one_line_of_chips(tpu_compiler, sizes):
 
 # What is computed
 
+
 @pytest.mark.parametrize("family", ["Qwen/Qwen3-1.7B-Base", "microsoft/Phi-3.5-mini-instruct"])
 def test_flops_by_hand_are_those_that_xla_counts(family):
-    """Of one layer, whose scan runs once; XLA counts the elementwise work too, which is small at real widths."""
+    """Of one layer, whose scan runs once; XLA counts the elementwise work too, which is small at
+    real widths."""
     raw = known.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 256}
     cfg = families.parse(raw, 512)
     graphdef = network_lib.build(cfg, "float32", remat=False)
-    params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
+    params = parameters.spec_map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg)
+    )
     tokens = jax.ShapeDtypeStruct((1, 256), jnp.int32)
 
     def logits(params, tokens):
-        return network_lib.unembed(graphdef, params, network_lib.forward(graphdef, params, tokens, tokens, tokens))
+        return network_lib.unembed(
+            graphdef, params, network_lib.forward(graphdef, params, tokens, tokens, tokens)
+        )
 
     counted = jax.jit(logits).lower(params, tokens).compile().cost_analysis()["flops"]
-    blocks = 1.25   # attention in four blocks of queries over the keys up to their end
+    blocks = 1.25  # attention in four blocks of queries over the keys up to their end
     assert flops.forward_flops(cfg, 256, 128 * blocks) == pytest.approx(counted, rel=0.03)
 
 
 def test_windows_bound_what_attention_costs():
     cfg = families.parse(known.CONFIGS["google/gemma-3-1b-it"], 5120)
-    seen = 4 * 2500 + 22 * 512   # of 26 layers four see everything
+    seen = 4 * 2500 + 22 * 512  # of 26 layers four see everything
     assert flops.attention_flops(cfg, 2500) == 4 * cfg.num_heads * cfg.head_dim * seen
 
 
-@pytest.mark.parametrize("name, billions", [("Qwen/Qwen3-1.7B-Base", 1.72), ("Qwen/Qwen3-4B-Base", 4.02),
-                                            ("microsoft/Phi-3.5-mini-instruct", 3.82), ("google/gemma-3-1b-it", 1.0)])
+@pytest.mark.parametrize(
+    "name, billions",
+    [
+        ("Qwen/Qwen3-1.7B-Base", 1.72),
+        ("Qwen/Qwen3-4B-Base", 4.02),
+        ("microsoft/Phi-3.5-mini-instruct", 3.82),
+        ("google/gemma-3-1b-it", 1.0),
+    ],
+)
 def test_published_descriptions_have_the_published_sizes(name, billions):
     cfg = families.parse(known.CONFIGS[name], 5120)
     assert parameters.count_params(cfg) == pytest.approx(billions * 1e9, rel=0.005)
     assert sum(flops.matmul_params(cfg)) == parameters.count_params(cfg) - (
-        0 if cfg.tied else cfg.vocab_size * cfg.embed_dim)
+        0 if cfg.tied else cfg.vocab_size * cfg.embed_dim
+    )
 
 
 def test_a_call_takes_as_long_as_its_slowest_limit():
     chip = chips.Chip(hbm=1, flops=10.0, bandwidth=100.0, interconnect=1000.0, devices=1, slices=())
-    assert roofline.seconds(roofline.Call(20, 300, 1), 5000, chip) == {"compute": 2, "memory": 3, "network": 5}
+    assert roofline.seconds(roofline.Call(20, 300, 1), 5000, chip) == {
+        "compute": 2,
+        "memory": 3,
+        "network": 5,
+    }
 
 
 # What fits
 
+
 def found(total, **residents):
-    names = ("hand_over", "prefill", "insert", "decode", "shrink", "score", "gradient", "apply", "cast")
+    names = (
+        "hand_over",
+        "prefill",
+        "insert",
+        "decode",
+        "shrink",
+        "score",
+        "gradient",
+        "apply",
+        "cast",
+    )
     same = {"temporary": 1.0, "beside": 0, "sent": None, "compile_seconds": 0}
     programs = {n: {"total": total.get(n, 1.0), **same} for n in names}
-    resident = dict.fromkeys(("masters", "moments", "reference", "weights", "decoding_weights", "gradients"), 1.0)
-    return {"topology": "v5e:2x4", "chips": 8, "devices": 8, "hbm": 10.0, "programs": programs, "cache": 6.0,
-            "residents": resident | residents, "decoding_copies": 1, "peak": max(p["total"] for p in programs.values())}
+    resident = dict.fromkeys(
+        ("masters", "moments", "reference", "weights", "decoding_weights", "gradients"), 1.0
+    )
+    return {
+        "topology": "v5e:2x4",
+        "chips": 8,
+        "devices": 8,
+        "hbm": 10.0,
+        "programs": programs,
+        "cache": 6.0,
+        "residents": resident | residents,
+        "decoding_copies": 1,
+        "peak": max(p["total"] for p in programs.values()),
+    }
 
 
-@pytest.mark.parametrize("program, said, unsaid", [
-    ("gradient", "rows_per_microbatch=8", "rollout.slots"), ("decode", "rollout.slots=48", "rows_per_microbatch"),
-    ("shrink", "rollout.cache_dtype=int8", "weights_dtype"),
-    ("score", "logprob_chunk=2048", "rollout.slots"), ("apply", "mu_dtype=bfloat16", "rows_per_microbatch")])
+@pytest.mark.parametrize(
+    "program, said, unsaid",
+    [
+        ("gradient", "rows_per_microbatch=8", "rollout.slots"),
+        ("decode", "rollout.slots=48", "rows_per_microbatch"),
+        ("shrink", "rollout.cache_dtype=int8", "weights_dtype"),
+        ("score", "logprob_chunk=2048", "rollout.slots"),
+        ("apply", "mu_dtype=bfloat16", "rows_per_microbatch"),
+    ],
+)
 def test_advice_follows_what_does_not_fit(program, said, unsaid):
     config = config_lib.TrainConfig()
     config.packing.rows_per_microbatch = 16
@@ -208,15 +274,27 @@ def test_advice_follows_what_does_not_fit(program, said, unsaid):
 
 def test_advice_is_what_the_config_has_not_done_yet():
     config = config_lib.TrainConfig()
-    config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = "bfloat16", True, False
+    config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = (
+        "bfloat16",
+        True,
+        False,
+    )
     config.rollout.cache_dtype = "int8"
     lines = "\n".join(tables.advice(config, found({"gradient": 11.0, "decode": 11.0})))
     assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=true" in lines
     assert "cache_dtype" not in lines and "weights_dtype=int8" in lines
 
 
-@pytest.mark.parametrize("copies, data, devices, advised", [
-    (4.6, 1, 256, True), (6.5, 1, 64, True), (3.9, 1, 256, False), (4.6, 4, 256, False), (4.6, 1, 8, False)])
+@pytest.mark.parametrize(
+    "copies, data, devices, advised",
+    [
+        (4.6, 1, 256, True),
+        (6.5, 1, 64, True),
+        (3.9, 1, 256, False),
+        (4.6, 4, 256, False),
+        (4.6, 1, 8, False),
+    ],
+)
 def test_a_model_cut_over_very_many_devices_is_worth_a_word(copies, data, devices, advised):
     config = config_lib.TrainConfig()
     config.mesh.data = data
@@ -231,8 +309,15 @@ def test_an_unknown_slice_lists_the_known_ones(name):
 
 
 def tiny_plan(tmp_path, *arguments, **how):
-    return run_command("sar_jax.plan", f"--config={ROOT}/configs/tiny.py", "--config.model.dtype=bfloat16",
-                       "--config.packing.row_tokens=256", f"--json={tmp_path}/plan.json", *arguments, **how)
+    return run_command(
+        "sar_jax.plan",
+        f"--config={ROOT}/configs/tiny.py",
+        "--config.model.dtype=bfloat16",
+        "--config.packing.row_tokens=256",
+        f"--json={tmp_path}/plan.json",
+        *arguments,
+        **how,
+    )
 
 
 @libtpu
@@ -240,34 +325,74 @@ def test_the_tiny_config_fits_two_slices(tmp_path):
     result = tiny_plan(tmp_path, "--sweep=v5e:2x2,v6e:2x2", "--answer_tokens=60", real=True)
     assert result.returncode == 0, result.stderr[-2000:]
     plan, other = json.loads((tmp_path / "plan.json").read_text())["slices"]
-    assert set(plan["programs"]) == {"hand_over", "prefill", "insert", "decode", "shrink", "score", "gradient",
-                                     "apply", "cast"}
-    assert plan["peak"] < 2**28 and plan["residents"]["moments"] == pytest.approx(2 * plan["residents"]["masters"], rel=0.01)
-    assert plan["residents"]["masters"] == pytest.approx(4 * 0.66e6 / 4, rel=0.3)   # norms are on every chip
-    assert plan["chip_hours"] == pytest.approx(4 * plan["hours"]) and plan["programs"]["gradient"]["sent"] > 0
+    assert set(plan["programs"]) == {
+        "hand_over",
+        "prefill",
+        "insert",
+        "decode",
+        "shrink",
+        "score",
+        "gradient",
+        "apply",
+        "cast",
+    }
+    assert plan["peak"] < 2**28 and plan["residents"]["moments"] == pytest.approx(
+        2 * plan["residents"]["masters"], rel=0.01
+    )
+    assert plan["residents"]["masters"] == pytest.approx(
+        4 * 0.66e6 / 4, rel=0.3
+    )  # norms are on every chip
+    assert (
+        plan["chip_hours"] == pytest.approx(4 * plan["hours"])
+        and plan["programs"]["gradient"]["sent"] > 0
+    )
     assert other["step_seconds"] < plan["step_seconds"]
-    rows = {name: line for line in result.stdout.splitlines() for name in ("v5e:2x2", "v6e:2x2") if f" {name} " in line}
+    rows = {
+        name: line
+        for line in result.stdout.splitlines()
+        for name in ("v5e:2x2", "v6e:2x2")
+        if f" {name} " in line
+    }
     assert len(rows) == 2 and all(" yes " in row for row in rows.values())
 
 
 @libtpu
 def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
     """The cache of half a million answers at once."""
-    result = tiny_plan(tmp_path, "--topology=v5e:2x2", "--config.rollout.slots=524288",
-                       "--config.rollout.max_answer_tokens=176", "--config.rollout.tensor=1",
-                       real=True)
+    result = tiny_plan(
+        tmp_path,
+        "--topology=v5e:2x2",
+        "--config.rollout.slots=524288",
+        "--config.rollout.max_answer_tokens=176",
+        "--config.rollout.tensor=1",
+        real=True,
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert "does not fit" in result.stdout and "--config.rollout.slots=262144" in result.stdout
-    assert "--topology=v5e:2x4" in result.stdout and "rows_per_microbatch" not in result.stdout.split("does not fit")[1]
-    plan, = json.loads((tmp_path / "plan.json").read_text())["slices"]
-    fits = {name: p["total"] is not None and p["total"] < plan["hbm"] for name, p in plan["programs"].items()}
-    assert not fits["decode"] and all(fits[name] for name in ("score", "gradient", "apply", "cast", "hand_over"))
+    assert (
+        "--topology=v5e:2x4" in result.stdout
+        and "rows_per_microbatch" not in result.stdout.split("does not fit")[1]
+    )
+    (plan,) = json.loads((tmp_path / "plan.json").read_text())["slices"]
+    fits = {
+        name: p["total"] is not None and p["total"] < plan["hbm"]
+        for name, p in plan["programs"].items()
+    }
+    assert not fits["decode"] and all(
+        fits[name] for name in ("score", "gradient", "apply", "cast", "hand_over")
+    )
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "give --topology=v6e:2x4, or --sweep"), (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give --topology"),
-    (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"), (["--topology=v5e:2x2", "--config.mesh.tensor=4"], "2 kv heads"),
-    (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "does not multiply to the 4 devices")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give --topology=v6e:2x4, or --sweep"),
+        (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give --topology"),
+        (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"),
+        (["--topology=v5e:2x2", "--config.mesh.tensor=4"], "2 kv heads"),
+        (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "does not multiply to the 4 devices"),
+    ],
+)
 def test_bad_input_is_one_error(tmp_path, arguments, message):
     result = tiny_plan(tmp_path, *arguments)
     assert result.returncode == 2
@@ -278,6 +403,7 @@ def test_bad_input_is_one_error(tmp_path, arguments, message):
 
 def test_rows_are_raised_to_what_the_devices_share_and_the_overrides_named():
     from sar_jax import plan
+
     config, mesh = config_lib.TrainConfig(), sharding.make_mesh(1, 8, 1)
     config.packing.rows_per_microbatch = 16
     assert plan.fit_rows(config, mesh) == []
@@ -288,13 +414,20 @@ def test_rows_are_raised_to_what_the_devices_share_and_the_overrides_named():
 
 # With a critic, and with adapters
 
+
 @pytest.mark.parametrize("rank, estimator", [(0, "critic"), (3, "group")])
 def test_programs_of_critics_and_adapters_are_those_of_a_run(loaded, rank, estimator):
-    """Each can be traced, and what stays in memory is what by hand: bytes on one of eight devices."""
-    config = config_lib.TrainConfig(lora=config_lib.Lora(rank=rank), advantage=config_lib.Advantage(estimator=estimator))
-    config.model.dtype, config.packing = "bfloat16", config_lib.Packing(row_tokens=64, rows_per_microbatch=8)
+    """Each can be traced, and what stays in memory is what by hand: bytes on one of eight
+    devices."""
+    config = config_lib.TrainConfig(
+        lora=config_lib.Lora(rank=rank), advantage=config_lib.Advantage(estimator=estimator)
+    )
+    config.model.dtype, config.packing = (
+        "bfloat16",
+        config_lib.Packing(row_tokens=64, rows_per_microbatch=8),
+    )
     config.data.max_prompt_tokens, config.rollout.max_answer_tokens = 16, 16
-    mesh = sharding.make_mesh(8, 1, 1)   # copies: every parameter is whole on each
+    mesh = sharding.make_mesh(8, 1, 1)  # copies: every parameter is whole on each
     found, residents = programs.describe(config, loaded.cfg, mesh)
     for program in found.values():
         with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
@@ -303,10 +436,16 @@ def test_programs_of_critics_and_adapters_are_those_of_a_run(loaded, rank, estim
     if rank:
         cfg = lora.adapted(loaded.cfg, config.lora)
         thin = sum(math.prod(s.shape) for s in lora.specs(cfg)["layers"].values())
-        assert residents.masters == 4 * thin and residents.base == 2 * whole and residents.reference == 2 * thin
+        assert (
+            residents.masters == 4 * thin
+            and residents.base == 2 * whole
+            and residents.reference == 2 * thin
+        )
         assert {"fold", "score", "gradient"} <= set(found) and residents.critic == 0
         assert found["apply"].beside == residents.base + residents.reference
     else:
-        values = whole + loaded.cfg.embed_dim   # tied: no head to leave out
-        assert abs(residents.critic - 3 * 4 * values) < 64 and residents.masters == 4 * whole   # and Adam's counts
+        values = whole + loaded.cfg.embed_dim  # tied: no head to leave out
+        assert (
+            abs(residents.critic - 3 * 4 * values) < 64 and residents.masters == 4 * whole
+        )  # and Adam's counts
         assert {"value", "value_gradient", "value_apply"} <= set(found) and residents.base == 0

@@ -11,10 +11,15 @@ from sar_jax.rl import advantages as advantages_lib
 def by_definition(reward, values, penalties, gamma, lam):
     """A_t = sum_k (gamma lam)^k delta_{t+k}, term by term."""
     n = len(values)
-    r = [-(penalties[t] if penalties is not None else 0) + (reward if t == n - 1 else 0) for t in range(n)]
+    r = [
+        -(penalties[t] if penalties is not None else 0) + (reward if t == n - 1 else 0)
+        for t in range(n)
+    ]
     v = [*values, 0.0]
     delta = [r[t] + gamma * v[t + 1] - v[t] for t in range(n)]
-    return np.array([sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, n)) for t in range(n)])
+    return np.array(
+        [sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, n)) for t in range(n)]
+    )
 
 
 @given(st.data())
@@ -27,7 +32,9 @@ def test_ragged_answers_follow_the_definition(data):
     gamma, lam = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))
     found = advantages_lib.gae(rewards, values, penalties, gamma, lam)
     for b in range(len(lengths)):
-        expected = by_definition(rewards[b], values[b], None if penalties is None else penalties[b], gamma, lam)
+        expected = by_definition(
+            rewards[b], values[b], None if penalties is None else penalties[b], gamma, lam
+        )
         np.testing.assert_allclose(found.advantages[b], expected, atol=1e-9)
         np.testing.assert_allclose(found.returns[b], expected + values[b], atol=1e-9)
 
@@ -39,7 +46,10 @@ def test_by_hand():
     np.testing.assert_allclose(found.advantages[1], [-0.5])
     np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 0])
     # gamma .5, lam .5: last 1 - .25 = .75; first .5 * .25 - .5 + .25 * .75 = -.1875
-    np.testing.assert_allclose(advantages_lib.gae([1.0], [np.array([0.5, 0.25])], None, 0.5, 0.5).advantages[0], [-0.1875, 0.75])
+    np.testing.assert_allclose(
+        advantages_lib.gae([1.0], [np.array([0.5, 0.25])], None, 0.5, 0.5).advantages[0],
+        [-0.1875, 0.75],
+    )
     # a charge of .1 on the first token is not seen by the second
     found = advantages_lib.gae([1.0], [np.zeros(2)], [np.array([0.1, 0.0])], 1.0, 1.0)
     np.testing.assert_allclose(found.advantages[0], [0.9, 1.0])
@@ -50,7 +60,9 @@ def test_whitening_is_over_all_tokens_of_all_answers(rng):
     parts = [rng.normal(3, 2, n) for n in (1, 7, 30)]
     white = advantages_lib.whitened(parts)
     every = np.concatenate(white)
-    assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(
+        1, abs=1e-6
+    )
     assert abs(white[2].mean()) > 1e-3
     np.testing.assert_allclose(np.corrcoef(every, np.concatenate(parts))[0, 1], 1)
     assert advantages_lib.whitened([np.array([2.0])])[0].tolist() == [0.0]

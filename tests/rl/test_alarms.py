@@ -1,4 +1,5 @@
-"""Each alarm comes with its collapse, is told once, goes on through a restart, and a run that goes well stays silent."""
+"""Each alarm comes with its collapse, is told once, goes on through a restart, and a run that goes
+well stays silent."""
 
 import dataclasses
 import json
@@ -15,9 +16,14 @@ def healthy(rng, steps=60, evaluate=10):
     lines = [{"step": 0, "eval/accuracy": 0.6, "eval/questions": 500}]
     for step in range(1, steps + 1):
         done = step / steps
-        line = {"step": step, "accuracy": 0.6 + 0.2 * done + rng.normal(0, 0.04), "entropy": 0.3 - 0.2 * done,
-                "completions/mean_length": 800 - 400 * done + rng.normal(0, 20), "completions/question_overlap": 0.1,
-                "reward/self_aligned/mean": 0.2 + 0.1 * done + rng.normal(0, 0.01)}
+        line = {
+            "step": step,
+            "accuracy": 0.6 + 0.2 * done + rng.normal(0, 0.04),
+            "entropy": 0.3 - 0.2 * done,
+            "completions/mean_length": 800 - 400 * done + rng.normal(0, 20),
+            "completions/question_overlap": 0.1,
+            "reward/self_aligned/mean": 0.2 + 0.1 * done + rng.normal(0, 0.01),
+        }
         if step % evaluate == 0:
             line |= {"eval/accuracy": 0.6 + 0.2 * done + rng.normal(0, 0.02), "eval/questions": 500}
         lines.append(line)
@@ -55,8 +61,13 @@ def watch(lines, cfg=None, remembered=()):
 
 
 NAMES = ["short", "falling", "certain", "hacked", "echoing"]
-OFF = {"short": "short_length", "falling": "falling_evaluations", "certain": "low_entropy", "hacked": "trend_steps",
-       "echoing": "echo"}
+OFF = {
+    "short": "short_length",
+    "falling": "falling_evaluations",
+    "certain": "low_entropy",
+    "hacked": "trend_steps",
+    "echoing": "echo",
+}
 
 
 def test_there_is_a_test_for_every_alarm():
@@ -72,12 +83,14 @@ def test_runs_that_go_well_stay_silent():
 @pytest.mark.parametrize("name", NAMES)
 def test_each_alarm_comes_with_its_collapse_once_and_says_what_to_try(rng, name):
     found, told = watch(collapsed(rng, name))
-    (step, text), = told
+    ((step, text),) = told
     assert 20 < step <= 60 and "Try " in text and "\n" not in text
     on = [f"alarm/{name}" in metrics for metrics in found]
-    assert on.index(True) == step and sum(on) > 3   # it stays on, and is not told again
-    assert all(metrics["alarms"] == len(metrics) - 1 == sum(v for k, v in metrics.items() if k != "alarms")
-               for metrics in found)
+    assert on.index(True) == step and sum(on) > 3  # it stays on, and is not told again
+    assert all(
+        metrics["alarms"] == len(metrics) - 1 == sum(v for k, v in metrics.items() if k != "alarms")
+        for metrics in found
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,12 +119,23 @@ def test_an_alarm_that_comes_back_after_a_while_is_told_again(rng):
     assert len(watch(lines)[1]) == 2
 
 
-@pytest.mark.parametrize("accuracies, falls", [
-    ([0.7, 0.6, 0.5], True), ([0.7, 0.6], False), ([0.7, 0.6, 0.6], False), ([0.7, 0.5, 0.6], False),
-    ([0.2, 0.7, 0.6, 0.5], True), ([0.7, 0.69, 0.68], False),   # two standard errors are 4.1 points
-    ([0.7, 0.68, 0.655], True), ([0.7, 0.68, 0.665], False)])
+@pytest.mark.parametrize(
+    "accuracies, falls",
+    [
+        ([0.7, 0.6, 0.5], True),
+        ([0.7, 0.6], False),
+        ([0.7, 0.6, 0.6], False),
+        ([0.7, 0.5, 0.6], False),
+        ([0.2, 0.7, 0.6, 0.5], True),
+        ([0.7, 0.69, 0.68], False),  # two standard errors are 4.1 points
+        ([0.7, 0.68, 0.655], True),
+        ([0.7, 0.68, 0.665], False),
+    ],
+)
 def test_what_counts_as_falling(accuracies, falls):
-    lines = [{"step": i, "eval/accuracy": a, "eval/questions": 500} for i, a in enumerate(accuracies)]
+    lines = [
+        {"step": i, "eval/accuracy": a, "eval/questions": 500} for i, a in enumerate(accuracies)
+    ]
     assert bool(alarms.falling(lines, Guards(falling_evaluations=2))) is falls
 
 
@@ -125,11 +149,21 @@ def test_short_answers_are_compared_with_the_first_steps(length, alarm):
 def test_a_trend_needs_both_to_move_beyond_their_noise():
     def lines(reward, accuracy):
         noise = np.random.default_rng(3).normal(0, 0.05, (2, 2, 20))
-        noise = (noise - noise.mean(axis=2, keepdims=True)).reshape(2, 40)   # before and after: exactly as asked
+        noise = (noise - noise.mean(axis=2, keepdims=True)).reshape(
+            2, 40
+        )  # before and after: exactly as asked
         late = np.repeat([0, 1], 20)
-        return [{"reward/self_aligned/mean": 0.3 + reward * late[i] + noise[0, i],
-                 "accuracy": 0.6 + accuracy * late[i] + noise[1, i]} for i in range(40)]
+        return [
+            {
+                "reward/self_aligned/mean": 0.3 + reward * late[i] + noise[0, i],
+                "accuracy": 0.6 + accuracy * late[i] + noise[1, i],
+            }
+            for i in range(40)
+        ]
 
     hacked = lambda *change: bool(alarms.hacked(lines(*change), Guards(trend_steps=20)))
     assert hacked(0.2, -0.2)
-    assert not any(hacked(*change) for change in [(0.2, 0.2), (-0.2, -0.2), (0.2, 0.0), (0.0, -0.2), (0.2, -0.03)])
+    assert not any(
+        hacked(*change)
+        for change in [(0.2, 0.2), (-0.2, -0.2), (0.2, 0.0), (0.0, -0.2), (0.2, -0.03)]
+    )

@@ -1,4 +1,5 @@
-"""The self-aligned reward's weight: its schedule by hand; the adaptive rule finds the target from any start, in any unit."""
+"""The self-aligned reward's weight: its schedule by hand; the adaptive rule finds the target from
+any start, in any unit."""
 
 import json
 
@@ -12,7 +13,9 @@ from sar_jax.rl.alpha import State
 
 def make(saved=None, **settings) -> alpha.Weight:
     config = TrainConfig(steps=4)
-    config.rewards = Rewards(verifiable=settings.pop("verifiable", 1.0), self_aligned=settings.pop("start", 0.2))
+    config.rewards = Rewards(
+        verifiable=settings.pop("verifiable", 1.0), self_aligned=settings.pop("start", 0.2)
+    )
     config.steps = settings.pop("steps", 4)
     for name, value in settings.items():
         setattr(config.self_aligned, name, value)
@@ -20,12 +23,18 @@ def make(saved=None, **settings) -> alpha.Weight:
 
 
 def line(share, accuracy=0.5, error=0.02, **others):
-    return {"advantage_share/verifiable": 1 - share, "advantage_share/self_aligned": share, "accuracy": accuracy,
-            "accuracy_error": error, **others}
+    return {
+        "advantage_share/verifiable": 1 - share,
+        "advantage_share/self_aligned": share,
+        "accuracy": accuracy,
+        "accuracy_error": error,
+        **others,
+    }
 
 
 def share_of(weight, self_aligned, rest=1.0):
-    """The share that a weight gives where the unweighted reward's dispersion within groups is `self_aligned`."""
+    """The share that a weight gives where the unweighted reward's dispersion within groups is
+    `self_aligned`."""
     return weight * self_aligned / (weight * self_aligned + rest)
 
 
@@ -37,14 +46,20 @@ def test_it_is_constant_by_default_and_nothing_is_saved():
     assert make(start=0.0).metrics(1) == {}
 
 
-@pytest.mark.parametrize("steps, peak_at, by_hand", [
-    (4, 0.5, [0.25, 0.75, 0.75, 0.25]),           # at 1/8, 3/8, 5/8, 7/8 of the run
-    (4, 1.0, [0.125, 0.375, 0.625, 0.875]),       # up only
-    (5, 0.1, [1.0, 0.7 / 0.9, 0.5 / 0.9, 0.3 / 0.9, 0.1 / 0.9]),
-    (1, 0.25, [0.5 / 0.75])])
+@pytest.mark.parametrize(
+    "steps, peak_at, by_hand",
+    [
+        (4, 0.5, [0.25, 0.75, 0.75, 0.25]),  # at 1/8, 3/8, 5/8, 7/8 of the run
+        (4, 1.0, [0.125, 0.375, 0.625, 0.875]),  # up only
+        (5, 0.1, [1.0, 0.7 / 0.9, 0.5 / 0.9, 0.3 / 0.9, 0.1 / 0.9]),
+        (1, 0.25, [0.5 / 0.75]),
+    ],
+)
 def test_the_schedule_by_hand(steps, peak_at, by_hand):
     weight = make(steps=steps, peak_at=peak_at, start=0.2)
-    np.testing.assert_allclose([weight.of(step) for step in range(1, steps + 1)], 0.2 * np.array(by_hand), rtol=1e-12)
+    np.testing.assert_allclose(
+        [weight.of(step) for step in range(1, steps + 1)], 0.2 * np.array(by_hand), rtol=1e-12
+    )
 
 
 def test_the_schedule_is_never_zero_and_never_above_its_peak():
@@ -68,13 +83,18 @@ def test_the_share_of_the_advantage_reaches_its_target(start, dispersion):
 
 
 def test_steps_by_hand():
-    """Odds 0.2 / 0.8 = 1/4 where 1/9 are asked for: the first step's correction 4/9 counts whole, the second's half, from
-    the tenth on a tenth; three rewards are as two."""
+    """Odds 0.2 / 0.8 = 1/4 where 1/9 are asked for: the first step's correction 4/9 counts whole,
+    the second's half, from the tenth on a tenth; three rewards are as two."""
     weight = make(adaptive=True, target_share=0.1)
-    for step, rate in enumerate([1, 1 / 2, 1 / 3, *(1 / n for n in range(4, 10)), 0.1, 0.1, 0.1], 1):
+    for step, rate in enumerate(
+        [1, 1 / 2, 1 / 3, *(1 / n for n in range(4, 10)), 0.1, 0.1, 0.1], 1
+    ):
         before = weight.state.alpha
         weight.learn(line(0.2))
-        assert weight.state.alpha == pytest.approx(before * (4 / 9) ** rate, rel=1e-12) and weight.state.steps == step
+        assert (
+            weight.state.alpha == pytest.approx(before * (4 / 9) ** rate, rel=1e-12)
+            and weight.state.steps == step
+        )
     weight = make(adaptive=True, target_share=0.1)
     weight.learn(line(0.2))
     other = make(adaptive=True, target_share=0.1)
@@ -89,7 +109,7 @@ def test_a_step_without_a_signal_moves_it_little(share, factor):
     assert weight.state.alpha == pytest.approx(0.2 * factor, rel=1e-9)
     first = make(start=0.1, adaptive=True)
     first.learn(line(share))
-    assert first.state.alpha == pytest.approx(0.1 * factor**10, rel=1e-9)   # at most four times
+    assert first.state.alpha == pytest.approx(0.1 * factor**10, rel=1e-9)  # at most four times
 
 
 def test_shares_of_nothing_and_of_no_self_aligned_reward():
@@ -107,7 +127,7 @@ def test_it_stays_below_what_would_put_a_wrong_answer_before_a_right_one():
         for _ in range(200):
             weight.learn(line(1e-6))
         assert weight.of(1) == pytest.approx(highest)
-    assert make(verifiable=0.1, start=0.2, adaptive=True).of(1) == 0.05   # from the first step on
+    assert make(verifiable=0.1, start=0.2, adaptive=True).of(1) == 0.05  # from the first step on
 
 
 def test_it_is_never_zero():
@@ -119,20 +139,26 @@ def test_it_is_never_zero():
 
 def test_a_drop_of_accuracy_halves_it_and_it_comes_back_slowly():
     weight = make(adaptive=True, target_share=0.1)
-    steady = lambda accuracy: line(share_of(weight.of(1), 5 / 9), accuracy)   # share 0.1 at alpha 0.2
+    steady = lambda accuracy: line(
+        share_of(weight.of(1), 5 / 9), accuracy
+    )  # share 0.1 at alpha 0.2
     for _ in range(30):
         weight.learn(steady(0.8))
     assert weight.of(1) == pytest.approx(0.2, rel=1e-6) and weight.state.trust == 1
-    weight.learn(steady(0.75))                       # within three standard errors of 0.02
+    weight.learn(steady(0.75))  # within three standard errors of 0.02
     assert weight.state.trust == 1
     for halvings in (1, 2, 3):
         weight.learn(steady(0.5))
-        assert weight.of(1) == pytest.approx(0.2 / 2**halvings, rel=1e-6)   # and alpha itself is not moved by it
+        assert weight.of(1) == pytest.approx(
+            0.2 / 2**halvings, rel=1e-6
+        )  # and alpha itself is not moved by it
     back = []
     for _ in range(30):
         weight.learn(steady(0.8))
         back.append(weight.of(1))
-    assert back[0] == pytest.approx(0.025 * 1.1, rel=1e-6) and back[-1] == pytest.approx(0.2, rel=1e-6)
+    assert back[0] == pytest.approx(0.025 * 1.1, rel=1e-6) and back[-1] == pytest.approx(
+        0.2, rel=1e-6
+    )
     assert (np.diff(back) >= 0).all()
 
 
@@ -160,7 +186,9 @@ def test_saved_as_json_and_taken_up_again_it_goes_on_bit_for_bit(rng):
     whole, first = make(adaptive=True), make(adaptive=True)
     for metrics in lines:
         whole.learn(metrics)
-    assert make(json.loads(json.dumps(first.saved)), adaptive=True).state == State(0.2)   # before the first step too
+    assert make(json.loads(json.dumps(first.saved)), adaptive=True).state == State(
+        0.2
+    )  # before the first step too
     for metrics in lines[:17]:
         first.learn(metrics)
     resumed = make(json.loads(json.dumps(first.saved)), adaptive=True)

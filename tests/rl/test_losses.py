@@ -1,4 +1,5 @@
-"""The losses' values and gradients equal the formulas in torch, on ragged masked batches with extreme log ratios."""
+"""The losses' values and gradients equal the formulas in torch, on ragged masked batches with
+extreme log ratios."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,15 @@ from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch
 from sar_jax.training import learner, score
 
-LOW, HIGH, DUAL, KL = 0.2, 0.3, 3.0, 0.1   # low and high differ, so that they cannot be mixed up
+LOW, HIGH, DUAL, KL = 0.2, 0.3, 3.0, 0.1  # low and high differ, so that they cannot be mixed up
 
 
 def torch_policy_loss(logps, old, advantages):
     """-min(r A, clip(r) A), at most 3 |A| where A < 0; r = exp(log ratio clamped to +-20)."""
     ratio = torch.exp(torch.clamp(logps - old, -20, 20))
-    objective = torch.minimum(ratio * advantages, torch.clamp(ratio, 1 - LOW, 1 + HIGH) * advantages)
+    objective = torch.minimum(
+        ratio * advantages, torch.clamp(ratio, 1 - LOW, 1 + HIGH) * advantages
+    )
     return -torch.where(advantages < 0, torch.maximum(objective, DUAL * advantages), objective)
 
 
@@ -28,28 +31,52 @@ def torch_k3(logps, ref):
 
 
 def ragged(rng, rows=6, width=17, spread=1.0):
-    """logps, old, ref, advantages, mask; the last row is padding, and padding holds values that must not count."""
+    """logps, old, ref, advantages, mask; the last row is padding, and padding holds values that
+    must not count."""
     logps = -np.abs(rng.normal(2, 1, (rows, width)))
     old, ref = (logps + rng.normal(0, spread, (rows, width)) for _ in range(2))
     advantages = np.repeat(rng.normal(0, 1, (rows, 1)), width, axis=1)
     mask = np.zeros((rows, width), bool)
     for row in range(rows - 1):
         start = rng.integers(0, width - 1)
-        mask[row, start:rng.integers(start + 1, width + 1)] = True
+        mask[row, start : rng.integers(start + 1, width + 1)] = True
     return logps, old, ref, advantages, mask
 
 
 def extremes():
-    """Every pair of a log ratio and an advantage, each side of every bound, and of a reference gap."""
-    log_ratios = [-1e4, -50, -20.1, -19.9, -3, -0.3, -0.1, 0, 0.1, 0.25, 0.3, 1.05, 1.15, 3, 19.9, 20.1, 50, 1e4]
+    """Every pair of a log ratio and an advantage, each side of every bound, and of a reference
+    gap."""
+    log_ratios = [
+        -1e4,
+        -50,
+        -20.1,
+        -19.9,
+        -3,
+        -0.3,
+        -0.1,
+        0,
+        0.1,
+        0.25,
+        0.3,
+        1.05,
+        1.15,
+        3,
+        19.9,
+        20.1,
+        50,
+        1e4,
+    ]
     gaps = [-1e4, -25, -19, -10.9, -11.1, -0.5, 0, 0.5, 2.4, 2.5, 2.6, 19, 25, 1e4]
     r, g, a = (x.reshape(1, -1) for x in np.meshgrid(log_ratios, gaps, [-7.0, -0.4, 0.0, 0.4, 7.0]))
     logps = np.full(r.shape, -1.5)
     return logps, logps - r, logps + g, a, np.ones(r.shape, bool)
 
 
-CASES = {"near": lambda rng: ragged(rng, spread=0.2), "far": lambda rng: ragged(rng, spread=12.0),
-         "extreme": lambda rng: extremes()}
+CASES = {
+    "near": lambda rng: ragged(rng, spread=0.2),
+    "far": lambda rng: ragged(rng, spread=12.0),
+    "extreme": lambda rng: extremes(),
+}
 
 
 @pytest.fixture(params=CASES)
@@ -65,7 +92,8 @@ def dtype(request):
 
 
 def compare(ours, theirs, logps):
-    """Values and gradients in `logps` of a function of an array (jax) and of a tensor (torch) to a scalar."""
+    """Values and gradients in `logps` of a function of an array (jax) and of a tensor (torch) to a
+    scalar."""
     value, grad = jax.value_and_grad(ours)(jnp.asarray(logps))
     tensor = torch.tensor(logps, requires_grad=True)
     result = theirs(tensor)
@@ -79,40 +107,57 @@ def test_policy_loss_and_its_gradient_equal_torch(case, dtype):
     logps, old, _, advantages, mask = (x.astype(dtype) for x in case)
     ours = lambda x: losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0]
     theirs = lambda x: torch_policy_loss(x, torch.tensor(old), torch.tensor(advantages))
-    np.testing.assert_allclose(ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6)
-    weights = (mask / np.maximum(1, np.abs(advantages) * np.exp(np.clip(logps - old, 0, 20)))).astype(dtype)
-    compare(lambda x: (ours(x) * weights).sum(), lambda x: (theirs(x) * torch.tensor(weights)).sum(), logps)
+    np.testing.assert_allclose(
+        ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6
+    )
+    weights = (
+        mask / np.maximum(1, np.abs(advantages) * np.exp(np.clip(logps - old, 0, 20)))
+    ).astype(dtype)
+    compare(
+        lambda x: (ours(x) * weights).sum(),
+        lambda x: (theirs(x) * torch.tensor(weights)).sum(),
+        logps,
+    )
 
 
 def test_kl_and_its_gradient_equal_torch(case, dtype):
     logps, _, ref, _, mask = (x.astype(dtype) for x in case)
     ours, theirs = (lambda x: losses.kl_k3(x, ref)), (lambda x: torch_k3(x, torch.tensor(ref)))
-    np.testing.assert_allclose(ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6)
-    compare(lambda x: (ours(x) * mask).sum(), lambda x: (theirs(x) * torch.tensor(mask)).sum(), logps)
+    np.testing.assert_allclose(
+        ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6
+    )
+    compare(
+        lambda x: (ours(x) * mask).sum(), lambda x: (theirs(x) * torch.tensor(mask)).sum(), logps
+    )
 
 
 def test_values_and_gradients_are_finite_on_extreme_ratios():
     logps, old, ref, advantages, _ = (x.astype(np.float32) for x in extremes())
-    f = lambda x: (losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0] + losses.kl_k3(x, ref)).sum()
+    f = lambda x: (
+        losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0] + losses.kl_k3(x, ref)
+    ).sum()
     value, grad = jax.value_and_grad(f)(jnp.asarray(logps))
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
-@pytest.mark.parametrize("ratio, advantage, loss, slope, cut", [
-    # slope: d loss / d logp, which is -A r where the clip leaves the token alone, else 0
-    (1.0, 2.0, -2.0, -2.0, False),
-    (1.1, 2.0, -2.2, -2.2, False),
-    (1.5, 2.0, -2.6, 0.0, True),       # already more probable by more than `high`
-    (0.5, 2.0, -1.0, -1.0, False),     # less probable and good: not clipped
-    (1.0, -2.0, 2.0, 2.0, False),
-    (0.5, -2.0, 1.6, 0.0, True),       # already less probable by more than `low`
-    (1.5, -2.0, 3.0, 3.0, False),      # more probable and bad: not clipped
-    (2.9, -2.0, 5.8, 5.8, False),
-    (4.0, -2.0, 6.0, 0.0, False),      # dual clip: 3 * 2
-    (4.0, 2.0, -2.6, 0.0, True),       # and only where A < 0
-    (1e6, -2.0, 6.0, 0.0, False),
-    (4.0, 0.0, 0.0, 0.0, False),
-])
+@pytest.mark.parametrize(
+    "ratio, advantage, loss, slope, cut",
+    [
+        # slope: d loss / d logp, which is -A r where the clip leaves the token alone, else 0
+        (1.0, 2.0, -2.0, -2.0, False),
+        (1.1, 2.0, -2.2, -2.2, False),
+        (1.5, 2.0, -2.6, 0.0, True),  # already more probable by more than `high`
+        (0.5, 2.0, -1.0, -1.0, False),  # less probable and good: not clipped
+        (1.0, -2.0, 2.0, 2.0, False),
+        (0.5, -2.0, 1.6, 0.0, True),  # already less probable by more than `low`
+        (1.5, -2.0, 3.0, 3.0, False),  # more probable and bad: not clipped
+        (2.9, -2.0, 5.8, 5.8, False),
+        (4.0, -2.0, 6.0, 0.0, False),  # dual clip: 3 * 2
+        (4.0, 2.0, -2.6, 0.0, True),  # and only where A < 0
+        (1e6, -2.0, 6.0, 0.0, False),
+        (4.0, 0.0, 0.0, 0.0, False),
+    ],
+)
 def test_policy_loss_by_hand(ratio, advantage, loss, slope, cut):
     f = lambda x: losses.clipped_policy_loss(x, jnp.full((1, 1), advantage), LOW, HIGH, DUAL)
     logps = jnp.full((1, 1), np.log(ratio))
@@ -121,9 +166,12 @@ def test_policy_loss_by_hand(ratio, advantage, loss, slope, cut):
     assert jax.grad(lambda x: f(x)[0].sum())(logps)[0, 0] == pytest.approx(slope, rel=1e-5)
 
 
-@pytest.mark.parametrize("log_ratio, advantage", [(30.0, -2.0), (-30.0, 2.0), (21.0, -2.0), (-21.0, 2.0)])
+@pytest.mark.parametrize(
+    "log_ratio, advantage", [(30.0, -2.0), (-30.0, 2.0), (21.0, -2.0), (-21.0, 2.0)]
+)
 def test_the_log_ratio_is_clamped_at_20(log_ratio, advantage):
-    """Beyond it the loss is that of 20 and its slope 0; inside it is not (without a dual clip, which would hide it)."""
+    """Beyond it the loss is that of 20 and its slope 0; inside it is not (without a dual clip,
+    which would hide it)."""
     old, advantages = jnp.zeros((1, 1)), jnp.full((1, 1), advantage)
     f = lambda x: losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, 1e12)[0].sum()
     bound = np.exp(np.sign(log_ratio) * 20)
@@ -134,16 +182,23 @@ def test_the_log_ratio_is_clamped_at_20(log_ratio, advantage):
     assert value == pytest.approx(-advantage * np.exp(inside), rel=1e-5, abs=0) == slope[0, 0]
 
 
-@pytest.mark.parametrize("gap, value", [
-    (0, 0), (1, np.e - 2), (-1, np.exp(-1)), (3, 10), (-5, np.exp(-5) + 4), (-40, 10)])
+@pytest.mark.parametrize(
+    "gap, value",
+    [(0, 0), (1, np.e - 2), (-1, np.exp(-1)), (3, 10), (-5, np.exp(-5) + 4), (-40, 10)],
+)
 def test_kl_by_hand(gap, value):
     """d = ref - policy."""
-    assert losses.kl_k3(jnp.full((1, 1), -2.0), jnp.full((1, 1), -2.0 + gap))[0, 0] == pytest.approx(value, rel=1e-5)
+    assert losses.kl_k3(jnp.full((1, 1), -2.0), jnp.full((1, 1), -2.0 + gap))[
+        0, 0
+    ] == pytest.approx(value, rel=1e-5)
 
 
 def test_kl_is_never_negative_and_its_mean_is_the_divergence(rng):
-    """k3 is unbiased: weighted by the policy's own probabilities it sums to KL(policy || reference)."""
-    policy, ref = (jax.nn.log_softmax(jnp.asarray(rng.normal(0, 0.4, (1, 50)))) for _ in range(2))   # no clamp
+    """k3 is unbiased: weighted by the policy's own probabilities it sums to KL(policy ||
+    reference)."""
+    policy, ref = (
+        jax.nn.log_softmax(jnp.asarray(rng.normal(0, 0.4, (1, 50)))) for _ in range(2)
+    )  # no clamp
     k3 = losses.kl_k3(policy, ref)
     assert (k3 >= 0).all()
     divergence = (jnp.exp(policy) * (policy - ref)).sum()
@@ -155,43 +210,62 @@ def test_group_advantages(rng):
     advantages = advantages_lib.group_advantages(rewards)
     for group, found in zip(rewards, advantages):
         np.testing.assert_allclose(found, [r - sum(group) / 6 for r in group], atol=1e-12)
-    np.testing.assert_array_equal(advantages_lib.group_advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1]])),
-                                  [[0.5, -0.5, -0.5, 0.5], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(
+        advantages_lib.group_advantages(np.array([[1.0, 0, 0, 1], [1, 1, 1, 1]])),
+        [[0.5, -0.5, -0.5, 0.5], [0, 0, 0, 0]],
+    )
     # no deviation in it
-    np.testing.assert_allclose(advantages_lib.group_advantages(10 * rewards), 10 * advantages, atol=1e-12)
+    np.testing.assert_allclose(
+        advantages_lib.group_advantages(10 * rewards), 10 * advantages, atol=1e-12
+    )
     np.testing.assert_allclose(advantages_lib.group_advantages(rewards + 5), advantages, atol=1e-12)
     assert (advantages_lib.group_advantages(rng.normal(size=(4, 1))) == 0).all()
 
 
 @pytest.fixture
 def scored(loaded, rng):
-    """A packed batch of ragged answers with its logps; off the mask stand values that must not count."""
+    """A packed batch of ragged answers with its logps; off the mask stand values that must not
+    count."""
     prompts = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (3, 1, 5, 2, 4)]
     answers = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (6, 1, 3, 9, 2)]
     packed, layout = packing.pack(prompts, answers, 16, 1)
     logps = np.asarray(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps)
     far = rng.choice([0.05, 0.3, 3.0, 15.0, 30.0], size=logps.shape)
-    old, ref, sampling = ((logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3))
+    old, ref, sampling = (
+        (logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3)
+    )
     advantages = packing.to_grid(rng.normal(size=5), layout, logps.shape)
-    old[~packed.mask], ref[~packed.mask], advantages[~packed.mask], sampling[~packed.mask] = -55, 44, 33, -5e5
+    old[~packed.mask], ref[~packed.mask], advantages[~packed.mask], sampling[~packed.mask] = (
+        -55,
+        44,
+        33,
+        -5e5,
+    )
     return Batch(packed, advantages, old, ref, sampling)
 
 
 @pytest.mark.parametrize("kl", [0.0, KL])
 def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, scored, kl):
-    """Torch gives the loss's slope in every logp; pulled back through the scorer it is the parameters' gradient."""
+    """Torch gives the loss's slope in every logp; pulled back through the scorer it is the
+    parameters' gradient."""
     mask, scale = scored.packed.mask, 1 / (5 * 40)
     cfg = config.Loss(clip_low=LOW, clip_high=HIGH, dual_clip=DUAL, kl=kl)
     loss_fn = learner.make_policy_loss(loaded.graphdef, cfg, 8)
-    (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(loaded.params, scored, scale)
+    (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+        loaded.params, scored, scale
+    )
 
-    logps, pull_back = jax.vjp(lambda p: score.score_rows(loaded.graphdef, p, scored.packed, 8).logps, loaded.params)
+    logps, pull_back = jax.vjp(
+        lambda p: score.score_rows(loaded.graphdef, p, scored.packed, 8).logps, loaded.params
+    )
     tensor = torch.tensor(np.asarray(logps), requires_grad=True)
-    old, ref, advantages = (torch.tensor(x) for x in (scored.old_logps, scored.ref_logps, scored.advantages))
+    old, ref, advantages = (
+        torch.tensor(x) for x in (scored.old_logps, scored.ref_logps, scored.advantages)
+    )
     k3 = torch_k3(tensor, ref)[mask].sum()
     value = scale * (torch_policy_loss(tensor, old, advantages)[mask].sum() + kl * k3)
     value.backward()
-    expected, = pull_back(jnp.asarray(tensor.grad.numpy()))
+    (expected,) = pull_back(jnp.asarray(tensor.grad.numpy()))
 
     ratio = torch.exp(tensor - old).detach()
     cut = ((advantages > 0) & (ratio > 1 + HIGH) | (advantages < 0) & (ratio < 1 - LOW))[mask].sum()
@@ -201,17 +275,23 @@ def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, s
     np.testing.assert_allclose(metrics["kl"], k3.item() if kl else 0, rtol=1e-5)
     np.testing.assert_allclose(metrics["ratio"], ratio[mask].sum().item(), rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected)):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * max(1, float(jnp.abs(theirs).max())))
+        np.testing.assert_allclose(
+            ours, theirs, rtol=1e-6, atol=1e-6 * max(1, float(jnp.abs(theirs).max()))
+        )
 
 
-@pytest.mark.parametrize("settings", [{}, dict(average="sequences", ratio="sequence", importance_cap=2.0)])
+@pytest.mark.parametrize(
+    "settings", [{}, dict(average="sequences", ratio="sequence", importance_cap=2.0)]
+)
 def test_what_stands_off_the_mask_has_no_effect(loaded, scored, settings):
     loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=KL, **settings), 8)
     f = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     mask = scored.packed.mask
     _, *fields = scored
     other = Batch(scored.packed, *(np.where(mask, x, -x - 7) for x in fields))
-    jax.tree.map(np.testing.assert_array_equal, f(loaded.params, scored, 1.0), f(loaded.params, other, 1.0))
+    jax.tree.map(
+        np.testing.assert_array_equal, f(loaded.params, scored, 1.0), f(loaded.params, other, 1.0)
+    )
 
 
 def test_the_loss_is_linear_in_the_scale(loaded, scored):
@@ -219,4 +299,4 @@ def test_the_loss_is_linear_in_the_scale(loaded, scored):
     one, third = (loss_fn(loaded.params, scored, scale) for scale in (1.0, 1 / 3))
     assert float(one[0]) == pytest.approx(3 * float(third[0]), rel=1e-6)
     for name in one[1]:
-        assert float(one[1][name]) == float(third[1][name])   # metrics are sums, not scaled
+        assert float(one[1][name]) == float(third[1][name])  # metrics are sums, not scaled

@@ -1,4 +1,5 @@
-"""Packing loses, repeats and mixes nothing: every sequence stands whole in one row, and its answer alone is scored."""
+"""Packing loses, repeats and mixes nothing: every sequence stands whole in one row, and its answer
+alone is scored."""
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from sar_jax.rl import packing
 from sar_jax.structs import Packed
 
-TOKENS = st.integers(0, 7)   # few ids, so that 0 (padding's) and repeats are common
+TOKENS = st.integers(0, 7)  # few ids, so that 0 (padding's) and repeats are common
 
 
 @st.composite
@@ -28,9 +29,15 @@ def problems(draw):
 def test_worked_example():
     """The example of the module's docstring; a, b, c have ids 1, 2, 3, and answers 11, 12, 13."""
     packed, layout = packing.pack([[1] * 3, [2] * 2, [3] * 2], [[11] * 2, [12] * 2, [13]], 8, 1)
-    np.testing.assert_array_equal(packed.tokens, [[1, 1, 1, 11, 11, 3, 3, 13], [2, 2, 12, 12, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(packed.segment_ids, [[1, 1, 1, 1, 1, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(packed.positions, [[0, 1, 2, 3, 4, 0, 1, 2], [0, 1, 2, 3, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(
+        packed.tokens, [[1, 1, 1, 11, 11, 3, 3, 13], [2, 2, 12, 12, 0, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        packed.segment_ids, [[1, 1, 1, 1, 1, 2, 2, 2], [1, 1, 1, 1, 0, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        packed.positions, [[0, 1, 2, 3, 4, 0, 1, 2], [0, 1, 2, 3, 0, 0, 0, 0]]
+    )
     np.testing.assert_array_equal(packed.mask, [[0, 0, 0, 1, 1, 0, 0, 1], [0, 0, 1, 1, 0, 0, 0, 0]])
     np.testing.assert_array_equal(layout, [[0, 1, 0], [3, 2, 7], [2, 2, 1]])
     assert [a.dtype for a in packed] == [np.int32, np.int32, np.int32, np.bool_]
@@ -44,7 +51,7 @@ def test_every_sequence_stands_whole_exactly_once(problem):
     rows = packed.tokens.shape[0]
     assert all(grid.shape == (rows, width) for grid in packed)
     assert rows % multiple == 0 and rows >= multiple
-    free = np.ones((rows, width), bool)      # columns that no sequence has claimed yet
+    free = np.ones((rows, width), bool)  # columns that no sequence has claimed yet
     segments = set()
     for i, (prompt, answer) in enumerate(zip(prompts, answers)):
         row, end = layout.row[i], layout.start[i] + layout.length[i]
@@ -56,13 +63,15 @@ def test_every_sequence_stands_whole_exactly_once(problem):
         assert packed.tokens[here].tolist() == prompt + answer
         assert packed.positions[here].tolist() == list(range(n))
         assert packed.mask[here].tolist() == [False] * len(prompt) + [True] * len(answer)
-        segment, = set(packed.segment_ids[here].tolist())
+        (segment,) = set(packed.segment_ids[here].tolist())
         assert segment > 0 and (row, segment) not in segments
         segments.add((row, segment))
-    for grid in packed:                      # what is left is padding
+    for grid in packed:  # what is left is padding
         assert not grid[free].any()
-    needed = {r for r, _ in segments}        # no more rows than are used, rounded up
-    assert needed == set(range(len(needed))) and rows - len(needed) < max(multiple, 1) + (not needed)
+    needed = {r for r, _ in segments}  # no more rows than are used, rounded up
+    assert needed == set(range(len(needed))) and rows - len(needed) < max(multiple, 1) + (
+        not needed
+    )
 
 
 @settings(deadline=None)
@@ -89,9 +98,14 @@ def test_gather_inverts_scatter(problem, seed):
 
 
 def test_the_longest_sequence_goes_first():
-    """In the order given, 3 + 3 would leave no room for either 5: three rows of 8 instead of two."""
+    """In the order given, 3 + 3 would leave no room for either 5: three rows of 8 instead of
+    two."""
     packed, layout = packing.pack([[1] * 2, [1] * 2, [1] * 4, [1] * 4], [[2]] * 4, 8, 1)
-    assert packed.tokens.shape == (2, 8) and layout.row.tolist() == [0, 1, 0, 1] and packed.segment_ids.all()
+    assert (
+        packed.tokens.shape == (2, 8)
+        and layout.row.tolist() == [0, 1, 0, 1]
+        and packed.segment_ids.all()
+    )
     assert layout.start.tolist() == [7, 7, 4, 4]
     # ... and among equals the first given, so that packing is a function of its arguments
     assert packing.pack([[1], [1], [1]], [[2], [2], [2]], 2, 1)[1].row.tolist() == [0, 1, 2]
@@ -102,14 +116,19 @@ def test_gather_finds_the_answers_tokens_and_scatter_spreads_a_scalar():
     packed, layout = packing.pack(prompts, answers, 5, 2)
     assert [found.tolist() for found in packing.from_grid(packed.tokens, layout)] == answers
     grid = packing.to_grid([0.5, -1.0, 2.0], layout, packed.tokens.shape)
-    assert [found.tolist() for found in packing.from_grid(grid, layout)] == [[0.5, 0.5], [-1.0], [2.0, 2.0, 2.0]]
+    assert [found.tolist() for found in packing.from_grid(grid, layout)] == [
+        [0.5, 0.5],
+        [-1.0],
+        [2.0, 2.0, 2.0],
+    ]
     assert grid.sum() == 6.0
 
 
 @settings(deadline=None)
 @given(problems(), st.integers(0, 7))
 def test_the_mask_does_not_see_token_values(problem, token):
-    """Padding's id, or an end of sequence as an answer's first, inner and last token: the same rows, the same mask."""
+    """Padding's id, or an end of sequence as an answer's first, inner and last token: the same
+    rows, the same mask."""
     prompts, answers, width, multiple = problem
     plain, layout = packing.pack(prompts, answers, width, multiple)
     same = lambda sequences: [[token] * len(ids) for ids in sequences]
@@ -123,7 +142,9 @@ def test_the_mask_does_not_see_token_values(problem, token):
 def test_numpy_ids_are_packed_like_lists():
     prompts, answers = [[1, 2], [3]], [[4], [5, 6]]
     as_lists, layout = packing.pack(prompts, answers, 4, 1)
-    as_arrays, same = packing.pack([np.array(p) for p in prompts], [np.array(a, np.int32) for a in answers], 4, 1)
+    as_arrays, same = packing.pack(
+        [np.array(p) for p in prompts], [np.array(a, np.int32) for a in answers], 4, 1
+    )
     for a, b in zip((*as_lists, *layout), (*as_arrays, *same)):
         np.testing.assert_array_equal(a, b)
 
@@ -138,13 +159,16 @@ def test_microbatches_are_the_rows_in_order(problem):
         np.testing.assert_array_equal(grid, np.concatenate(parts))
 
 
-@pytest.mark.parametrize("prompts, answers, message", [
-    ([[1] * 5], [[2] * 4], "9 tokens does not fit a row of 8"),
-    ([[1], [1] * 8], [[2], [2]], "9 tokens"),
-    ([[]], [[2]], "empty"),
-    ([[1], [1]], [[2], []], "empty"),
-    ([[1], [1]], [[2]], "zip"),
-])
+@pytest.mark.parametrize(
+    "prompts, answers, message",
+    [
+        ([[1] * 5], [[2] * 4], "9 tokens does not fit a row of 8"),
+        ([[1], [1] * 8], [[2], [2]], "9 tokens"),
+        ([[]], [[2]], "empty"),
+        ([[1], [1]], [[2], []], "empty"),
+        ([[1], [1]], [[2]], "zip"),
+    ],
+)
 def test_what_cannot_be_packed_raises(prompts, answers, message):
     with pytest.raises(ValueError, match=message):
         packing.pack(prompts, answers, 8, 1)

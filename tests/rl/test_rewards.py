@@ -1,4 +1,5 @@
-"""Each reward equals its published formula, computed here answer by answer; nothing overflows or hides a NaN."""
+"""Each reward equals its published formula, computed here answer by answer; nothing overflows or
+hides a NaN."""
 
 import math
 import warnings
@@ -21,12 +22,20 @@ LIMIT = 64
 
 
 def signals(**changes) -> Signals:
-    return Signals(np.array(CORRECT), np.array(LENGTHS), np.array(GIVEN), np.array(ALONE), LIMIT)._replace(**changes)
+    return Signals(
+        np.array(CORRECT), np.array(LENGTHS), np.array(GIVEN), np.array(ALONE), LIMIT
+    )._replace(**changes)
 
 
 def of_one(mean_logp, mean_logp_alone) -> float:
     """R_SA of a single answer."""
-    s = Signals(np.array([[True]]), np.array([[3]]), np.array([[mean_logp]]), np.array([[mean_logp_alone]]), 8)
+    s = Signals(
+        np.array([[True]]),
+        np.array([[3]]),
+        np.array([[mean_logp]]),
+        np.array([[mean_logp_alone]]),
+        8,
+    )
     return float(rewards.self_aligned(s)[0, 0])
 
 
@@ -62,17 +71,20 @@ def test_equals_the_formula(name):
     np.testing.assert_allclose(found, by_hand, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name, question, values", [
-    ("verifiable", 0, [1, 0, 1, 1]),
-    ("self_aligned", 0, [1 - math.exp(-1), 1 - math.exp(0.1), 0, 1 - math.exp(-0.6)]),
-    ("self_aligned", 1, [1 - math.exp(-4.999), -1, 1 - math.exp(-0.2), 1 - math.exp(0.1)]),
-    ("entropy_min", 2, [-1, -1, -3, -1.5]),
-    ("o1_pruner", 0, [1, -0.375, 25 / 30 - 1, 0.25]),           # 25 / 10 - 1 is clipped
-    ("o1_pruner", 1, [1, 1, 25 / 64 - 1, 25 / 27 - 1]),         # wrong answers too
-    ("efficient_reasoner", 1, [0, 0, 0, 0]),
-    ("efficient_reasoner", 2, [0, 0, 0, 0]),                    # fewer than two are right
-    ("length", 1, [-1 / 64, -1 / 8, -1, -27 / 64]),
-])
+@pytest.mark.parametrize(
+    "name, question, values",
+    [
+        ("verifiable", 0, [1, 0, 1, 1]),
+        ("self_aligned", 0, [1 - math.exp(-1), 1 - math.exp(0.1), 0, 1 - math.exp(-0.6)]),
+        ("self_aligned", 1, [1 - math.exp(-4.999), -1, 1 - math.exp(-0.2), 1 - math.exp(0.1)]),
+        ("entropy_min", 2, [-1, -1, -3, -1.5]),
+        ("o1_pruner", 0, [1, -0.375, 25 / 30 - 1, 0.25]),  # 25 / 10 - 1 is clipped
+        ("o1_pruner", 1, [1, 1, 25 / 64 - 1, 25 / 27 - 1]),  # wrong answers too
+        ("efficient_reasoner", 1, [0, 0, 0, 0]),
+        ("efficient_reasoner", 2, [0, 0, 0, 0]),  # fewer than two are right
+        ("length", 1, [-1 / 64, -1 / 8, -1, -27 / 64]),
+    ],
+)
 def test_hand_computed_values(name, question, values):
     np.testing.assert_allclose(REWARDS[name](signals())[question], values, rtol=1e-9, atol=1e-12)
 
@@ -93,20 +105,24 @@ def test_the_registry_holds_the_six_rewards_that_have_weights():
 def test_groups_do_not_see_each_other(name):
     whole = REWARDS[name](signals())
     for q in range(3):
-        alone = Signals(*(x[q:q + 1] for x in signals()[:4]), LIMIT)
-        np.testing.assert_array_equal(REWARDS[name](alone), whole[q:q + 1])
+        alone = Signals(*(x[q : q + 1] for x in signals()[:4]), LIMIT)
+        np.testing.assert_array_equal(REWARDS[name](alone), whole[q : q + 1])
 
 
 @pytest.mark.parametrize("name", list(REWARDS))
 def test_an_answer_keeps_its_reward_where_the_group_is_permuted(name):
     order = np.array([2, 0, 3, 1])
     permuted = Signals(*(x[:, order] for x in signals()[:4]), LIMIT)
-    np.testing.assert_allclose(REWARDS[name](permuted), REWARDS[name](signals())[:, order], rtol=1e-12)
+    np.testing.assert_allclose(
+        REWARDS[name](permuted), REWARDS[name](signals())[:, order], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", list(REWARDS))
 def test_equal_answers_have_equal_and_finite_rewards(name):
-    same = Signals(np.ones((2, 3), bool), np.full((2, 3), 7), np.full((2, 3), -0.5), np.full((2, 3), -0.9), 8)
+    same = Signals(
+        np.ones((2, 3), bool), np.full((2, 3), 7), np.full((2, 3), -0.5), np.full((2, 3), -0.9), 8
+    )
     found = REWARDS[name](same)
     assert np.isfinite(found).all() and np.ptp(found) == 0
 
@@ -127,21 +143,38 @@ def test_self_aligned_equals_the_form_by_token_values(logps):
     assert of_one(np.mean(given_), np.mean(alone)) == pytest.approx(value, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("given_, alone, value", [
-    (0.0, -1e5, 1.0), (-1e5, 0.0, -1.0), (-1e5, -1e5, 0.0), (-1e300, 0.0, -1.0), (0.0, -1e300, 1.0), (0.0, 0.0, 0.0),
-    (-math.log(2), 0.0, -1.0),            # the clip begins where the question doubles the perplexity
-    (-0.6931, 0.0, 1 - math.exp(0.6931)), (-0.6932, 0.0, -1.0)])
+@pytest.mark.parametrize(
+    "given_, alone, value",
+    [
+        (0.0, -1e5, 1.0),
+        (-1e5, 0.0, -1.0),
+        (-1e5, -1e5, 0.0),
+        (-1e300, 0.0, -1.0),
+        (0.0, -1e300, 1.0),
+        (0.0, 0.0, 0.0),
+        (-math.log(2), 0.0, -1.0),  # the clip begins where the question doubles the perplexity
+        (-0.6931, 0.0, 1 - math.exp(0.6931)),
+        (-0.6932, 0.0, -1.0),
+    ],
+)
 def test_self_aligned_is_clipped_and_does_not_overflow(given_, alone, value):
     with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
         warnings.simplefilter("error")
         assert of_one(given_, alone) == pytest.approx(value, abs=1e-9)
-        assert of_one(np.float32(given_) if abs(given_) < 1e38 else given_, alone) == pytest.approx(value, abs=1e-6)
+        assert of_one(np.float32(given_) if abs(given_) < 1e38 else given_, alone) == pytest.approx(
+            value, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("name", list(REWARDS))
 def test_every_reward_is_quiet_on_extreme_answers(name):
-    extreme = Signals(np.array([[True, True, False]]), np.array([[1, 10**6, 10**6]]), np.array([[-1e4, -1e-9, -0.0]]),
-                      np.array([[-1e-9, -1e4, -0.0]]), 10**6)
+    extreme = Signals(
+        np.array([[True, True, False]]),
+        np.array([[1, 10**6, 10**6]]),
+        np.array([[-1e4, -1e-9, -0.0]]),
+        np.array([[-1e-9, -1e4, -0.0]]),
+        10**6,
+    )
     with warnings.catch_warnings(), np.errstate(over="raise", invalid="raise", divide="raise"):
         warnings.simplefilter("error")
         assert np.isfinite(REWARDS[name](extreme)).all()
@@ -155,7 +188,7 @@ def test_total_is_the_weighted_sum():
         for m in range(4):
             value = sum(weight * expected(name, q, m) for name, weight in weights.items())
             assert total[q, m] == pytest.approx(value, rel=1e-12)
-            for name, values in parts.items():   # unweighted
+            for name, values in parts.items():  # unweighted
                 assert values[q, m] == pytest.approx(expected(name, q, m), abs=1e-12)
 
 
@@ -173,9 +206,16 @@ def test_a_reward_of_weight_zero_is_not_computed():
     np.testing.assert_array_equal(total, np.array(CORRECT, float))
 
 
-@pytest.mark.parametrize("name, field, bad", [
-    ("self_aligned", "mean_logp", np.nan), ("self_aligned", "mean_logp_alone", np.nan),
-    ("entropy_min", "mean_logp", np.nan), ("entropy_min", "mean_logp", np.inf), ("entropy_min", "mean_logp", -np.inf)])
+@pytest.mark.parametrize(
+    "name, field, bad",
+    [
+        ("self_aligned", "mean_logp", np.nan),
+        ("self_aligned", "mean_logp_alone", np.nan),
+        ("entropy_min", "mean_logp", np.nan),
+        ("entropy_min", "mean_logp", np.inf),
+        ("entropy_min", "mean_logp", -np.inf),
+    ],
+)
 def test_a_value_that_is_not_finite_raises_and_names_reward_and_answer(name, field, bad):
     """A NaN is never a silent number."""
     values = np.array(getattr(signals(), field))
@@ -185,6 +225,7 @@ def test_a_value_that_is_not_finite_raises_and_names_reward_and_answer(name, fie
 
 
 # The self-aligned reward's other forms
+
 
 def by_form(form: str, cap: float, given_: float, alone: float) -> float:
     """The formula in perplexities, for one answer."""
@@ -203,18 +244,33 @@ def test_each_form_equals_its_formula_with_and_without_a_cap(form, cap):
     found = registry["self_aligned"](signals())
     by_hand = [[by_form(form, cap, GIVEN[q][m], ALONE[q][m]) for m in range(4)] for q in range(3)]
     np.testing.assert_allclose(found, by_hand, rtol=1e-9, atol=1e-9)
-    for name in set(NAMES) - {"self_aligned"}:   # the cap is the self-aligned reward's alone
+    for name in set(NAMES) - {"self_aligned"}:  # the cap is the self-aligned reward's alone
         assert registry[name] is REWARDS[name]
 
 
-@pytest.mark.parametrize("form, cap, values", [
-    ("relative", 0.0, [0.75, 0.0, -1.0]), ("relative", 4.0, [0.5, 0.0, -1.0]),
-    ("log", 0.0, [2 / 3, 0.0, -1.0]), ("log", 4.0, [0.5, 0.0, -1.0]),
-    ("difference", 0.0, [6.0, 0.0, -12.0]), ("difference", 4.0, [2.0, 0.0, -2.0])])
+@pytest.mark.parametrize(
+    "form, cap, values",
+    [
+        ("relative", 0.0, [0.75, 0.0, -1.0]),
+        ("relative", 4.0, [0.5, 0.0, -1.0]),
+        ("log", 0.0, [2 / 3, 0.0, -1.0]),
+        ("log", 4.0, [0.5, 0.0, -1.0]),
+        ("difference", 0.0, [6.0, 0.0, -12.0]),
+        ("difference", 4.0, [2.0, 0.0, -2.0]),
+    ],
+)
 def test_the_forms_by_hand(form, cap, values):
     """ppl(a|q) 2, 2, 14 and ppl(a) 8, 2, 2."""
-    s = Signals(np.ones((1, 3), bool), np.ones((1, 3), int), -np.log([[2.0, 2, 14]]), -np.log([[8.0, 2, 2]]), 8)
-    np.testing.assert_allclose(rewards.variant(form, cap)["self_aligned"](s), [values], rtol=1e-9, atol=1e-9)
+    s = Signals(
+        np.ones((1, 3), bool),
+        np.ones((1, 3), int),
+        -np.log([[2.0, 2, 14]]),
+        -np.log([[8.0, 2, 2]]),
+        8,
+    )
+    np.testing.assert_allclose(
+        rewards.variant(form, cap)["self_aligned"](s), [values], rtol=1e-9, atol=1e-9
+    )
 
 
 def test_the_published_form_is_bit_equal_by_default():
@@ -224,8 +280,10 @@ def test_the_published_form_is_bit_equal_by_default():
     plain = rewards.total(weights, signals())
     np.testing.assert_array_equal(variant[0], plain[0])
     np.testing.assert_array_equal(variant[1]["self_aligned"], plain[1]["self_aligned"])
-    np.testing.assert_array_equal(plain[1]["self_aligned"],
-                                  np.clip(1 - np.exp(np.minimum(np.array(ALONE) - np.array(GIVEN), 1.0)), -1, 1))
+    np.testing.assert_array_equal(
+        plain[1]["self_aligned"],
+        np.clip(1 - np.exp(np.minimum(np.array(ALONE) - np.array(GIVEN), 1.0)), -1, 1),
+    )
 
 
 @pytest.mark.parametrize("form", ["relative", "log", "difference"])

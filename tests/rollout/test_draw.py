@@ -1,4 +1,5 @@
-"""Draws and their logprobs: filters are those of transformers, and draws follow the distribution that is reported."""
+"""Draws and their logprobs: filters are those of transformers, and draws follow the distribution
+that is reported."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,18 @@ from transformers.generation import logits_process as theirs
 from sar_jax.rollout import draw as draw_lib
 from sar_jax.structs import Sampling
 
-SETTINGS = [Sampling(), Sampling(temperature=0.6), Sampling(top_k=7), Sampling(top_p=0.7), Sampling(min_p=0.2),
-            Sampling(top_p=1e-6), Sampling(min_p=1.0), Sampling(top_k=1), Sampling(top_k=1000),
-            Sampling(temperature=1.7, top_k=20, top_p=0.8, min_p=0.1)]
+SETTINGS = [
+    Sampling(),
+    Sampling(temperature=0.6),
+    Sampling(top_k=7),
+    Sampling(top_p=0.7),
+    Sampling(min_p=0.2),
+    Sampling(top_p=1e-6),
+    Sampling(min_p=1.0),
+    Sampling(top_k=1),
+    Sampling(top_k=1000),
+    Sampling(temperature=1.7, top_k=20, top_p=0.8, min_p=0.1),
+]
 
 
 def expected(logits, s: Sampling) -> np.ndarray:
@@ -30,16 +40,17 @@ def expected(logits, s: Sampling) -> np.ndarray:
 def draw(logits, sampling, count, greedy=False):
     """`count` draws from each row of logits."""
     keys = jax.random.split(jax.random.key(1), count * len(logits))
-    found = jax.jit(draw_lib.pick, static_argnums=3)(jnp.repeat(jnp.asarray(logits), count, axis=0), keys, jnp.bool_(greedy),
-                                                   sampling)
+    found = jax.jit(draw_lib.pick, static_argnums=3)(
+        jnp.repeat(jnp.asarray(logits), count, axis=0), keys, jnp.bool_(greedy), sampling
+    )
     return [np.asarray(x).reshape(len(logits), count) for x in found]
 
 
 @pytest.mark.parametrize("sampling", SETTINGS, ids=lambda s: s.words)
 @pytest.mark.parametrize("vocabulary", [60, 300])
 def test_draws_follow_the_filtered_distribution_and_report_it(rng, sampling, vocabulary):
-    """Total variation of 5,000 draws, of a vocabulary with fewer entries than there are blocks, and of one that does not
-    divide; the reported logprobs are exact."""
+    """Total variation of 5,000 draws, of a vocabulary with fewer entries than there are blocks, and
+    of one that does not divide; the reported logprobs are exact."""
     logits = rng.normal(size=(2, vocabulary)).astype(np.float32) * 3
     probs, full = expected(logits, sampling), expected(logits, Sampling())
     tokens, logps, policy_logps = draw(logits, sampling, 5000)
@@ -53,7 +64,8 @@ def test_draws_follow_the_filtered_distribution_and_report_it(rng, sampling, voc
 
 
 def test_draws_within_a_block_follow_the_distribution():
-    """Four entries that lie in one of the vocabulary's 128 blocks have all of the probability; 40,000 draws."""
+    """Four entries that lie in one of the vocabulary's 128 blocks have all of the probability;
+    40,000 draws."""
     logits = np.full((1, 512), -40, np.float32)
     logits[0, 20:24] = [0, 1, 2, 3]
     counts = np.bincount(draw(logits, Sampling(), 40_000)[0][0], minlength=512)[20:24] / 40_000
@@ -63,7 +75,9 @@ def test_draws_within_a_block_follow_the_distribution():
 @pytest.mark.parametrize("top_k", [1, 2, 59, 60, 61])
 def test_top_k_keeps_k(rng, top_k):
     logits = jnp.asarray(rng.normal(size=(3, 60)), jnp.float32)
-    np.testing.assert_array_equal(draw_lib.kept(logits, Sampling(top_k=top_k)).sum(axis=-1), min(top_k, 60))
+    np.testing.assert_array_equal(
+        draw_lib.kept(logits, Sampling(top_k=top_k)).sum(axis=-1), min(top_k, 60)
+    )
 
 
 def test_greedy_takes_the_most_probable_whatever_the_filters(rng):
@@ -77,15 +91,25 @@ def test_greedy_takes_the_most_probable_whatever_the_filters(rng):
 
 
 def test_nothing_is_sorted_while_the_filters_are_off(rng):
-    lowered = lambda sampling: jax.jit(draw_lib.pick, static_argnums=3).lower(
-        jnp.zeros((4, 300)), jax.random.split(jax.random.key(0), 4), jnp.bool_(False), sampling).as_text()
+    lowered = lambda sampling: (
+        jax.jit(draw_lib.pick, static_argnums=3)
+        .lower(
+            jnp.zeros((4, 300)), jax.random.split(jax.random.key(0), 4), jnp.bool_(False), sampling
+        )
+        .as_text()
+    )
     words = ("stablehlo.sort", "chlo.top_k")
-    assert not any(word in lowered(Sampling()) or word in lowered(Sampling(min_p=0.1)) for word in words)
+    assert not any(
+        word in lowered(Sampling()) or word in lowered(Sampling(min_p=0.1)) for word in words
+    )
     assert any(word in lowered(Sampling(top_p=0.9)) for word in words)
 
 
 def test_a_draw_takes_fewer_random_numbers_than_the_vocabulary_has_entries():
     """The largest array of random bits, by the program's own text."""
-    text = str(jax.make_jaxpr(lambda l, k: draw_lib.pick(l, k, jnp.bool_(False), Sampling()))(
-        jnp.zeros((2, 150_000)), jax.random.split(jax.random.key(0), 2)))
+    text = str(
+        jax.make_jaxpr(lambda l, k: draw_lib.pick(l, k, jnp.bool_(False), Sampling()))(
+            jnp.zeros((2, 150_000)), jax.random.split(jax.random.key(0), 2)
+        )
+    )
     assert "u32[2,1300]" in text and "u32[2,150000]" not in text

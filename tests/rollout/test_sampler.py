@@ -1,4 +1,5 @@
-"""The sampler: its logprobs are the scorer's, its answers depend on (key, row) alone, and greedy is transformers' greedy."""
+"""The sampler: its logprobs are the scorer's, its answers depend on (key, row) alone, and greedy is
+transformers' greedy."""
 
 import jax
 import numpy as np
@@ -16,15 +17,35 @@ from sar_jax.structs import Sampling
 from sar_jax.training import score
 
 
-def draw(loaded, rows, samples=3, limit=24, greedy=False, key=0, count=None, width=40, stop=None, params=None, limits=None,
-         **settings):
-    """Samples for the questions numbered `rows`; question r is the same whatever stands beside it."""
-    prompts = [np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist() for r in rows]
+def draw(
+    loaded,
+    rows,
+    samples=3,
+    limit=24,
+    greedy=False,
+    key=0,
+    count=None,
+    width=40,
+    stop=None,
+    params=None,
+    limits=None,
+    **settings,
+):
+    """Samples for the questions numbered `rows`; question r is the same whatever stands beside
+    it."""
+    prompts = [
+        np.random.default_rng(r).integers(0, loaded.cfg.vocab_size, 5 + 7 * r % 30).tolist()
+        for r in rows
+    ]
     tokens, lengths = texts_lib.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
-    numbers[:len(rows)] = rows
-    function = sampler.make_sample(loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings)
-    return prompts, function(params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits)
+    numbers[: len(rows)] = rows
+    function = sampler.make_sample(
+        loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings
+    )
+    return prompts, function(
+        params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits
+    )
 
 
 def test_sampler_logps_equal_scorer_logps(loaded):
@@ -32,15 +53,19 @@ def test_sampler_logps_equal_scorer_logps(loaded):
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
-    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)):
+    for sampled, n, scored in zip(
+        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+    ):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
 
 
 def test_answers_end_with_their_first_stop_token(loaded):
-    """A stop set of a fifth of the vocabulary, so that answers of every length occur, of one token too. An answer's own
-    limit raises nobody's."""
+    """A stop set of a fifth of the vocabulary, so that answers of every length occur, of one token
+    too. An answer's own limit raises nobody's."""
     stop = tuple(range(0, loaded.cfg.vocab_size, 5))
-    _, rollouts = draw(loaded, range(8), samples=4, limit=6, stop=stop, slots=8, limits=np.full(32, 9))
+    _, rollouts = draw(
+        loaded, range(8), samples=4, limit=6, stop=stop, slots=8, limits=np.full(32, 9)
+    )
     assert set(rollouts.lengths.tolist()) >= {1, 2, 6}
     for tokens, n, stopped in zip(rollouts.tokens, rollouts.lengths, rollouts.stopped):
         inside = np.isin(tokens[:n], stop)
@@ -50,17 +75,19 @@ def test_answers_end_with_their_first_stop_token(loaded):
 
 def test_a_row_depends_on_key_and_number_alone(loaded):
     _, together = draw(loaded, [0, 1, 2, 3])
-    _, alone = draw(loaded, [2], count=3, width=64, slots=12)      # other neighbours, other widths, padding questions
+    _, alone = draw(
+        loaded, [2], count=3, width=64, slots=12
+    )  # other neighbours, other widths, padding questions
     n = alone.lengths[:3]
     np.testing.assert_array_equal(together.lengths[6:9], n)
     for i in range(3):
-        np.testing.assert_array_equal(together.tokens[6 + i, :n[i]], alone.tokens[i, :n[i]])
+        np.testing.assert_array_equal(together.tokens[6 + i, : n[i]], alone.tokens[i, : n[i]])
     assert (alone.lengths[3:] == 0).all()
 
 
 def test_keys_samples_and_questions_differ(loaded):
     _, first = draw(loaded, [0, 0])
-    assert len({tuple(t) for t in first.tokens[:3]}) == 3        # three samples of a question
+    assert len({tuple(t) for t in first.tokens[:3]}) == 3  # three samples of a question
     _, again = draw(loaded, [0, 0])
     _, other = draw(loaded, [0, 0], key=1)
     np.testing.assert_array_equal(first.tokens, again.tokens)
@@ -68,23 +95,33 @@ def test_keys_samples_and_questions_differ(loaded):
 
 
 def test_samples_follow_the_distribution(loaded, torch_model):
-    """First tokens of 4,000 samples against the softmax of transformers' logits (total variation)."""
+    """First tokens of 4,000 samples against the softmax of transformers' logits (total
+    variation)."""
     prompts, rollouts = draw(loaded, [0], samples=4000, limit=1, slots=31)
     with torch.no_grad():
         expected = torch_model(torch.tensor([prompts[0]])).logits[0, -1].softmax(-1).numpy()
     counts = np.bincount(rollouts.tokens[:, 0], minlength=loaded.cfg.vocab_size) / 4000
-    noise = np.sqrt(2 / np.pi * expected * (1 - expected) / 4000).sum() / 2    # its mean for a fair sampler
+    noise = (
+        np.sqrt(2 / np.pi * expected * (1 - expected) / 4000).sum() / 2
+    )  # its mean for a fair sampler
     assert 0.5 * np.abs(counts - expected).sum() < 1.25 * noise
-    np.testing.assert_allclose(rollouts.logps[:, 0], np.log(expected[rollouts.tokens[:, 0]]), atol=1e-5)
+    np.testing.assert_allclose(
+        rollouts.logps[:, 0], np.log(expected[rollouts.tokens[:, 0]]), atol=1e-5
+    )
 
 
 def test_greedy_equals_transformers(loaded, torch_model):
     prompts, rollouts = draw(loaded, range(3), samples=1, limit=20, greedy=True)
     for i, prompt in enumerate(prompts):
         with torch.no_grad():
-            theirs = torch_model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False,
-                                          pad_token_id=0, eos_token_id=list(loaded.stop))[0, len(prompt):]
-        assert rollouts.tokens[i, :rollouts.lengths[i]].tolist() == theirs.tolist()
+            theirs = torch_model.generate(
+                torch.tensor([prompt]),
+                max_new_tokens=20,
+                do_sample=False,
+                pad_token_id=0,
+                eos_token_id=list(loaded.stop),
+            )[0, len(prompt) :]
+        assert rollouts.tokens[i, : rollouts.lengths[i]].tolist() == theirs.tolist()
 
 
 def same(one, other, atol=1e-5):
@@ -110,7 +147,8 @@ def test_every_answer_has_its_own_limit(uneven):
 @pytest.mark.parametrize("slots", [5, 32])
 def test_the_number_of_slots_changes_no_answer(loaded, uneven, slots):
     """5: refilled, by no divisor; 32: more than answers, and the last ones in a third of them.
-    Logprobs may differ by the order of sums, tokens where two are as probable to the last bits, which none here is."""
+    Logprobs may differ by the order of sums, tokens where two are as probable to the last bits,
+    which none here is."""
     same(draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,))[1], uneven[1])
 
 
@@ -119,11 +157,17 @@ def test_eight_devices_draw_the_same_answers(loaded, uneven, shape, slots):
     """Refilled on every device; with 32 slots over four of them, one has none."""
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
-    same(draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,), params=params)[1], uneven[1])
+    same(
+        draw(loaded, range(8), limit=40, limits=uneven[0], slots=slots, stop=(-1,), params=params)[
+            1
+        ],
+        uneven[1],
+    )
 
 
 def test_slots_move_within_their_devices(loaded):
-    """32 answers over four devices: after 5 tokens three of each device's eight go on, others on each, in 12 slots."""
+    """32 answers over four devices: after 5 tokens three of each device's eight go on, others on
+    each, in 12 slots."""
     limits = np.full((4, 8), 5)
     for device, going in enumerate(([0, 3, 7], [1, 2, 4], [5, 6, 7], [0, 1, 2])):
         limits[device, going] = 30
@@ -131,14 +175,16 @@ def test_slots_move_within_their_devices(loaded):
     tokens, lengths = texts_lib.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
     for params in (loaded.params, jax.device_put(loaded.params, loaded.shardings(mesh))):
         made = sampler.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
-        found.append(made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1)))
+        found.append(
+            made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1))
+        )
     assert made.stats.slot_steps == 5 * 32 + 25 * 12
     same(*found)
 
 
 def test_growing_columns_and_moving_slots_change_no_answer(loaded, monkeypatch):
-    """Columns grow twice on the way to 560 tokens, from 150 and from 300, while slots are refilled, and the last answers
-    move from 18 slots to 6."""
+    """Columns grow twice on the way to 560 tokens, from 150 and from 300, while slots are refilled,
+    and the last answers move from 18 slots to 6."""
     limits = np.array([20, 130, 7, 150, 40, 200, 9, 3] * 3)
     limits[20] = 560
     settings = dict(limit=560, limits=limits, stop=(-1,))
@@ -151,7 +197,8 @@ def test_growing_columns_and_moving_slots_change_no_answer(loaded, monkeypatch):
 
 
 def test_slots_are_busy_while_answers_wait(loaded):
-    """64 answers of very different lengths in 8 slots: hardly a step of a slot is lost; with all at once many are."""
+    """64 answers of very different lengths in 8 slots: hardly a step of a slot is lost; with all at
+    once many are."""
     limits = np.minimum(np.random.default_rng(3).geometric(0.04, 64) + 1, 200)
     made = {}
     for slots in (8, 63):
@@ -167,12 +214,15 @@ def test_slots_are_busy_while_answers_wait(loaded):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1)])
 def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     """Whatever lengths the answers have, and however many there are."""
-    mesh = sharding.make_mesh(*shape, devices=jax.devices()[:int(np.prod(shape))])
+    mesh = sharding.make_mesh(*shape, devices=jax.devices()[: int(np.prod(shape))])
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
     made = sampler.make_sample(loaded.graphdef, (-1,), 2, 490, slots=24)
     count = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, *_, **__: count.append(1) if event == "/jax/core/compile/backend_compile_duration" else None)
+        lambda event, *_, **__: (
+            count.append(1) if event == "/jax/core/compile/backend_compile_duration" else None
+        )
+    )
 
     def call(prompts, limits):
         tokens, lengths = texts_lib.pad_prompts(prompts, 30, len(prompts))
@@ -188,14 +238,19 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
 
 
 def test_filters_and_temperature_report_what_they_drew_from_and_what_the_policy_says(loaded):
-    """Scored on the same tokens: policy_logps are the scorer's; logps those of the two most probable at temperature 0.5."""
+    """Scored on the same tokens: policy_logps are the scorer's; logps those of the two most
+    probable at temperature 0.5."""
     settings = Sampling(temperature=0.5, top_k=2)
     prompts, rollouts = draw(loaded, range(2), sampling=settings)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(6)], ids, 96, 1)
     scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
-    for sampled, drawn, n, scored in zip(rollouts.policy_logps, rollouts.logps, rollouts.lengths,
-                                         packing.from_grid(scores.logps, layout)):
+    for sampled, drawn, n, scored in zip(
+        rollouts.policy_logps,
+        rollouts.logps,
+        rollouts.lengths,
+        packing.from_grid(scores.logps, layout),
+    ):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
         assert (drawn[:n] > sampled[:n]).all() and (drawn[:n] <= 0).all()
 
@@ -212,17 +267,23 @@ def test_a_cache_in_bfloat16_comes_close(loaded):
 @pytest.mark.parametrize("width, limit", [(40, 560), (300, 300), (700, 60), (1024, 4096)])
 def test_the_least_columns_hold_every_question_and_the_most_every_answer(width, limit):
     columns = shapes_lib.plan_shapes("xla", 16, width, limit, 1).columns
-    assert columns[0] >= width and columns[-1] == width + limit and sorted(set(columns)) == list(columns)
+    assert (
+        columns[0] >= width
+        and columns[-1] == width + limit
+        and sorted(set(columns)) == list(columns)
+    )
 
 
 def test_a_prompt_beyond_the_limit_is_refused():
-    with pytest.raises(UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"):
+    with pytest.raises(
+        UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"
+    ):
         texts_lib.pad_prompts([[1] * 8, [1] * 9], 8, 2)
 
 
 def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
-    """By hand: 3 layers, 2 kv heads of 10, keys and values in float32, 5,120 columns: 2.34 MiB a slot, and half as much
-    again while the columns grow from 2,560."""
+    """By hand: 3 layers, 2 kv heads of 10, keys and values in float32, 5,120 columns: 2.34 MiB a
+    slot, and half as much again while the columns grow from 2,560."""
     config = TrainConfig()
     config.model.dtype = "float32"
     slot = 2 * 3 * 2 * 10 * 4 * 5120 * 3 // 2
@@ -230,10 +291,14 @@ def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
     shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot)
     with pytest.raises(UserError, match="config.rollout.slots is 96.*at most 95 slots fit"):
         shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot - 1)
-    shapes_lib.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot)   # 24 on each of four, half of it on each of two
+    shapes_lib.check_slots(
+        config, loaded.cfg, "xla", 4, 8, 12 * slot
+    )  # 24 on each of four, half of it on each of two
     with pytest.raises(UserError, match="at most 92 slots fit"):
         shapes_lib.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot - 1)
-    padded = 2 * 3 * 2 * 128 * 4 * 5120 * 4 // 3   # as the kernel for TPUs has them; while the last move from 96 to 32
+    padded = (
+        2 * 3 * 2 * 128 * 4 * 5120 * 4 // 3
+    )  # as the kernel for TPUs has them; while the last move from 96 to 32
     shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded)
     with pytest.raises(UserError, match="at most 95 slots fit"):
         shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded - 1)
@@ -246,8 +311,13 @@ def test_greedy_answers_are_those_of_transformers(each_family):
     for prompt, tokens, n in zip(prompts, ours.tokens, ours.lengths):
         with torch.no_grad():
             theirs = each_family.torch.generate(
-                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=80,
-                do_sample=False, eos_token_id=0, pad_token_id=0)[0, len(prompt):].tolist()
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                max_new_tokens=80,
+                do_sample=False,
+                eos_token_id=0,
+                pad_token_id=0,
+            )[0, len(prompt) :].tolist()
         assert tokens[:n].tolist() == theirs
 
 
@@ -256,5 +326,7 @@ def test_sampled_logps_of_every_family_are_the_scorers(each_family):
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(9)], ids, 96, 1)
     scores = jax.device_get(score.make_score(each_family.graphdef, 32)(each_family.params, packed))
-    for sampled, n, scored in zip(rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)):
+    for sampled, n, scored in zip(
+        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+    ):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)

@@ -1,8 +1,9 @@
-"""A bucket on this machine: `python tests/support/bucket.py PORT` serves gs://bucket out of memory until it is killed.
+"""A bucket on this machine: `python tests/support/bucket.py PORT` serves gs://bucket out of memory
+until it is killed.
 
-The emulator lacks what Orbax's storage library builds on: objects' generations as conditions and as a header. It also turns
-away connections beyond a few, so each has a thread here; one request at a time is handled.
-"""
+The emulator lacks what Orbax's storage library builds on: objects' generations as conditions and as
+a header. It also turns away connections beyond a few, so each has a thread here; one request at a
+time is handled."""
 
 import logging
 import sys
@@ -20,10 +21,15 @@ class Server(server.ThreadingHTTPServer):
 
 
 def conditional(handler):
-    """https://cloud.google.com/storage/docs/request-preconditions; generation 0 is that of an object that is not there."""
+    """https://cloud.google.com/storage/docs/request-preconditions; generation 0 is that of an
+    object that is not there."""
+
     def handle(request, response, storage):
         names = request.params or {}
-        bucket, name = names.get("bucket_name"), names.get("object_id") or request.query.get("name", [None])[0]
+        bucket, name = (
+            names.get("bucket_name"),
+            names.get("object_id") or request.query.get("name", [None])[0],
+        )
 
         def generation():
             try:
@@ -31,7 +37,7 @@ def conditional(handler):
             except NotFound:
                 return "0"
 
-        _ = request.data   # read in any case: who sends it waits for that
+        _ = request.data  # read in any case: who sends it waits for that
         with LOCK:
             found = generation() if name else None
             if request.query.get("ifGenerationMatch", [found]) != [found]:
@@ -42,11 +48,14 @@ def conditional(handler):
                 handler(request, response, storage)
                 if name:
                     response["x-goog-generation"] = generation()
+
     return handle
 
 
 emulator.server.HTTPServer = Server
-emulator.HANDLERS = [(pattern, {method: conditional(handler) for method, handler in handlers.items()})
-                     for pattern, handlers in emulator.HANDLERS]
+emulator.HANDLERS = [
+    (pattern, {method: conditional(handler) for method, handler in handlers.items()})
+    for pattern, handlers in emulator.HANDLERS
+]
 logging.disable()
 emulator.create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket="bucket").run()

@@ -1,4 +1,5 @@
-"""A comparison for the verifier's workers that does, for some answers, what no comparison should do."""
+"""A comparison for the verifier's workers that does, for some answers, what no comparison should
+do."""
 
 import ctypes
 import itertools
@@ -15,7 +16,7 @@ def hang() -> bool:
 
 
 def exhaust() -> bool:
-    return bool([bytes(1 << 26) for _ in itertools.count()])   # of address space; no page is touched
+    return bool([bytes(1 << 26) for _ in itertools.count()])  # of address space; no page is touched
 
 
 def segfault() -> bool:
@@ -34,12 +35,22 @@ def wait() -> bool:
 
 
 def is_free_of_jax() -> bool:
-    algebra.equal(r"2\sqrt{3}", r"\sqrt{12}")   # all that a worker ever imports
-    return not {"jax", "jaxlib", "flax", "torch", "transformers", "sar_jax.config", "numpy"} & set(sys.modules)
+    algebra.equal(r"2\sqrt{3}", r"\sqrt{12}")  # all that a worker ever imports
+    return not {"jax", "jaxlib", "flax", "torch", "transformers", "sar_jax.config", "numpy"} & set(
+        sys.modules
+    )
 
 
-DEEDS = {"h^1": hang, "m^1": exhaust, "s^1": segfault, "f^1": fail, "w^1": wait, "j^1": is_free_of_jax,
-         "q^1": lambda: os._exit(3), "p^1": lambda: os.getpid() % 2**31 > 0}
+DEEDS = {
+    "h^1": hang,
+    "m^1": exhaust,
+    "s^1": segfault,
+    "f^1": fail,
+    "w^1": wait,
+    "j^1": is_free_of_jax,
+    "q^1": lambda: os._exit(3),
+    "p^1": lambda: os.getpid() % 2**31 > 0,
+}
 
 
 def equal(given: str, truth: str) -> bool:

@@ -1,4 +1,5 @@
-"""Tiny random models in Hugging Face's format, by `transformers` itself, which is the oracle for ours."""
+"""Tiny random models in Hugging Face's format, by `transformers` itself, which is the oracle for
+ours."""
 
 import pathlib
 
@@ -10,43 +11,110 @@ from sar_jax.text.prompts import Prompter, load_tokenizer
 from sar_jax.text.tasks import arithmetic
 from sar_jax.text.tokenizer import train_tokenizer
 
-# Sizes and values that no default has, for every family that `transformers` knows under these names.
-_ODD = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, intermediate_size=56,
-            rms_norm_eps=3e-5, max_position_embeddings=512)
+# Sizes and values that no default has, for every family that `transformers` knows under these
+# names.
+_ODD = dict(
+    hidden_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    intermediate_size=56,
+    rms_norm_eps=3e-5,
+    max_position_embeddings=512,
+)
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 777.0}}
 FAMILIES: dict[str, dict] = {
     "qwen3": {"head_dim": 10, "tie_word_embeddings": True, **_ROPE},
-    "qwen2": {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1, **_ROPE},
-    "llama": {"head_dim": 6, "num_key_value_heads": 3, "tie_word_embeddings": False, "rope_parameters": {
-        "rope_type": "llama3", "rope_theta": 5e3, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16}},
-    "phi3": {"num_key_value_heads": 3, "tie_word_embeddings": False, "sliding_window": 13,
-             "original_max_position_embeddings": 20, "pad_token_id": 0, "rope_parameters": {
-                 "rope_type": "longrope", "rope_theta": 900.0, "short_factor": [1.0, 1.1, 1.3, 1.6],
-                 "long_factor": [1.2, 2.0, 5.0, 11.0]}},
-    "gemma3_text": {"head_dim": 10, "num_key_value_heads": 1, "num_hidden_layers": 4, "query_pre_attn_scalar": 17,
-                    "sliding_window": 6, "final_logit_softcapping": 4.0, "tie_word_embeddings": True,
-                    "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
-                    "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5e4},
-                                        "sliding_attention": {"rope_type": "default", "rope_theta": 300.0}}},
-    "gemma2": {"head_dim": 10, "query_pre_attn_scalar": 17, "sliding_window": 6, "final_logit_softcapping": 5.0,
-               "attn_logit_softcapping": 3.0, **_ROPE},
+    "qwen2": {
+        "tie_word_embeddings": True,
+        "use_sliding_window": True,
+        "sliding_window": 7,
+        "max_window_layers": 1,
+        **_ROPE,
+    },
+    "llama": {
+        "head_dim": 6,
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 5e3,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+    "phi3": {
+        "num_key_value_heads": 3,
+        "tie_word_embeddings": False,
+        "sliding_window": 13,
+        "original_max_position_embeddings": 20,
+        "pad_token_id": 0,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 900.0,
+            "short_factor": [1.0, 1.1, 1.3, 1.6],
+            "long_factor": [1.2, 2.0, 5.0, 11.0],
+        },
+    },
+    "gemma3_text": {
+        "head_dim": 10,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 4,
+        "query_pre_attn_scalar": 17,
+        "sliding_window": 6,
+        "final_logit_softcapping": 4.0,
+        "tie_word_embeddings": True,
+        "layer_types": [
+            "sliding_attention",
+            "sliding_attention",
+            "full_attention",
+            "sliding_attention",
+        ],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5e4},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+        },
+    },
+    "gemma2": {
+        "head_dim": 10,
+        "query_pre_attn_scalar": 17,
+        "sliding_window": 6,
+        "final_logit_softcapping": 5.0,
+        "attn_logit_softcapping": 3.0,
+        **_ROPE,
+    },
 }
 
 
-def make_hf_folder(folder: pathlib.Path, seed: int = 0, family: str = "qwen3", **overrides) -> pathlib.Path:
-    """A random model of the family by `transformers` itself, with a tokenizer; odd sizes and odd values on purpose."""
+def make_hf_folder(
+    folder: pathlib.Path, seed: int = 0, family: str = "qwen3", **overrides
+) -> pathlib.Path:
+    """A random model of the family by `transformers` itself, with a tokenizer; odd sizes and odd
+    values on purpose."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     source = arithmetic.Arithmetic("train")
-    texts = [text for i in range(300) for text in (source[i].question, source[i].solution, "system user assistant")]
+    texts = [
+        text
+        for i in range(300)
+        for text in (source[i].question, source[i].solution, "system user assistant")
+    ]
     tokenizer = train_tokenizer(texts, 320, 512)
-    settings = dict(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **_ODD | FAMILIES[family] | overrides)
+    settings = dict(
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        **_ODD | FAMILIES[family] | overrides,
+    )
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
     gemma = family.startswith("gemma")
-    for name, p in network.named_parameters():   # gains other than one, weights large enough to matter
+    for (
+        name,
+        p,
+    ) in network.named_parameters():  # gains other than one, weights large enough to matter
         mean, scale = (0 if gemma else 1, 0.3) if "norm" in name else (0, 0.1)
         p.data = mean + scale * torch.randn_like(p)
     network.save_pretrained(folder)
@@ -55,17 +123,21 @@ def make_hf_folder(folder: pathlib.Path, seed: int = 0, family: str = "qwen3", *
 
 
 def load_torch(folder: pathlib.Path, long: bool = False):
-    """The oracle. Eager attention: the one that applies every field (soft caps). long: LongRoPE's long factors for rows of
-    any length, where `transformers` would choose by the row."""
+    """The oracle. Eager attention: the one that applies every field (soft caps). long: LongRoPE's
+    long factors for rows of any length, where `transformers` would choose by the row."""
     from transformers import AutoConfig, AutoModelForCausalLM
+
     config = AutoConfig.from_pretrained(folder)
     if long and "long_factor" in config.rope_parameters:
         config.rope_parameters["short_factor"] = config.rope_parameters["long_factor"]
-    return AutoModelForCausalLM.from_pretrained(folder, config=config, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(
+        folder, config=config, attn_implementation="eager"
+    ).eval()
 
 
 class Loaded:
-    """The random model as ours: cfg, params on one device, graphdef in float32, prompter, stop ids."""
+    """The random model as ours: cfg, params on one device, graphdef in float32, prompter, stop
+    ids."""
 
     def __init__(self, folder: pathlib.Path, mesh, max_length: int = 512):
         self.folder, self.mesh = folder, mesh

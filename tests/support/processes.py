@@ -1,15 +1,15 @@
-"""Commands of the package as processes that are forked off one that has imported the libraries: imports take 4 processor
-seconds, more than most commands take otherwise.
+"""Commands of the package as processes that are forked off one that has imported the libraries:
+imports take 4 processor seconds, more than most commands take otherwise.
 
     test --start--> server ("python tests/support/processes.py FD", one a test process) --fork--> keeper --fork--> command
       ^                                                                             |
       +------------------------------- pid, then exit status -----------------------+
 
-What is forked has an interpreter of its own with its own threads, signals and end; it imports all of `sar_jax` itself, and
-JAX's backend begins in it: the server has no threads that matter. Two things it does share: the seed of hashes (so what
-must not depend on it is compared with a real process), and what libraries read of the environment when imported (so those
-variables may not differ between commands).
-"""
+What is forked has an interpreter of its own with its own threads, signals and end; it imports all
+of `sar_jax` itself, and JAX's backend begins in it: the server has no threads that matter. Two
+things it does share: the seed of hashes (so what must not depend on it is compared with a real
+process), and what libraries read of the environment when imported (so those variables may not
+differ between commands)."""
 
 import contextlib
 import gc
@@ -25,21 +25,42 @@ import subprocess
 import sys
 import warnings
 
-LIBRARIES = ("absl.app", "ml_collections.config_flags", "jax", "jax.experimental.multihost_utils",
-             "jax.experimental.pallas.ops.tpu.splash_attention", "flax.nnx", "optax", "orbax.checkpoint", "grain",
-             "jaxtyping", "rich.console", "pyarrow.parquet", "safetensors.numpy", "tensorboardX", "transformers.models.auto",
-             "transformers.models.auto.tokenization_auto")
+LIBRARIES = (
+    "absl.app",
+    "ml_collections.config_flags",
+    "jax",
+    "jax.experimental.multihost_utils",
+    "jax.experimental.pallas.ops.tpu.splash_attention",
+    "flax.nnx",
+    "optax",
+    "orbax.checkpoint",
+    "grain",
+    "jaxtyping",
+    "rich.console",
+    "pyarrow.parquet",
+    "safetensors.numpy",
+    "tensorboardX",
+    "transformers.models.auto",
+    "transformers.models.auto.tokenization_auto",
+)
 
 
 class Forked:
-    """`python -m ARGUMENTS` with the part of `subprocess.Popen` that tests use; stdout and stderr are files."""
+    """`python -m ARGUMENTS` with the part of `subprocess.Popen` that tests use; stdout and stderr
+    are files."""
 
     _server: tuple[socket.socket, dict[str, str]] | None = None
 
     def __init__(self, arguments, cwd, env, stdout, stderr):
         server, common = self._started(env)
-        read = [name for name in common.keys() | env.keys() if name.startswith(("JAX_", "TRANSFORMERS_", "HF_"))]
-        assert all(common.get(name) == env.get(name) for name in read), "libraries have read their variables already"
+        read = [
+            name
+            for name in common.keys() | env.keys()
+            if name.startswith(("JAX_", "TRANSFORMERS_", "HF_"))
+        ]
+        assert all(common.get(name) == env.get(name) for name in read), (
+            "libraries have read their variables already"
+        )
         self.returncode = None
         self._keeper, theirs = socket.socketpair()
         with theirs:
@@ -52,8 +73,13 @@ class Forked:
         if cls._server is None:
             ours, theirs = socket.socketpair()
             with theirs:
-                subprocess.Popen([sys.executable, __file__, str(theirs.fileno())], env=env, pass_fds=[theirs.fileno()],
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                subprocess.Popen(
+                    [sys.executable, __file__, str(theirs.fileno())],
+                    env=env,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
             cls._server = ours, dict(env)
         return cls._server
 
@@ -83,13 +109,13 @@ class Forked:
 
 
 def serve(requests: socket.socket) -> None:
-    """Until the tests' process is gone. Returns in a command too, at its end, or raises what it raises: then the interpreter
-    ends as it would have without all this."""
+    """Until the tests' process is gone. Returns in a command too, at its end, or raises what it
+    raises: then the interpreter ends as it would have without all this."""
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)   # nobody waits for the keepers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 3)
         if not message:
@@ -103,7 +129,9 @@ def serve(requests: socket.socket) -> None:
 
 def fork() -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # of threads: those of OpenBLAS and jemalloc, which prepare for forks themselves
+        warnings.simplefilter(
+            "ignore"
+        )  # of threads: those of OpenBLAS and jemalloc, which prepare for forks themselves
         return os.fork()
 
 
@@ -117,7 +145,7 @@ def keep(client: socket.socket, outputs: list[int]) -> None:
         return command(arguments, cwd, env, outputs)
     client.sendall(struct.pack("i", pid))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with contextlib.suppress(BrokenPipeError):   # a test may kill it and go
+    with contextlib.suppress(BrokenPipeError):  # a test may kill it and go
         client.sendall(struct.pack("i", status))
     os._exit(0)
 
@@ -129,7 +157,7 @@ def command(arguments: list[str], cwd: str, env: dict[str, str], outputs: list[i
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.path[0] = cwd   # as with python -m
+    sys.path[0] = cwd  # as with python -m
     sys.argv[:] = arguments
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 

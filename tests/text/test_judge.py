@@ -1,4 +1,5 @@
-"""Final answers are found where they are stated, and compared by value: tables of cases, any text, real GSM8K rows."""
+"""Final answers are found where they are stated, and compared by value: tables of cases, any text,
+real GSM8K rows."""
 
 import itertools
 import json
@@ -83,7 +84,7 @@ CASES = [
     # a minus is a sign, or an operator after a digit or a bracket
     ("10-3", "-3", WRONG),
     ("10-3", "3", WRONG),
-    ("10-3", "7", WRONG),   # broken off, or the question once more
+    ("10-3", "7", WRONG),  # broken off, or the question once more
     ("Take 10-3", "3", RIGHT),
     ("10 -3", "-3", WRONG),
     ("(2+8)-3", "-3", WRONG),
@@ -124,20 +125,20 @@ CASES = [
 ]
 # Worse than a miss: a wrong answer that would be paid, or a common notation that is not read.
 NOTATIONS = [
-    ("The result is -3.", "-3", RIGHT),      # a minus after a word is a sign
+    ("The result is -3.", "-3", RIGHT),  # a minus after a word is a sign
     ("The result is -3.", "3", WRONG),
     ("She loses -$5", "-5", RIGHT),
     ("The answer is \N{MINUS SIGN}5.", "-5", RIGHT),
     ("The answer is \N{MINUS SIGN}5.", "5", WRONG),
-    (r"\boxed{1 1/2}", "11/2", WRONG),       # mixed numbers
+    (r"\boxed{1 1/2}", "11/2", WRONG),  # mixed numbers
     (r"\boxed{1 1/2}", "1.5", RIGHT),
     (r"\boxed{1\frac{1}{2}}", "1/2", WRONG),
     (r"\boxed{1\frac{1}{2}}", "3/2", RIGHT),
-    (r"\boxed{3, 4}", "34", WRONG),          # a list is not a number with separators
+    (r"\boxed{3, 4}", "34", WRONG),  # a list is not a number with separators
     (r"\boxed{1,2}", "12", WRONG),
-    (r"\boxed{1{,}234}", "1234", RIGHT),     # LaTeX's thousands separator
+    (r"\boxed{1{,}234}", "1234", RIGHT),  # LaTeX's thousands separator
     (r"\boxed{1{,}234}", "234", WRONG),
-    (r"\boxed{12\text{ m}^2}", "12", RIGHT),   # the exponent of a unit
+    (r"\boxed{12\text{ m}^2}", "12", RIGHT),  # the exponent of a unit
     (r"\boxed{\text{yes}}", "yes", RIGHT),
 ]
 
@@ -164,9 +165,21 @@ EXPRESSIONS = [
     (r"\boxed{(-\infty, 3]}", r"(-\infty,3]", RIGHT),
     (r"\boxed{(-\infty, 3]}", r"(-\infty,3)", WRONG),
     (r"\boxed{(-\infty,1)\cup(2,\infty)}", r"(2,\infty)\cup(-\infty,1)", RIGHT),
-    (r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", RIGHT),
-    (r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}", r"\begin{pmatrix}1&2\\3&5\end{pmatrix}", WRONG),
-    (r"\boxed{\begin{bmatrix} 1 \\ 2 \end{bmatrix}}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", RIGHT),
+    (
+        r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}",
+        r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+        RIGHT,
+    ),
+    (
+        r"\boxed{\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}}",
+        r"\begin{pmatrix}1&2\\3&5\end{pmatrix}",
+        WRONG,
+    ),
+    (
+        r"\boxed{\begin{bmatrix} 1 \\ 2 \end{bmatrix}}",
+        r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}",
+        RIGHT,
+    ),
     (r"\boxed{x^2+2x+1}", "(x+1)^2", RIGHT),
     (r"\boxed{x^2+1}", "x^2-1", WRONG),
     (r"\boxed{x^2+1}", "1", WRONG),
@@ -333,61 +346,134 @@ def test_verify_reads_common_notations(text, truth, right):
     assert verify(text, truth) is right
 
 
-@pytest.mark.parametrize("text, answer", [
-    (r"\boxed{\frac{1}{2}} or 3", r"\frac{1}{2}"), (r"\boxed{4} \boxed{", "4"), ("#### 1,250 clips", "1250"),
-    ("The answer is 5.\nIt took 3 steps.", "5"), ("the answer is (D).", "(D)"), ("1 2 3", "3"), ("10-3", None),
-    ("1 000", "1000"), ("so $x = 3$", "3"), ("nothing", None), ("", None)])
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        (r"\boxed{\frac{1}{2}} or 3", r"\frac{1}{2}"),
+        (r"\boxed{4} \boxed{", "4"),
+        ("#### 1,250 clips", "1250"),
+        ("The answer is 5.\nIt took 3 steps.", "5"),
+        ("the answer is (D).", "(D)"),
+        ("1 2 3", "3"),
+        ("10-3", None),
+        ("1 000", "1000"),
+        ("so $x = 3$", "3"),
+        ("nothing", None),
+        ("", None),
+    ],
+)
 def test_extract(text, answer):
     assert extract(text) == answer
 
 
-@pytest.mark.parametrize("text, value", [
-    ("1,234", 1234), ("-$1,234.5", Fraction(-2469, 2)), (r"\dfrac{2}{-4}", Fraction(-1, 2)), ("2/4", Fraction(1, 2)),
-    (r"10,\!000", 10_000), ("1/0", None), (r"\frac{1}{0}", None), ("12 apples", None), ("1e5", 100_000), ("", None),
-    ("50%", 50), ("2 million", None), ("1.5e-3", Fraction(3, 2000)), (r"3\times 10^{2}", 300), ("2^{-2}", Fraction(1, 4)),
-    ("7" * 9 + "^999", None), ("1" * 201, None)])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1,234", 1234),
+        ("-$1,234.5", Fraction(-2469, 2)),
+        (r"\dfrac{2}{-4}", Fraction(-1, 2)),
+        ("2/4", Fraction(1, 2)),
+        (r"10,\!000", 10_000),
+        ("1/0", None),
+        (r"\frac{1}{0}", None),
+        ("12 apples", None),
+        ("1e5", 100_000),
+        ("", None),
+        ("50%", 50),
+        ("2 million", None),
+        ("1.5e-3", Fraction(3, 2000)),
+        (r"3\times 10^{2}", 300),
+        ("2^{-2}", Fraction(1, 4)),
+        ("7" * 9 + "^999", None),
+        ("1" * 201, None),
+    ],
+)
 def test_number_is_exact(text, value):
     assert number(text) == value
 
 
 # Fragments that the grammar reacts to, in any order, between any characters.
-PIECES = st.sampled_from([r"\boxed{", "{", "}", r"\frac{", r"\dfrac{", "}{", "####", "answer is", "Answer:", "-", "$",
-                          ",", ".", "/", "0", "12", "1,234", " ", "\n", r"\!", "e", "nan", "_", "\N{MINUS SIGN}",
-                          "\u0663"])
-TEXT = st.one_of(st.text(max_size=60), st.lists(st.one_of(PIECES, st.characters()), max_size=30).map("".join))
+PIECES = st.sampled_from(
+    [
+        r"\boxed{",
+        "{",
+        "}",
+        r"\frac{",
+        r"\dfrac{",
+        "}{",
+        "####",
+        "answer is",
+        "Answer:",
+        "-",
+        "$",
+        ",",
+        ".",
+        "/",
+        "0",
+        "12",
+        "1,234",
+        " ",
+        "\n",
+        r"\!",
+        "e",
+        "nan",
+        "_",
+        "\N{MINUS SIGN}",
+        "\u0663",
+    ]
+)
+TEXT = st.one_of(
+    st.text(max_size=60), st.lists(st.one_of(PIECES, st.characters()), max_size=30).map("".join)
+)
 
 
 @settings(deadline=None, max_examples=500)
 @given(TEXT, TEXT, st.sampled_from(["math", "last_number"]))
 def test_judge_never_raises(text, truth, kind):
     judged = judge(text, truth, kind)
-    assert judged in (True, False) or isinstance(judged, Pair) and all(len(e) <= 500 for e in judged)
+    assert (
+        judged in (True, False) or isinstance(judged, Pair) and all(len(e) <= 500 for e in judged)
+    )
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.fractions(-10**6, 10**6, max_denominator=10**4), st.fractions(-10**6, 10**6, max_denominator=10**4),
-       st.sampled_from([r"\boxed{{{}}}", "#### {}", "The answer is ${}$."]))
+@given(
+    st.fractions(-(10**6), 10**6, max_denominator=10**4),
+    st.fractions(-(10**6), 10**6, max_denominator=10**4),
+    st.sampled_from([r"\boxed{{{}}}", "#### {}", "The answer is ${}$."]),
+)
 def test_every_fraction_verifies_against_itself_alone(value, other, form):
     """However it is written, and without computer algebra."""
     sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
-    for shown in (str(value), rf"{sign}\frac{{{top}}}{{{bottom}}}", rf"\dfrac{{{sign}{3 * top}}}{{{3 * bottom}}}",
-                  rf"{sign}{top // bottom} {top % bottom}/{bottom}"):
+    for shown in (
+        str(value),
+        rf"{sign}\frac{{{top}}}{{{bottom}}}",
+        rf"\dfrac{{{sign}{3 * top}}}{{{3 * bottom}}}",
+        rf"{sign}{top // bottom} {top % bottom}/{bottom}",
+    ):
         assert judge(form.format(shown), str(value)) is True
         assert judge(form.format(shown), str(other)) is (value == other)
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(-10**6, 10**6), st.integers(0, 6), st.sampled_from(["{}%", r"{}\%", "{} percent"]))
+@given(
+    st.integers(-(10**6), 10**6), st.integers(0, 6), st.sampled_from(["{}%", r"{}\%", "{} percent"])
+)
 def test_a_percentage_is_its_number_or_a_hundredth_of_it(value, digits, form):
     number = Fraction(value, 10**digits)
     text = r"\boxed{" + form.format(f"{value}e-{digits}") + "}"
     less = number - 1
-    for truth, right in ((number, True), (number / 100, True), (number * 100, not value), (less, 100 * less == number)):
+    for truth, right in (
+        (number, True),
+        (number / 100, True),
+        (number * 100, not value),
+        (less, 100 * less == number),
+    ):
         assert judge(text, f"{truth.numerator}/{truth.denominator}") is right
 
 
 @settings(deadline=None)
-@given(TEXT, st.integers(-10**6, 10**6), st.integers(-10**6, 10**6))
+@given(TEXT, st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
 def test_the_last_box_decides_whatever_stands_before_it(text, value, other):
     before = text.replace("{", "").replace("}", "")
     assert judge(before + rf" \boxed{{{value}}}", str(value)) is True
@@ -395,8 +481,20 @@ def test_the_last_box_decides_whatever_stands_before_it(text, value, other):
 
 
 @settings(deadline=None)
-@given(st.integers(-10**9, 10**9), st.integers(-10**9, 10**9), st.sampled_from([
-    r"\boxed{{{}}}", "#### {}", "The answer is {}.", "12 + 3 = {}", "Total: ${}$ ", r"5 so \boxed{{{}.0}}"]))
+@given(
+    st.integers(-(10**9), 10**9),
+    st.integers(-(10**9), 10**9),
+    st.sampled_from(
+        [
+            r"\boxed{{{}}}",
+            "#### {}",
+            "The answer is {}.",
+            "12 + 3 = {}",
+            "Total: ${}$ ",
+            r"5 so \boxed{{{}.0}}",
+        ]
+    ),
+)
 def test_every_number_verifies_against_itself_alone(value, other, form):
     for shown in (str(value), f"{value:,}"):
         assert verify(form.format(shown), str(value))
@@ -404,14 +502,26 @@ def test_every_number_verifies_against_itself_alone(value, other, form):
         assert verify(form.format(shown), str(other)) is (value == other)
 
 
-@pytest.mark.parametrize("text", [
-    "7" * 10_000, r"\boxed{" + "7" * 10_000 + "}", r"\boxed{\frac{" + "7" * 5_000 + "}{3}}", "#### 1/" + "7" * 5_000,
-    "1" + ",234" * 3_000, "-" * 5_000, "{" * 5_000, r"\boxed{" * 300])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7" * 10_000,
+        r"\boxed{" + "7" * 10_000 + "}",
+        r"\boxed{\frac{" + "7" * 5_000 + "}{3}}",
+        "#### 1/" + "7" * 5_000,
+        "1" + ",234" * 3_000,
+        "-" * 5_000,
+        "{" * 5_000,
+        r"\boxed{" * 300,
+    ],
+)
 def test_degenerate_answers_are_wrong_and_do_not_raise(text):
     assert verify(text, "5") is False
 
 
-@pytest.mark.skipif("SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data")
+@pytest.mark.skipif(
+    "SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data"
+)
 @pytest.mark.parametrize("split, count", [("train", 7473), ("test", 1319)])
 def test_real_solutions_verify_against_their_own_answer_alone(split, count):
     """Each worked GSM8K solution against its own row's answer, and against the next row's."""
@@ -424,35 +534,70 @@ def test_real_solutions_verify_against_their_own_answer_alone(split, count):
             assert not verify(row["solution"], after["answer"]), row["id"]
 
 
-@pytest.mark.parametrize("text, truth, right", [
-    ("The answer is 5 + 3 = 8.", "8", True), (r"\boxed{5+3=8}", "8", True), (r"\boxed{x = 3}", "3", True),
-    ("The answer is 12 * 2 = 24", "24", True), ("The answer is 12 * 2 = 24", "12", False),
-    ("#### 24\nThe answer is obvious.", "24", True),
-    ("The answer is 72.", "72 apples", True), ("The answer is 71.", "72 apples", False), ("It is 72", "$72 dollars", True),
-    ("The answer is no one knows.", "no", False), ("The answer is no, they do not.", "no", True),
-    ("The answer is A train ride.", "A", False), ("The answer is (A).", "(A)", True),
-    (r"\boxed{1}", "x^2+1", False),
-])
+@pytest.mark.parametrize(
+    "text, truth, right",
+    [
+        ("The answer is 5 + 3 = 8.", "8", True),
+        (r"\boxed{5+3=8}", "8", True),
+        (r"\boxed{x = 3}", "3", True),
+        ("The answer is 12 * 2 = 24", "24", True),
+        ("The answer is 12 * 2 = 24", "12", False),
+        ("#### 24\nThe answer is obvious.", "24", True),
+        ("The answer is 72.", "72 apples", True),
+        ("The answer is 71.", "72 apples", False),
+        ("It is 72", "$72 dollars", True),
+        ("The answer is no one knows.", "no", False),
+        ("The answer is no, they do not.", "no", True),
+        ("The answer is A train ride.", "A", False),
+        ("The answer is (A).", "(A)", True),
+        (r"\boxed{1}", "x^2+1", False),
+    ],
+)
 def test_stated_expressions_units_and_words(text, truth, right):
     assert verify(text, truth) == right
 
 
-@pytest.mark.parametrize("text, truth, right", [
-    ("so it is 72", "72", RIGHT), ("72, in 3 hours", "72", WRONG), ("72, in 3 hours", "3", RIGHT),
-    (r"\frac{3}{4}", "0.75", RIGHT),
-    (r"-\frac{3}{4}", "-0.75", RIGHT), ("2.50", "2.5", RIGHT), ("", "0", WRONG), ("none", "0", WRONG),
-    (r"\frac{1}{0}", "0", WRONG),
-    # its faults, each of which `math` does not have
-    ("1,234", "1234", WRONG), ("1,234", "234", RIGHT), ("10-3", "-3", RIGHT), ("10-3", "3", WRONG), ("1/2", "0.5", WRONG),
-    (r"\dfrac{1}{2}", "0.5", WRONG), (r"\boxed{5} in 3 steps", "5", WRONG), ("1 1/2", "1.5", WRONG),
-    ("2 million", "2000000", WRONG)])
+@pytest.mark.parametrize(
+    "text, truth, right",
+    [
+        ("so it is 72", "72", RIGHT),
+        ("72, in 3 hours", "72", WRONG),
+        ("72, in 3 hours", "3", RIGHT),
+        (r"\frac{3}{4}", "0.75", RIGHT),
+        (r"-\frac{3}{4}", "-0.75", RIGHT),
+        ("2.50", "2.5", RIGHT),
+        ("", "0", WRONG),
+        ("none", "0", WRONG),
+        (r"\frac{1}{0}", "0", WRONG),
+        # its faults, each of which `math` does not have
+        ("1,234", "1234", WRONG),
+        ("1,234", "234", RIGHT),
+        ("10-3", "-3", RIGHT),
+        ("10-3", "3", WRONG),
+        ("1/2", "0.5", WRONG),
+        (r"\dfrac{1}{2}", "0.5", WRONG),
+        (r"\boxed{5} in 3 steps", "5", WRONG),
+        ("1 1/2", "1.5", WRONG),
+        ("2 million", "2000000", WRONG),
+    ],
+)
 def test_last_number_is_the_reference_faults_included(text, truth, right):
     assert judge(text, truth, "last_number") is right
 
 
-@pytest.mark.parametrize("text, truth, right", [
-    ("1,234", "1234", RIGHT), ("1,234", "234", WRONG), (r"\dfrac{1}{2}", "0.5", RIGHT), ("1/2", "0.5", RIGHT),
-    (r"\boxed{5} in 3 steps", "5", RIGHT), ("1 1/2", "1.5", RIGHT), ("10-3", "-3", WRONG), ("It is 10-3", "-3", WRONG)])
+@pytest.mark.parametrize(
+    "text, truth, right",
+    [
+        ("1,234", "1234", RIGHT),
+        ("1,234", "234", WRONG),
+        (r"\dfrac{1}{2}", "0.5", RIGHT),
+        ("1/2", "0.5", RIGHT),
+        (r"\boxed{5} in 3 steps", "5", RIGHT),
+        ("1 1/2", "1.5", RIGHT),
+        ("10-3", "-3", WRONG),
+        ("It is 10-3", "-3", WRONG),
+    ],
+)
 def test_math_has_none_of_the_faults_of_the_reference(text, truth, right):
     assert verify(text, truth) is right
 
@@ -482,31 +627,71 @@ def test_an_unknown_kind_is_refused_by_name():
         judge("5", "5", "maths")
 
 
-@pytest.mark.parametrize("text", [
-    "$" * 20_000, r"\(" * 10_000, r"\text{" * 3_000, r"\boxed{5cm" + " ^2" * 150 + "!=}", "1 " * 10_000,
-    "1,234" * 4_000,
-    "answer is " * 2_000, r"\frac{" * 3_000, "1" + " " * 19_000 + "x", "A" * 20_000, "(a" * 10_000, "#### " + "1/" * 9_000])
-@pytest.mark.parametrize("kind, truth", [("math", "5"), ("math", r"\sqrt{2}"), ("last_number", "5"), ("choice", "B"),
-                                         ("boolean", "true")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$" * 20_000,
+        r"\(" * 10_000,
+        r"\text{" * 3_000,
+        r"\boxed{5cm" + " ^2" * 150 + "!=}",
+        "1 " * 10_000,
+        "1,234" * 4_000,
+        "answer is " * 2_000,
+        r"\frac{" * 3_000,
+        "1" + " " * 19_000 + "x",
+        "A" * 20_000,
+        "(a" * 10_000,
+        "#### " + "1/" * 9_000,
+    ],
+)
+@pytest.mark.parametrize(
+    "kind, truth",
+    [
+        ("math", "5"),
+        ("math", r"\sqrt{2}"),
+        ("last_number", "5"),
+        ("choice", "B"),
+        ("boolean", "true"),
+    ],
+)
 def test_judging_does_not_blow_up(text, kind, truth):
     """Exponential or cubic backtracking in any pattern would never end here."""
     assert judge(text, truth, kind) is False or isinstance(judge(text, truth, kind), Pair)
 
 
-@pytest.mark.parametrize("same", [
-    ["The answer is 1,234.", "#### 1234", "so \\boxed{1234}", "we get $1{,}234$", "It is 1234.0"],
-    ["\\boxed{\\dfrac{1}{2}}", "The answer is 0.5", "= 1/2"],
-    ["\\boxed{x + 1}", "The answer is $x + 1$."],
-    ["The answer is Yes.", "\\boxed{\\text{yes}}"]])
+@pytest.mark.parametrize(
+    "same",
+    [
+        [
+            "The answer is 1,234.",
+            "#### 1234",
+            "so \\boxed{1234}",
+            "we get $1{,}234$",
+            "It is 1234.0",
+        ],
+        ["\\boxed{\\dfrac{1}{2}}", "The answer is 0.5", "= 1/2"],
+        ["\\boxed{x + 1}", "The answer is $x + 1$."],
+        ["The answer is Yes.", "\\boxed{\\text{yes}}"],
+    ],
+)
 def test_equal_final_answers_are_equal_text(same):
     finals = {judge.final(text) for text in same}
     assert len(finals) == 1 and None not in finals
     assert judge.final("The answer is 77.") not in finals
 
 
-@pytest.mark.parametrize("text, kind, choices, expected", [
-    ("B) fits, not A.\nThe answer is C", "choice", 4, "C"), ("It is E.", "choice", 4, None), ("It is E.", "choice", 5, "E"),
-    ("That is not true.", "boolean", 2, "false"), ("Answer: A", "boolean", 2, "true"), ("Hm.", "boolean", 2, None),
-    ("I do not know.", "math", 0, None), ("", "math", 0, None)])
+@pytest.mark.parametrize(
+    "text, kind, choices, expected",
+    [
+        ("B) fits, not A.\nThe answer is C", "choice", 4, "C"),
+        ("It is E.", "choice", 4, None),
+        ("It is E.", "choice", 5, "E"),
+        ("That is not true.", "boolean", 2, "false"),
+        ("Answer: A", "boolean", 2, "true"),
+        ("Hm.", "boolean", 2, None),
+        ("I do not know.", "math", 0, None),
+        ("", "math", 0, None),
+    ],
+)
 def test_final_answers_by_kind(text, kind, choices, expected):
     assert judge.final(text, kind, choices) == expected

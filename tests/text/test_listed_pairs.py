@@ -1,10 +1,11 @@
-"""The answer pairs that math-verify's own tests list, each a test; they are read from its source, not kept here.
+"""The answer pairs that math-verify's own tests list, each a test; they are read from its source,
+not kept here.
 
     pip download --no-deps --no-binary=:all: math-verify==0.9.0 && tar xf math_verify-0.9.0.tar.gz
     SAR_JAX_MATH_VERIFY=math_verify-0.9.0 pytest tests/test_listed_pairs.py
 
-Skipped without that folder. Where sar_jax judges otherwise on purpose, `OTHERWISE` says why, and the verdict must differ.
-"""
+Skipped without that folder. Where sar_jax judges otherwise on purpose, `OTHERWISE` says why, and
+the verdict must differ."""
 
 import ast
 import math
@@ -31,17 +32,22 @@ OTHERWISE = {
 
 
 def listed(folder: pathlib.Path) -> list[tuple[str, int, str, str, bool]]:
-    """Test, number, truth, answer and listed verdict of every pair in the folder's parametrised tests."""
+    """Test, number, truth, answer and listed verdict of every pair in the folder's parametrised
+    tests."""
     found = []
     for file in sorted(folder.glob("tests/test_*.py")):
         for function in ast.parse(file.read_text()).body:
             for mark in getattr(function, "decorator_list", ()):
-                if not (isinstance(mark, ast.Call) and getattr(mark.func, "attr", "") == "parametrize"):
+                if not (
+                    isinstance(mark, ast.Call) and getattr(mark.func, "attr", "") == "parametrize"
+                ):
                     continue
                 names = [name.strip() for name in ast.literal_eval(mark.args[0]).split(",")]
                 if not {"gold", "pred"} <= set(names):
                     continue
-                table = eval(compile(ast.Expression(mark.args[1]), file.name, "eval"), {"math": math})   # with f-strings
+                table = eval(
+                    compile(ast.Expression(mark.args[1]), file.name, "eval"), {"math": math}
+                )  # with f-strings
                 for number, values in enumerate(table):
                     row = dict(zip(names, values, strict=True))
                     verdict = row["expected"] if "expected" in row else row["result"]
@@ -51,7 +57,9 @@ def listed(folder: pathlib.Path) -> list[tuple[str, int, str, str, bool]]:
 
 SOURCE = os.environ.get("SAR_JAX_MATH_VERIFY")
 PAIRS = listed(pathlib.Path(SOURCE)) if SOURCE else []
-pytestmark = pytest.mark.skipif(not SOURCE, reason="SAR_JAX_MATH_VERIFY does not name math-verify's source")
+pytestmark = pytest.mark.skipif(
+    not SOURCE, reason="SAR_JAX_MATH_VERIFY does not name math-verify's source"
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +72,9 @@ def test_there_are_pairs():
     assert len(PAIRS) > 250 and OTHERWISE.keys() <= {pair[:2] for pair in PAIRS}
 
 
-@pytest.mark.parametrize("index", range(len(PAIRS)), ids=[f"{name}-{number}" for name, number, *_ in PAIRS])
+@pytest.mark.parametrize(
+    "index", range(len(PAIRS)), ids=[f"{name}-{number}" for name, number, *_ in PAIRS]
+)
 def test_the_verdict_is_the_listed_one(index, outcomes):
     name, number, _, _, verdict = PAIRS[index]
     expected = verdict != ((name, number) in OTHERWISE)

@@ -26,7 +26,9 @@ def test_any_text_survives(tokenizer, text):
 
 
 def test_digits_stand_alone_and_the_same_texts_give_the_same_tokenizer(tokenizer):
-    assert [tokenizer.decode([i]) for i in tokenizer.encode("2024", add_special_tokens=False)] == list("2024")
+    assert [
+        tokenizer.decode([i]) for i in tokenizer.encode("2024", add_special_tokens=False)
+    ] == list("2024")
     again = train_tokenizer(["How many apples does Mia have? 12 + 34 = 46."] * 20, 300, 64)
     assert again.get_vocab() == tokenizer.get_vocab()
     assert (tokenizer.eos_token, tokenizer.pad_token) == (END, PAD)
@@ -35,48 +37,70 @@ def test_digits_stand_alone_and_the_same_texts_give_the_same_tokenizer(tokenizer
 def test_the_prompt_is_the_chat_template(tokenizer):
     prompter = prompts.Prompter(tokenizer, Prompt(system="Be brief.", instruction="Explain."))
     assert tokenizer.decode(prompter.prompt("Why?")) == (
-        f"{START}system\nBe brief.{END}\n{START}user\nWhy? Explain.{END}\n{START}assistant\n")
-    assert tokenizer.decode(prompter.standalone) == f"{START}system\nBe brief.{END}\n{START}user\n{END}\n{START}assistant\n"
+        f"{START}system\nBe brief.{END}\n{START}user\nWhy? Explain.{END}\n{START}assistant\n"
+    )
+    assert (
+        tokenizer.decode(prompter.standalone)
+        == f"{START}system\nBe brief.{END}\n{START}user\n{END}\n{START}assistant\n"
+    )
 
 
 def test_no_system_prompt_and_no_instruction(tokenizer):
     prompter = prompts.Prompter(tokenizer, Prompt(system="", instruction=""))
-    assert tokenizer.decode(prompter.prompt("Why?")) == f"{START}user\nWhy?{END}\n{START}assistant\n"
+    assert (
+        tokenizer.decode(prompter.prompt("Why?")) == f"{START}user\nWhy?{END}\n{START}assistant\n"
+    )
 
 
 def test_plain_text_without_a_template(tokenizer):
     plain = train_tokenizer(["some text"], 270, 64)
     plain.chat_template = None
     prompter = prompts.Prompter(plain, Prompt(system="Be brief.", instruction="Explain."))
-    assert plain.decode(prompter.prompt("Why?")) == "System: Be brief.\nUser: Why? Explain.\nAssistant:"
+    assert (
+        plain.decode(prompter.prompt("Why?"))
+        == "System: Be brief.\nUser: Why? Explain.\nAssistant:"
+    )
     assert plain.decode(prompter.standalone) == "System: Be brief.\nUser: \nAssistant:"
 
 
 def test_bos_context(tokenizer):
     prompter = prompts.Prompter(tokenizer, Prompt(standalone_context="bos"))
-    assert prompter.standalone == [tokenizer.eos_token_id]       # no BOS in this tokenizer
+    assert prompter.standalone == [tokenizer.eos_token_id]  # no BOS in this tokenizer
     tokenizer.bos_token = START
-    assert prompts.Prompter(tokenizer, Prompt(standalone_context="bos")).standalone == [tokenizer.bos_token_id]
+    assert prompts.Prompter(tokenizer, Prompt(standalone_context="bos")).standalone == [
+        tokenizer.bos_token_id
+    ]
     tokenizer.bos_token = None
 
 
 def test_stop_tokens_are_all_that_the_model_names(tokenizer):
     eos = tokenizer.eos_token_id
-    for named, expected in (([], (eos,)), ([7, eos], tuple(sorted((7, eos)))), ([0], tuple(sorted((0, eos))))):
+    for named, expected in (
+        ([], (eos,)),
+        ([7, eos], tuple(sorted((7, eos)))),
+        ([0], tuple(sorted((0, eos)))),
+    ):
         assert prompts.Prompter(tokenizer, Prompt(), named).stops == expected
 
 
-_TURN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+_TURN = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
 _OPEN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 _TEMPLATES = {
-    "refuses": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + _TURN + _OPEN,
-    "drops": "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}" + _TURN + _OPEN,
+    "refuses": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    + _TURN
+    + _OPEN,
+    "drops": "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}"
+    + _TURN
+    + _OPEN,
     "leads": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
-             "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}{% for m in messages %}"
-             "<|im_start|>{{ m['role'] }}\n{% if loop.first %}{{ first }}{% endif %}{{ m['content'] }}<|im_end|>\n"
-             "{% endfor %}" + _OPEN,
-    "thinks": _TURN + "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and "
-              "enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+    "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}{% for m in messages %}"
+    "<|im_start|>{{ m['role'] }}\n{% if loop.first %}{{ first }}{% endif %}{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}" + _OPEN,
+    "thinks": _TURN
+    + "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and "
+    "enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
 }
 
 
@@ -100,11 +124,15 @@ def test_a_family_without_a_system_role_gets_it_in_the_users_turn(name):
 
 def test_thinking_is_switched_where_the_template_can(tokenizer):
     able = with_template("thinks")
-    render = lambda thinking: able.decode(prompts.Prompter(able, Prompt(thinking=thinking)).prompt("Why?"))
+    render = lambda thinking: able.decode(
+        prompts.Prompter(able, Prompt(thinking=thinking)).prompt("Why?")
+    )
     assert render("off") == render("on") + "<think>\n\n</think>\n\n"
     assert render("default") == render("on")
     off = prompts.Prompter(able, Prompt(thinking="off"))
-    assert able.decode(off.standalone).endswith("</think>\n\n")   # the answer begins after the same header
+    assert able.decode(off.standalone).endswith(
+        "</think>\n\n"
+    )  # the answer begins after the same header
     for thinking in ("on", "off"):
         with pytest.raises(UserError, match=f"prompt.thinking is '{thinking}'"):
             prompts.Prompter(tokenizer, Prompt(thinking=thinking))
@@ -113,8 +141,13 @@ def test_thinking_is_switched_where_the_template_can(tokenizer):
 
 
 def test_the_format_can_be_forced(tokenizer):
-    plain = prompts.Prompter(tokenizer, Prompt(system="Be brief.", instruction="Explain.", format="plain"))
-    assert tokenizer.decode(plain.prompt("Why?")) == "System: Be brief.\nUser: Why? Explain.\nAssistant:"
+    plain = prompts.Prompter(
+        tokenizer, Prompt(system="Be brief.", instruction="Explain.", format="plain")
+    )
+    assert (
+        tokenizer.decode(plain.prompt("Why?"))
+        == "System: Be brief.\nUser: Why? Explain.\nAssistant:"
+    )
     chat = prompts.Prompter(tokenizer, Prompt(format="chat"))
     assert chat.prompt("Why?") == prompts.Prompter(tokenizer, Prompt()).prompt("Why?")
     without = train_tokenizer(["some text"], 270, 64)
@@ -124,7 +157,8 @@ def test_the_format_can_be_forced(tokenizer):
 
 
 def test_a_chat_ends_with_the_templates_token_even_if_the_files_call_another_one_eos():
-    """As in base models that bring a chat template: EOS is <|endoftext|>, the template ends a turn with <|im_end|>."""
+    """As in base models that bring a chat template: EOS is <|endoftext|>, the template ends a turn
+    with <|im_end|>."""
     tokenizer = train_tokenizer(["How many apples?"] * 20, 300, 64)
     end, pad = tokenizer.convert_tokens_to_ids([END, PAD])
     tokenizer.eos_token = PAD
@@ -133,13 +167,22 @@ def test_a_chat_ends_with_the_templates_token_even_if_the_files_call_another_one
     assert prompter.answer("12")[-1] == end and len(prompter.answer("12")) == 3
     plain = prompts.Prompter(tokenizer, Prompt(format="plain"), [pad])
     assert plain.end == pad and plain.stops == (pad,)
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"   # a template that marks no ends
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"  # a template that marks no ends
+    )
     assert prompts.Prompter(tokenizer, Prompt()).end == pad
 
 
-@pytest.mark.parametrize("generation, config, expected", [
-    ({"eos_token_id": [7, 0]}, {"eos_token_id": 5}, [7, 0]), ({"eos_token_id": 0}, {}, [0]), ({}, {"eos_token_id": 5}, [5]),
-    (None, {"eos_token_id": [5, 6]}, [5, 6]), (None, {}, [])])
+@pytest.mark.parametrize(
+    "generation, config, expected",
+    [
+        ({"eos_token_id": [7, 0]}, {"eos_token_id": 5}, [7, 0]),
+        ({"eos_token_id": 0}, {}, [0]),
+        ({}, {"eos_token_id": 5}, [5]),
+        (None, {"eos_token_id": [5, 6]}, [5, 6]),
+        (None, {}, []),
+    ],
+)
 def test_stop_tokens_of_a_folder(tmp_path, generation, config, expected):
     (tmp_path / "config.json").write_text(json.dumps(config))
     if generation is not None:

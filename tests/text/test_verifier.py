@@ -1,4 +1,5 @@
-"""Whatever an answer holds, it gets one outcome, its neighbours get theirs, and the workers live on."""
+"""Whatever an answer holds, it gets one outcome, its neighbours get theirs, and the workers live
+on."""
 
 import os
 import pathlib
@@ -19,9 +20,18 @@ from sar_jax.text.answers import worker
 from sar_jax.text.answers.verifier import ErrorShare, Item, Outcome, Verifier
 
 RIGHT, WRONG, ERROR = Outcome.RIGHT, Outcome.WRONG, Outcome.ERROR
-GOOD = [Item(r"\boxed{2\sqrt{3}}", r"\sqrt{12}"), Item(r"\boxed{\sqrt{3}}", r"\sqrt{12}"), Item("#### 1,234", "1234"),
-        Item("I see 5", "4"), Item("It is (C).", "C", "choice"), Item("E", "D", "choice", 5), Item("False", "B", "boolean"),
-        Item("10-3", "-3", "last_number"), Item(r"\boxed{[0,1)}", "[0, 1)"), Item(r"\boxed{x^2}", "2")]
+GOOD = [
+    Item(r"\boxed{2\sqrt{3}}", r"\sqrt{12}"),
+    Item(r"\boxed{\sqrt{3}}", r"\sqrt{12}"),
+    Item("#### 1,234", "1234"),
+    Item("I see 5", "4"),
+    Item("It is (C).", "C", "choice"),
+    Item("E", "D", "choice", 5),
+    Item("False", "B", "boolean"),
+    Item("10-3", "-3", "last_number"),
+    Item(r"\boxed{[0,1)}", "[0, 1)"),
+    Item(r"\boxed{x^2}", "2"),
+]
 EXPECTED = [RIGHT, WRONG, RIGHT, WRONG, RIGHT, WRONG, RIGHT, RIGHT, RIGHT, WRONG]
 
 
@@ -43,9 +53,16 @@ def test_outcomes_come_in_the_order_of_the_items(verifier):
     assert verifier.check([]) == []
 
 
-@pytest.mark.parametrize("letter, reason", [
-    ("h", "took over 5 seconds"), ("q", "its process died (exit status 3)"), ("m", "MemoryError"), ("f", "ArithmeticError"),
-    ("s", f"its process died (exit status {-signal.SIGSEGV})")])
+@pytest.mark.parametrize(
+    "letter, reason",
+    [
+        ("h", "took over 5 seconds"),
+        ("q", "its process died (exit status 3)"),
+        ("m", "MemoryError"),
+        ("f", "ArithmeticError"),
+        ("s", f"its process died (exit status {-signal.SIGSEGV})"),
+    ],
+)
 def test_a_hostile_answer_is_an_error_for_itself_alone(verifier, letter, reason):
     handle = verifier.submit([*GOOD, deed(letter), *GOOD])
     assert handle.result() == [*EXPECTED, ERROR, *EXPECTED]
@@ -75,7 +92,7 @@ def test_submit_returns_before_the_outcome_is_there(tmp_path, monkeypatch):
     monkeypatch.setenv("HOSTILE_FILE", str(tmp_path / "go"))
     with Verifier(workers=1, timeout=60, equal="support.hostile:equal") as pool:
         first, second = pool.submit([deed("w")]), pool.submit([GOOD[0]])
-        (tmp_path / "go").touch()   # had submit waited, the answer would have timed out
+        (tmp_path / "go").touch()  # had submit waited, the answer would have timed out
         assert second.result() == [RIGHT] and first.result() == [RIGHT]
 
 
@@ -119,7 +136,7 @@ def test_a_worker_is_replaced_when_it_has_compared_enough(monkeypatch):
         assert pool.check([GOOD[0]]) == [RIGHT]
         before = children(os.getpid())
         assert pool.check([GOOD[0]]) == [RIGHT]
-        assert children(os.getpid()) == before   # twice is not too often
+        assert children(os.getpid()) == before  # twice is not too often
         assert pool.check([GOOD[0]] * 3) == [RIGHT] * 3
         assert len(children(os.getpid()) - before) == 1
 
@@ -145,11 +162,15 @@ def test_a_closed_verifier_has_no_processes_and_says_so():
 
 
 def test_workers_end_with_the_trainer_even_while_they_hang():
-    code = ("import sys, time; from sar_jax.text.answers.verifier import Item, Verifier\n"
-            "v = Verifier(2, 0.5, 'support.hostile:equal'); v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
-            "v.submit([Item('\\\\boxed{h^1}', 'x+1')]); print('up', flush=True); time.sleep(60)")
+    code = (
+        "import sys, time; from sar_jax.text.answers.verifier import Item, Verifier\n"
+        "v = Verifier(2, 0.5, 'support.hostile:equal'); v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
+        "v.submit([Item('\\\\boxed{h^1}', 'x+1')]); print('up', flush=True); time.sleep(60)"
+    )
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    trainer = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE)
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE
+    )
     assert trainer.stdout.readline() == b"up\n"
     workers = children(trainer.pid)
     trainer.kill()
@@ -165,7 +186,7 @@ def test_workers_end_with_the_trainer_even_while_they_hang():
 @pytest.mark.parametrize("equal", ["no_such_module:equal", "support.hostile:without_its_libraries"])
 def test_workers_that_cannot_start_are_one_clear_error(equal, capfd):
     with Verifier(workers=1, timeout=1, equal=equal) as pool:
-        assert pool.check([GOOD[2]]) == [RIGHT]   # needs no worker
+        assert pool.check([GOOD[2]]) == [RIGHT]  # needs no worker
         for _ in range(2):
             with pytest.raises(UserError, match="worker did not start.*math_verify"):
                 pool.check(GOOD)
@@ -184,27 +205,79 @@ def test_an_unknown_kind_is_refused_by_name(verifier):
 
 
 def answers_of_a_broken_model(count: int) -> list[Item]:
-    """Random bytes, unclosed braces, deep nesting, huge numbers, and towers of powers, which alone are left to kill."""
+    """Random bytes, unclosed braces, deep nesting, huge numbers, and towers of powers, which alone
+    are left to kill."""
     draw = random.Random(0)
     pieces = [
-        r"\boxed{", "{", "}", r"\frac{", "answer is ", "####", "$", r"\(", r"\text{", "^", "_", "1,234", "/", "-",
-        "\n", r"\sqrt", "(", ")", "[", r"\begin{pmatrix}", "&", r"\\", "%", " A ", "true", "\0", "\ud800", "٣", "e", "="]
+        r"\boxed{",
+        "{",
+        "}",
+        r"\frac{",
+        "answer is ",
+        "####",
+        "$",
+        r"\(",
+        r"\text{",
+        "^",
+        "_",
+        "1,234",
+        "/",
+        "-",
+        "\n",
+        r"\sqrt",
+        "(",
+        ")",
+        "[",
+        r"\begin{pmatrix}",
+        "&",
+        r"\\",
+        "%",
+        " A ",
+        "true",
+        "\0",
+        "\ud800",
+        "٣",
+        "e",
+        "=",
+    ]
     makers = [
         lambda: draw.randbytes(draw.randrange(300)).decode("latin-1"),
         lambda: draw.randbytes(draw.randrange(300)).decode("utf-8", "surrogateescape"),
         lambda: "".join(draw.choices(pieces, k=draw.randrange(60))),
         lambda: r"\boxed{" + "".join(draw.choices(pieces[1:], k=10)) + "}",
-        lambda: draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"]) * draw.randrange(1, 2000),
-        lambda: r"\boxed{" + nested(draw.choice([r"\sqrt{", "{", r"\frac{1}{"]), "}", draw.randrange(1, 99)) + "}",
-        lambda: r"\boxed{" + nested(draw.choice("([|"), draw.choice(")]|"), draw.randrange(1, 240)) + "}"]
+        lambda: (
+            draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"])
+            * draw.randrange(1, 2000)
+        ),
+        lambda: (
+            r"\boxed{"
+            + nested(draw.choice([r"\sqrt{", "{", r"\frac{1}{"]), "}", draw.randrange(1, 99))
+            + "}"
+        ),
+        lambda: (
+            r"\boxed{"
+            + nested(draw.choice("([|"), draw.choice(")]|"), draw.randrange(1, 240))
+            + "}"
+        ),
+    ]
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
     # The kinds of small weight often reach computer algebra, which takes a hundred times as long.
-    kinds = draw.choices(makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24)   # of 20 numbers and 4 towers
+    kinds = draw.choices(
+        makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24
+    )  # of 20 numbers and 4 towers
     items = [Item(make(), draw.choices(truths, weights)[0]) for make in kinds]
-    items += [Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
-              for before, after in (("", ""), (r"\boxed{", "}"), ("#### 1/", ""), (r"\boxed{\frac{", "}{3}}"), ("", ".5e9"))
-              for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")]
+    items += [
+        Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
+        for before, after in (
+            ("", ""),
+            (r"\boxed{", "}"),
+            ("#### 1/", ""),
+            (r"\boxed{\frac{", "}{3}}"),
+            ("", ".5e9"),
+        )
+        for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")
+    ]
     items += [Item(text, "5") for text in ("9**9**9**9", r"\boxed{9**9**9**9}", *TOWERS)]
     draw.shuffle(items)
     return items
@@ -225,11 +298,16 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     outcomes = handle.result()
     assert len(outcomes) == len(items) and set(outcomes) <= set(Outcome)
     assert outcomes.count(ERROR) == len(handle.reasons) <= 20, handle.reasons
-    assert outcomes.count(RIGHT) < 500   # a text of few characters may be right by chance
+    assert outcomes.count(RIGHT) < 500  # a text of few characters may be right by chance
     towers = [i for i, item in enumerate(items) if item.text in TOWERS]
     assert [outcomes[i] for i in towers] == [ERROR] * 2
-    assert {handle.reasons[i] for i in towers} <= {"took over 5 seconds", "MemoryError"}   # which one is a matter of speed
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000   # kB, of the trainer's process
+    assert {handle.reasons[i] for i in towers} <= {
+        "took over 5 seconds",
+        "MemoryError",
+    }  # which one is a matter of speed
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    )  # kB, of the trainer's process
     assert verifier.check(GOOD) == EXPECTED
     for child in children(os.getpid()):
         limits = (pathlib.Path("/proc") / str(child) / "limits").read_text()
@@ -239,23 +317,36 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
 def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):
     share = ErrorShare(limit=0.25, window=8)
     bad = Item("The answer is A.", "Z", "choice")
-    share.add(verifier.submit([bad] * 3))   # 100 %, but of fewer than 8
-    share.add(verifier.submit(GOOD[2:8]))   # 2 of the last 8 are errors
+    share.add(verifier.submit([bad] * 3))  # 100 %, but of fewer than 8
+    share.add(verifier.submit(GOOD[2:8]))  # 2 of the last 8 are errors
     assert share.share == 0.25
     share.add(verifier.submit([*GOOD[2:4], bad]))
     assert share.share == 0.125
     with pytest.raises(UserError) as raised:
-        share.add(verifier.submit([deed("f"), bad, Item("B", "Y", "choice"), Item("last", "Y", "choice"), deed("q")]))
+        share.add(
+            verifier.submit(
+                [deed("f"), bad, Item("B", "Y", "choice"), Item("last", "Y", "choice"), deed("q")]
+            )
+        )
     message = str(raised.value)
-    assert message.startswith("75.0% of the last 8 answers could not be verified, more than the limit of 25.0%; for example")
-    assert "(2 times) ValueError: the truth 'Z'" in message and "answer ending in 'last', truth 'Y'" in message
-    assert message.count("truth 'Y'") == 2 and message.count(" times) ") == 3 and "\n" not in message
+    assert message.startswith(
+        "75.0% of the last 8 answers could not be verified, more than the limit of 25.0%; for example"
+    )
+    assert (
+        "(2 times) ValueError: the truth 'Z'" in message
+        and "answer ending in 'last', truth 'Y'" in message
+    )
+    assert (
+        message.count("truth 'Y'") == 2 and message.count(" times) ") == 3 and "\n" not in message
+    )
 
 
 def test_few_errors_never_stop_a_run(verifier):
     share = ErrorShare(limit=0.5, window=4)
     for _ in range(5):
-        share.add(verifier.submit([Item("A", "Z", "choice"), GOOD[2], GOOD[3], Item("A", "Z", "choice")]))
+        share.add(
+            verifier.submit([Item("A", "Z", "choice"), GOOD[2], GOOD[3], Item("A", "Z", "choice")])
+        )
     assert share.share == 0.5
     assert ErrorShare(0.1, 10).share == 0
 
@@ -286,16 +377,21 @@ def children(pid: int) -> set[int]:
     found = set()
     for entry in pathlib.Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"sar_jax.text.answers.worker" in (entry / "cmdline").read_bytes():
+            if (
+                entry.name.isdigit()
+                and b"sar_jax.text.answers.worker" in (entry / "cmdline").read_bytes()
+            ):
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()
                 found |= {int(entry.name)} if int(parent[1]) == pid and parent[0] != "Z" else set()
-        except OSError:   # it is gone
+        except OSError:  # it is gone
             pass
     return found
 
 
 def is_running(pid: int) -> bool:
     try:
-        return (pathlib.Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (pathlib.Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[
+            0
+        ] != "Z"
     except OSError:
         return False

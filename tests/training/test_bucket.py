@@ -27,43 +27,64 @@ def bucket():
                         break
                 time.sleep(0.2)
             here = f"http://127.0.0.1:{port}"
-            yield {"STORAGE_EMULATOR_HOST": here, "TENSORSTORE_GCS_HTTP_URL": here,
-                   "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none"}
+            yield {
+                "STORAGE_EMULATOR_HOST": here,
+                "TENSORSTORE_GCS_HTTP_URL": here,
+                "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",
+            }
         finally:
             process.kill()
 
 
 def copy(folder, url: str, bucket: dict[str, str]) -> None:
     """In a process of its own, since its variables are read once."""
-    code = ("import sys; from etils import epath\nfor f in epath.Path(sys.argv[1]).iterdir():\n"
-            "    (epath.Path(sys.argv[2]) / f.name).write_bytes(f.read_bytes())")
+    code = (
+        "import sys; from etils import epath\nfor f in epath.Path(sys.argv[1]).iterdir():\n"
+        "    (epath.Path(sys.argv[2]) / f.name).write_bytes(f.read_bytes())"
+    )
     subprocess.run([sys.executable, "-c", code, folder, url], env=bucket, check=True)
 
 
 def test_a_run_in_a_bucket_is_a_local_one(hf_folder, bucket, tmp_path):
-    """Two steps, a third of a restart, and the export: the same lines of metrics.jsonl, the same weights."""
+    """Two steps, a third of a restart, and the export: the same lines of metrics.jsonl, the same
+    weights."""
     local, remote, model = tmp_path / "run", "gs://bucket/runs/a", "gs://bucket/models/tiny"
     copy(hf_folder, model, bucket)
     written = {}
     for workdir, folder, parts in ((local, hf_folder, ["3"]), (remote, model, ["2", "3"])):
         for steps in parts:
-            command = arguments(hf_folder, workdir, f"--config.model.path={folder}", f"--config.steps={steps}")
-            done = run_command(*command, HOME=str(tmp_path), **bucket)   # HOME: a bucket's model is copied there
+            command = arguments(
+                hf_folder, workdir, f"--config.model.path={folder}", f"--config.steps={steps}"
+            )
+            done = run_command(
+                *command, HOME=str(tmp_path), **bucket
+            )  # HOME: a bucket's model is copied there
             assert done.returncode == 0, done.stderr[-3000:]
         assert ("resumed at step 2" in done.stdout) == (workdir == remote)
-        if workdir == remote:   # of a save that was cut off
+        if workdir == remote:  # of a save that was cut off
             copy(hf_folder, f"{remote}/checkpoints/00000009/state", bucket)
         output = tmp_path / f"from {folder == model}"
-        done = run_command("sar_jax.export", f"--workdir={workdir}", f"--output={output}", HOME=str(tmp_path), **bucket)
+        done = run_command(
+            "sar_jax.export",
+            f"--workdir={workdir}",
+            f"--output={output}",
+            HOME=str(tmp_path),
+            **bucket,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         written[workdir] = load_file(output / "model.safetensors")
     assert set(written[local]) == set(written[remote])
     for name, array in written[local].items():
         np.testing.assert_array_equal(written[remote][name], array)
     code = "import sys; from etils import epath; print(epath.Path(sys.argv[1]).read_text())"
-    text = subprocess.run([sys.executable, "-c", code, f"{remote}/metrics.jsonl"], env=bucket, check=True, text=True,
-                          capture_output=True).stdout
+    text = subprocess.run(
+        [sys.executable, "-c", code, f"{remote}/metrics.jsonl"],
+        env=bucket,
+        check=True,
+        text=True,
+        capture_output=True,
+    ).stdout
     lines = [json.loads(line) for line in text.split("\n") if line]
     expected = [json.loads(line) for line in (local / "metrics.jsonl").read_text().splitlines()]
     assert [timeless(line) for line in lines] == [timeless(line) for line in expected]
-    assert not (ROOT / "gs:").exists()   # `resolve` makes a local path of a bucket's
+    assert not (ROOT / "gs:").exists()  # `resolve` makes a local path of a bucket's

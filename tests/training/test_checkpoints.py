@@ -24,17 +24,27 @@ def saved(folder, alpha):
     return checkpoints, state, iterator
 
 
-@pytest.mark.parametrize("alpha, kept", [
-    ((), None), (({},), None), (({"alpha": 0.1 + 0.2, "trust": 0.5, "level": None},), {
-        "alpha": 0.1 + 0.2, "trust": 0.5, "level": None})])
+@pytest.mark.parametrize(
+    "alpha, kept",
+    [
+        ((), None),
+        (({},), None),
+        (
+            ({"alpha": 0.1 + 0.2, "trust": 0.5, "level": None},),
+            {"alpha": 0.1 + 0.2, "trust": 0.5, "level": None},
+        ),
+    ],
+)
 def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, alpha, kept):
     """Checkpoints of before there was one, and of runs with a constant weight, have none."""
     checkpoints, state, iterator = saved(tmp_path, alpha)
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
     assert (checkpoints.restore(1, like, iterator, "these").policy.params["x"] == 1).all()
     assert checkpoints.meta(1).get("alpha") == kept
     checkpoints.close()
-    again = checkpoints_lib.Checkpoints(tmp_path)   # as a new process does
+    again = checkpoints_lib.Checkpoints(tmp_path)  # as a new process does
     assert again.meta(1).get("alpha") == kept
     again.close()
 

@@ -1,4 +1,5 @@
-"""The critic: values against torch's hidden states, its loss and gradient against torch; packed, spread, kept."""
+"""The critic: values against torch's hidden states, its loss and gradient against torch; packed,
+spread, kept."""
 
 import json
 import time
@@ -46,15 +47,17 @@ def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
     for prompt, answer, found in zip(prompts, answers, packing.from_grid(values, layout)):
         with torch.no_grad():
             out = each_family.torch(torch.tensor([prompt + answer]), output_hidden_states=True)
-        states = out.hidden_states[-1][0].numpy()   # after the final norm
-        expected = states[len(prompt) - 1:-1] @ np.asarray(params[critic.HEAD])
+        states = out.hidden_states[-1][0].numpy()  # after the final norm
+        expected = states[len(prompt) - 1 : -1] @ np.asarray(params[critic.HEAD])
         np.testing.assert_allclose(found, expected, atol=2e-4, rtol=2e-4)
 
 
 def batches(packed, layout, returns, old, rows):
     grids = [packing.to_grid(x, layout, packed.tokens.shape) for x in (returns, old)]
-    return [ValueBatch(p, *(g[k * rows:(k + 1) * rows] for g in grids))
-            for k, p in enumerate(packing.microbatches(packed, rows))]
+    return [
+        ValueBatch(p, *(g[k * rows : (k + 1) * rows] for g in grids))
+        for k, p in enumerate(packing.microbatches(packed, rows))
+    ]
 
 
 def ragged(answers, rng):
@@ -62,10 +65,14 @@ def ragged(answers, rng):
 
 
 def updated(loaded, params, micro, tokens, mesh=None):
-    optimizer = learner.make_optimizer(config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, jax.tree.map(lambda _: True, params))
+    optimizer = learner.make_optimizer(
+        config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, jax.tree.map(lambda _: True, params)
+    )
     state = learner.init_state(jax.tree.map(jnp.copy, params), optimizer)
     update = learner.make_update(state, optimizer, critic.make_loss(structure(loaded), 0.5))
-    state, metrics = update(state, sharding.place(micro, sharding.by_rows(mesh)) if mesh else micro, 1 / tokens)
+    state, metrics = update(
+        state, sharding.place(micro, sharding.by_rows(mesh)) if mesh else micro, 1 / tokens
+    )
     return jax.device_get((state.params, metrics))
 
 
@@ -82,7 +89,9 @@ def test_an_update_does_not_depend_on_packing_micro_batches_or_devices(loaded, r
     packed, layout = packing.pack(prompts, answers, 32, 8)
     with jax.set_mesh(mesh):
         spread = jax.device_put(jax.device_get(params), specs)
-        found.append(updated(loaded, spread, batches(packed, layout, returns, old, 8), tokens, mesh))
+        found.append(
+            updated(loaded, spread, batches(packed, layout, returns, old, 8), tokens, mesh)
+        )
     for other in found[1:]:
         for x, y in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(x, y, atol=1e-6, rtol=1e-5)
@@ -103,8 +112,11 @@ def test_value_loss_and_its_gradient_are_torchs(rng):
 
 
 def test_by_hand():
-    """Old 0, return 1, clip .5: a value of .8 counts as .5; one of .3 as itself; one of -1 as itself (the larger error)."""
-    loss, clipped = losses.clipped_value_loss(jnp.array([0.8, 0.3, -1.0]), jnp.zeros(3), jnp.ones(3), 0.5)
+    """Old 0, return 1, clip .5: a value of .8 counts as .5; one of .3 as itself; one of -1 as
+    itself (the larger error)."""
+    loss, clipped = losses.clipped_value_loss(
+        jnp.array([0.8, 0.3, -1.0]), jnp.zeros(3), jnp.ones(3), 0.5
+    )
     np.testing.assert_allclose(loss, [0.125, 0.245, 2.0], rtol=1e-6)
     assert clipped.tolist() == [True, False, False]
 
@@ -114,7 +126,9 @@ def test_it_begins_as_the_policy_with_a_value_of_zero(each_family, mesh):
     assert set(params) == set(each_family.params) - {"head"} | {critic.HEAD}
     assert not params.pop(critic.HEAD).any()
     for name, value in params.items():
-        for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(each_family.params[name]), strict=True):
+        for a, b in zip(
+            jax.tree.leaves(value), jax.tree.leaves(each_family.params[name]), strict=True
+        ):
             np.testing.assert_array_equal(a, b)
 
 
@@ -143,42 +157,66 @@ def test_each_token_is_charged_for_leaving_the_initial_policy(rng):
     for charge, mine, other in zip(charges, own, ref):
         np.testing.assert_allclose(charge, 0.3 * (mine - other), atol=1e-12)
     cfg = config_lib.Advantage(estimator="critic", whiten=False)
-    found = advantages_lib.assign(cfg, reward([1.0], [0.0]), charges, [np.zeros(3), np.zeros(2)], RIGHT)
-    for b, r in enumerate((1.0, 0.0)):   # gamma = lam = 1, V = 0: what is still to come
-        np.testing.assert_allclose(found.advantages[b], r - np.cumsum(charges[b][::-1])[::-1], atol=1e-9)
+    found = advantages_lib.assign(
+        cfg, reward([1.0], [0.0]), charges, [np.zeros(3), np.zeros(2)], RIGHT
+    )
+    for b, r in enumerate((1.0, 0.0)):  # gamma = lam = 1, V = 0: what is still to come
+        np.testing.assert_allclose(
+            found.advantages[b], r - np.cumsum(charges[b][::-1])[::-1], atol=1e-9
+        )
     assert advantages_lib.penalties(0.0, own, []) is None
 
 
 def test_without_a_critic_the_whole_answer_is_charged(rng):
     own, ref = logps(rng)
-    found = advantages_lib.assign(config_lib.Advantage(), reward([1.0, 0.0]), advantages_lib.penalties(0.3, own, ref), [], RIGHT.T)
+    found = advantages_lib.assign(
+        config_lib.Advantage(),
+        reward([1.0, 0.0]),
+        advantages_lib.penalties(0.3, own, ref),
+        [],
+        RIGHT.T,
+    )
     rewards = np.array([1.0, 0.0]) - [0.3 * (a - b).sum() for a, b in zip(own, ref)]
     np.testing.assert_allclose(found.advantages, rewards - rewards.mean(), atol=1e-9)
 
 
 def test_advantages_are_whitened_and_the_returns_are_not(rng):
     values = [rng.normal(size=3), rng.normal(size=2)]
-    found = advantages_lib.assign(config_lib.Advantage(estimator="critic"), reward([1.0], [0.0]), None, values, RIGHT)
+    found = advantages_lib.assign(
+        config_lib.Advantage(estimator="critic"), reward([1.0], [0.0]), None, values, RIGHT
+    )
     every = np.concatenate(found.advantages)
-    assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(1, abs=1e-6)
+    assert every.mean() == pytest.approx(0, abs=1e-9) and every.std(ddof=1) == pytest.approx(
+        1, abs=1e-6
+    )
     np.testing.assert_allclose(np.concatenate(found.returns), [1, 1, 1, 0, 0], atol=1e-9)
     assert found.metrics["value/mean"] == pytest.approx(np.concatenate(values).mean())
 
 
 def test_shares_are_of_the_step_where_a_critic_is_the_baseline():
     rewards = reward([1.0], [0.0]) | {"self_aligned": np.array([[0.1], [0.4]])}
-    found = advantages_lib.assign(config_lib.Advantage(estimator="critic"), rewards, None, [np.zeros(3), np.zeros(2)], RIGHT)
+    found = advantages_lib.assign(
+        config_lib.Advantage(estimator="critic"), rewards, None, [np.zeros(3), np.zeros(2)], RIGHT
+    )
     assert found.metrics["advantage_share/self_aligned"] == pytest.approx(0.15 / 0.65)
-    assert not any("all_right" in name for name in found.metrics)   # one answer is no group
+    assert not any("all_right" in name for name in found.metrics)  # one answer is no group
 
 
-@pytest.mark.parametrize("field, value, message", [
-    ("advantage.estimator", "gae", "group, leave_one_out, critic"), ("advantage.gamma", 1.5, "must lie in"),
-    ("advantage.lam", -0.1, "must lie"),
-    ("critic.lr", 0.0, "greater than 0"), ("critic.value_clip", -1.0, "greater than 0"),
-    ("loss.average", "mean", "limit, tokens, sequences"),
-    ("critic.warmup_steps", -1, "not be negative"), ("advantage.kl_penalty", -0.1, "not be negative"),
-    ("lora.rank", -1, "not be negative"), ("lora.alpha", 0.0, "greater than 0")])
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("advantage.estimator", "gae", "group, leave_one_out, critic"),
+        ("advantage.gamma", 1.5, "must lie in"),
+        ("advantage.lam", -0.1, "must lie"),
+        ("critic.lr", 0.0, "greater than 0"),
+        ("critic.value_clip", -1.0, "greater than 0"),
+        ("loss.average", "mean", "limit, tokens, sequences"),
+        ("critic.warmup_steps", -1, "not be negative"),
+        ("advantage.kl_penalty", -0.1, "not be negative"),
+        ("lora.rank", -1, "not be negative"),
+        ("lora.alpha", 0.0, "greater than 0"),
+    ],
+)
 def test_settings_that_cannot_work(field, value, message):
     config = config_lib.TrainConfig()
     config.model.path, config.data.train = "x", "arithmetic"
@@ -198,11 +236,21 @@ def test_one_answer_a_question_is_a_warning_without_a_critic_alone():
 
 # Whole runs
 
-SMALL = ["--config=configs/tiny_ppo.py", "--config.model.remat=false", "--config.data.train=arithmetic:1000",
-         "--config.steps=3", "--config.data.eval=", "--config.rollout.questions=8",
-         "--config.rollout.slots=8", "--config.loss.minibatch_questions=4", "--config.optimizer.warmup_updates=0",
-         "--config.optimizer.final_lr_fraction=1", "--config.rollout.max_answer_tokens=24",
-         "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=5"]
+SMALL = [
+    "--config=configs/tiny_ppo.py",
+    "--config.model.remat=false",
+    "--config.data.train=arithmetic:1000",
+    "--config.steps=3",
+    "--config.data.eval=",
+    "--config.rollout.questions=8",
+    "--config.rollout.slots=8",
+    "--config.loss.minibatch_questions=4",
+    "--config.optimizer.warmup_updates=0",
+    "--config.optimizer.final_lr_fraction=1",
+    "--config.rollout.max_answer_tokens=24",
+    "--config.checkpoint.every_steps=1",
+    "--config.checkpoint.keep=5",
+]
 
 
 def train(workdir, *arguments, **how):
@@ -226,18 +274,29 @@ def whole(tmp_path_factory):
 def test_a_run_learns_values_and_says_so(whole):
     workdir, lines = whole
     assert all(np.isfinite(v) for line in lines.values() for v in line.values())
-    for name in ("value/loss", "value/clip_ratio", "value/mean", "value/grad_norm", "time/value", "time/critic_update",
-                 "loss"):
+    for name in (
+        "value/loss",
+        "value/clip_ratio",
+        "value/mean",
+        "value/grad_norm",
+        "time/value",
+        "time/critic_update",
+        "loss",
+    ):
         assert name in lines[1] and name in lines[3]
     assert lines[1]["value/mean"] == 0 and lines[3]["value/mean"] != 0
     assert lines[1]["value/grad_norm"] > 0 and "kl" in lines[1]
     assert [lines[s]["compilations"] for s in (2, 3)] == [0, 0]
-    assert any((a != b).any() for a, b in zip(kept(workdir, 1, "critic"), kept(workdir, 3, "critic")))
+    assert any(
+        (a != b).any() for a, b in zip(kept(workdir, 1, "critic"), kept(workdir, 3, "critic"))
+    )
 
 
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path):
     with (tmp_path / "printed").open("w") as printed:
-        process = start_command("sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed)
+        process = start_command(
+            "sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed
+        )
     until = time.monotonic() + 300
     while not (tmp_path / "run/checkpoints/00000002").is_dir() and time.monotonic() < until:
         time.sleep(0.05)
@@ -250,7 +309,11 @@ def test_killed_and_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path):
 
 
 def test_warm_up_trains_the_critic_alone_and_a_charge_needs_the_reference(whole, tmp_path):
-    lines = train(tmp_path / "run", "--config.critic.warmup_steps=2", "--config.advantage.kl_penalty=0.1")
+    lines = train(
+        tmp_path / "run", "--config.critic.warmup_steps=2", "--config.advantage.kl_penalty=0.1"
+    )
     assert "loss" not in lines[2] and "loss" in lines[3] and lines[2]["value/loss"] > 0
     policy = [kept(tmp_path / "run", step, "state") for step in (1, 2, 3)]
-    assert all((a == b).all() for a, b in zip(*policy[:2])) and any((a != b).any() for a, b in zip(*policy[1:]))
+    assert all((a == b).all() for a, b in zip(*policy[:2])) and any(
+        (a != b).any() for a, b in zip(*policy[1:])
+    )

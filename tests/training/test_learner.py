@@ -1,4 +1,5 @@
-"""One update: independent of micro-batches, packing, padding and devices; AdamW as torch's; bad gradients are skipped."""
+"""One update: independent of micro-batches, packing, padding and devices; AdamW as torch's; bad
+gradients are skipped."""
 
 import dataclasses
 
@@ -18,7 +19,7 @@ from sar_jax.rl import packing
 from sar_jax.structs import Batch
 from sar_jax.training import learner, score
 
-LIMIT = 40   # the answer limit of the Dr.GRPO divisor
+LIMIT = 40  # the answer limit of the Dr.GRPO divisor
 
 
 def sequences(loaded, rng, count=8):
@@ -32,22 +33,32 @@ def sequences(loaded, rng, count=8):
 
 def batches(data, width, rows_per_microbatch, order=None):
     """Micro-batches of the same answers, packed as asked."""
-    prompts, answers, advantages, old, ref = ([x[i] for i in (order or range(len(data[0])))] for x in data)
+    prompts, answers, advantages, old, ref = (
+        [x[i] for i in (order or range(len(data[0])))] for x in data
+    )
     packed, layout = packing.pack(prompts, answers, width, rows_per_microbatch)
     sampling = [x + 0.3 * np.sin(np.arange(len(x))) for x in old]
-    grids = [packing.to_grid(x, layout, packed.tokens.shape) for x in (advantages, old, ref, sampling)]
+    grids = [
+        packing.to_grid(x, layout, packed.tokens.shape) for x in (advantages, old, ref, sampling)
+    ]
     n = rows_per_microbatch
-    return [Batch(p, *(g[i * n:(i + 1) * n] for g in grids)) for i, p in enumerate(packing.microbatches(packed, n))]
+    return [
+        Batch(p, *(g[i * n : (i + 1) * n] for g in grids))
+        for i, p in enumerate(packing.microbatches(packed, n))
+    ]
 
 
-_COMPILED = {}   # updates of one device, by their settings
+_COMPILED = {}  # updates of one device, by their settings
 
 
 def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
     settings = str((lr, loss, clip_norm, eps)) if params is None else None
-    optimizer = learner.make_optimizer(config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10,
-                                       parameters.decayed(loaded.cfg))
-    params = jax.tree.map(jnp.copy, loaded.params) if params is None else params   # the update donates them
+    optimizer = learner.make_optimizer(
+        config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10, parameters.decayed(loaded.cfg)
+    )
+    params = (
+        jax.tree.map(jnp.copy, loaded.params) if params is None else params
+    )  # the update donates them
     state = learner.init_state(params, optimizer)
     if settings is None or settings not in _COMPILED:
         loss_fn = learner.make_policy_loss(loaded.graphdef, loss or config.Loss(kl=0.1), 8)
@@ -57,7 +68,8 @@ def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
 
 def run(loaded, micro, params=None, mesh=None, **settings):
     """(parameters after one update, metrics)"""
-    # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's size too.
+    # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's
+    # size too.
     state, update = make(loaded, params, eps=1e-2, **settings)
     if mesh:
         micro = sharding.place(micro, sharding.by_rows(mesh))
@@ -66,20 +78,33 @@ def run(loaded, micro, params=None, mesh=None, **settings):
 
 
 # Whole answers are summed up within rows: that too must not depend on how they lie.
-SEQUENCES = config.Loss(kl=0.1, average="sequences", ratio="sequence", importance_cap=1.2, kl_estimator="k2")
+SEQUENCES = config.Loss(
+    kl=0.1, average="sequences", ratio="sequence", importance_cap=1.2, kl_estimator="k2"
+)
 
 
 def close(a, b, tolerance=1e-5):
     for name in a[1]:
         np.testing.assert_allclose(a[1][name], b[1][name], rtol=tolerance, atol=1e-6)
     for x, y in zip(jax.tree.leaves(a[0]), jax.tree.leaves(b[0])):
-        np.testing.assert_allclose(x, y, atol=5e-7)   # of an update of up to 1e-3
+        np.testing.assert_allclose(x, y, atol=5e-7)  # of an update of up to 1e-3
 
 
-@pytest.mark.parametrize("width, rows, order, loss", [
-    (32, 4, None, None), (32, 1, None, None), (64, 2, None, None), (128, 1, None, None), (32, 8, None, None),
-    (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], None), (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], SEQUENCES)])
-def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(loaded, rng, width, rows, order, loss):
+@pytest.mark.parametrize(
+    "width, rows, order, loss",
+    [
+        (32, 4, None, None),
+        (32, 1, None, None),
+        (64, 2, None, None),
+        (128, 1, None, None),
+        (32, 8, None, None),
+        (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], None),
+        (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], SEQUENCES),
+    ],
+)
+def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(
+    loaded, rng, width, rows, order, loss
+):
     data = sequences(loaded, rng)
     one_row_each = run(loaded, batches(data, 32, 8), loss=loss)
     other = run(loaded, batches(data, width, rows, order), loss=loss)
@@ -87,9 +112,13 @@ def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(load
     close(one_row_each, other)
 
 
-@pytest.mark.parametrize("shape, loss", [((8, 1, 1), None), ((1, 8, 1), None), ((2, 2, 2), None), ((2, 2, 2), SEQUENCES)])
+@pytest.mark.parametrize(
+    "shape, loss", [((8, 1, 1), None), ((1, 8, 1), None), ((2, 2, 2), None), ((2, 2, 2), SEQUENCES)]
+)
 def test_eight_devices_equal_one(loaded, rng, shape, loss):
-    micro = batches(sequences(loaded, rng), 64 if loss else 32, 8)   # 64: several answers share a row
+    micro = batches(
+        sequences(loaded, rng), 64 if loss else 32, 8
+    )  # 64: several answers share a row
     one = run(loaded, micro, loss=loss)
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
@@ -101,22 +130,31 @@ def test_moments_are_sharded_like_their_parameters(loaded):
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
     state, _ = make(loaded, params)
-    described = learner.describe_state(params, learner.make_optimizer(
-        config.Optimizer(), 10, parameters.decayed(loaded.cfg)))
+    described = learner.describe_state(
+        params, learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
+    )
     assert jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), described) == jax.tree.map(
-        lambda x: (x.shape, x.dtype, x.sharding), state)
-    moments = [x for x in jax.tree.leaves(state.opt_state) if x.shape == state.params["layers"]["q_proj"].shape]
+        lambda x: (x.shape, x.dtype, x.sharding), state
+    )
+    moments = [
+        x
+        for x in jax.tree.leaves(state.opt_state)
+        if x.shape == state.params["layers"]["q_proj"].shape
+    ]
     assert len(moments) == 2
     assert all(m.sharding == state.params["layers"]["q_proj"].sharding for m in moments)
 
 
 def test_loss_is_the_papers_formula(loaded, rng):
-    """Dr.GRPO + KL over ragged answers, summed by hand from the scored logps, divided by answers * limit."""
+    """Dr.GRPO + KL over ragged answers, summed by hand from the scored logps, divided by answers *
+    limit."""
     data = sequences(loaded, rng)
     _, metrics = run(loaded, batches(data, 32, 8))
     prompts, answers, advantages, old, ref = data
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    logps = packing.from_grid(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
+    logps = packing.from_grid(
+        jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout
+    )
     total = kl_total = 0.0
     for lp, a, o, r in zip(logps, advantages, old, ref):
         for t in range(len(lp)):
@@ -135,7 +173,9 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
     """Old logps are stored once: a second update on the same batch sees another ratio."""
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
-    old = packing.from_grid(jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout)
+    old = packing.from_grid(
+        jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout
+    )
     micro = batches((prompts, answers, advantages, old, ref), 32, 8)
     tokens = sum(map(len, answers))
     state, update = make(loaded, lr=3e-2)
@@ -148,13 +188,23 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
 def test_optimizer_equals_torch_adamw_with_clipping(loaded, rng):
     """Five updates of random gradients; norms' gains are not decayed."""
     cfg = config.Optimizer(lr=1e-2, weight_decay=0.3, clip_norm=0.5)
-    params = {"matrix": rng.normal(size=(4, 3)).astype(np.float32), "gain": rng.normal(size=3).astype(np.float32)}
+    params = {
+        "matrix": rng.normal(size=(4, 3)).astype(np.float32),
+        "gain": rng.normal(size=3).astype(np.float32),
+    }
     optimizer = learner.make_optimizer(cfg, 5, {"matrix": True, "gain": False})
     ours, state = jax.tree.map(jnp.asarray, params), None
     state = optimizer.init(ours)
     theirs = {n: torch.tensor(p, requires_grad=True) for n, p in params.items()}
-    adamw = torch.optim.AdamW([{"params": [theirs["matrix"]], "weight_decay": 0.3},
-                               {"params": [theirs["gain"]], "weight_decay": 0.0}], lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [theirs["matrix"]], "weight_decay": 0.3},
+            {"params": [theirs["gain"]], "weight_decay": 0.0},
+        ],
+        lr=1e-2,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+    )
     for _ in range(5):
         grads = {n: rng.normal(size=p.shape).astype(np.float32) for n, p in params.items()}
         updates, state = optimizer.update(jax.tree.map(jnp.asarray, grads), state, ours)
@@ -170,7 +220,9 @@ def test_optimizer_equals_torch_adamw_with_clipping(loaded, rng):
 def test_schedule_warms_up_then_decays_and_is_constant_by_default(loaded):
     def rates(**settings):
         """Learning rates, read off unit gradients: Adam's update is -lr there, at every step."""
-        optimizer = learner.make_optimizer(config.Optimizer(lr=1.0, weight_decay=0, eps=0, **settings), 8, {"x": True})
+        optimizer = learner.make_optimizer(
+            config.Optimizer(lr=1.0, weight_decay=0, eps=0, **settings), 8, {"x": True}
+        )
         params, found = {"x": jnp.ones(())}, []
         state = optimizer.init(params)
         for _ in range(8):
@@ -178,7 +230,7 @@ def test_schedule_warms_up_then_decays_and_is_constant_by_default(loaded):
             found.append(-float(updates["x"]))
         return np.array(found)
 
-    np.testing.assert_allclose(rates(), 1, rtol=1e-4)                            # the first step too
+    np.testing.assert_allclose(rates(), 1, rtol=1e-4)  # the first step too
     warm = rates(warmup_updates=4, final_lr_fraction=0.1)
     np.testing.assert_allclose(warm[:4], [0.25, 0.5, 0.75, 1], rtol=1e-4)
     assert (np.diff(warm[4:]) < 0).all() and 0.1 <= warm[-1] < 0.3
@@ -194,34 +246,55 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rn
     state, metrics = update(state, batches(data, 32, 8), 1 / (8 * LIMIT))
     assert not np.isfinite(metrics["grad_norm"])
     assert int(state.skipped) == 1 and int(state.updates) == 1
-    jax.tree.map(np.testing.assert_array_equal, (before.params, before.opt_state),
-                 jax.device_get((state.params, state.opt_state)))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (before.params, before.opt_state),
+        jax.device_get((state.params, state.opt_state)),
+    )
 
 
 def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
-    """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where they are."""
+    """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where
+    they are."""
     graphdef = network_lib.build(loaded.cfg, "bfloat16")
-    optimizer = learner.make_optimizer(config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg))
+    optimizer = learner.make_optimizer(
+        config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg)
+    )
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-    update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8))
+    update = learner.make_update(
+        state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8)
+    )
     state, _ = update(state, batches(sequences(loaded, rng), 32, 8), 1 / (8 * LIMIT))
-    before, after = np.asarray(loaded.params["layers"]["up_proj"]), np.asarray(state.params["layers"]["up_proj"])
+    before, after = (
+        np.asarray(loaded.params["layers"]["up_proj"]),
+        np.asarray(state.params["layers"]["up_proj"]),
+    )
     assert after.dtype == np.float32 and (before != after).mean() > 0.5
     assert (before.astype("bfloat16") == after.astype("bfloat16")).mean() > 0.98
 
 
 def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
-    """Scored with the weights cast beforehand, updated with weights cast at use: the same bfloat16 numbers."""
+    """Scored with the weights cast beforehand, updated with weights cast at use: the same bfloat16
+    numbers."""
     graphdef = network_lib.build(loaded.cfg, "bfloat16")
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
     cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
-    old = packing.from_grid(jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout)
+    old = packing.from_grid(
+        jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout
+    )
     optimizer = learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-    update = learner.make_update(state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8))
-    _, metrics = update(state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT))
-    assert metrics["ratio"] / sum(map(len, answers)) == pytest.approx(1, abs=2e-3) and metrics["clip_ratio"] == 0
+    update = learner.make_update(
+        state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8)
+    )
+    _, metrics = update(
+        state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT)
+    )
+    assert (
+        metrics["ratio"] / sum(map(len, answers)) == pytest.approx(1, abs=2e-3)
+        and metrics["clip_ratio"] == 0
+    )
 
 
 def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
@@ -235,31 +308,44 @@ def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
     expected = jax.tree.map(np.asarray, sums)
     for batch in micro:
         sums = update.parts["accumulate"](state.params, sums, batch, jnp.float32(0.01), {})
-        (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(state.params, batch, jnp.float32(0.01))
+        (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+            state.params, batch, jnp.float32(0.01)
+        )
         expected = jax.tree.map(np.add, expected, (grads, {"loss": loss, **metrics}))
     for found, known in zip(jax.tree.leaves(sums), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(found), known, rtol=1e-4, atol=1e-6 * max(np.abs(known).max(), 1e-3))
+        np.testing.assert_allclose(
+            np.asarray(found), known, rtol=1e-4, atol=1e-6 * max(np.abs(known).max(), 1e-3)
+        )
 
 
 def test_gradients_are_added_where_the_sums_are(loaded):
-    """With narrow rows nearly all memory is the parameters and their like: of these there are no more than go in."""
-    cfg = dataclasses.replace(loaded.cfg, num_layers=24, layer_kinds=loaded.cfg.layer_kinds[:1] * 24, ffw_dim=4096)
+    """With narrow rows nearly all memory is the parameters and their like: of these there are no
+    more than go in."""
+    cfg = dataclasses.replace(
+        loaded.cfg, num_layers=24, layer_kinds=loaded.cfg.layer_kinds[:1] * 24, ffw_dim=4096
+    )
     options = config.TrainConfig(packing=config.Packing(row_tokens=16, rows_per_microbatch=1))
     options.model.dtype = "float32"
-    gradient = programs.describe(options, cfg, sharding.make_mesh(1, 1, 1, jax.devices()[:1]))[0]["gradient"]
+    gradient = programs.describe(options, cfg, sharding.make_mesh(1, 1, 1, jax.devices()[:1]))[0][
+        "gradient"
+    ]
     with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
         memory = gradient.lower().compile().memory_analysis()
     size = 4 * parameters.count_params(cfg)
-    assert memory.alias_size_in_bytes == pytest.approx(size, rel=0.01)   # the sums
+    assert memory.alias_size_in_bytes == pytest.approx(size, rel=0.01)  # the sums
     assert memory.temp_size_in_bytes < 0.5 * size
 
 
 def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
-    state, update = make(loaded, lr=2e-3)   # settings that no other test has
+    state, update = make(loaded, lr=2e-3)  # settings that no other test has
     for count in (2, 5, 8):
         data = sequences(loaded, rng, count)
         state, _ = update(state, batches(data, 32, 2), 1.0)
-    assert {name: part._cache_size() for name, part in update.parts.items()} == {"zeros": 1, "accumulate": 1, "apply": 1}
+    assert {name: part._cache_size() for name, part in update.parts.items()} == {
+        "zeros": 1,
+        "accumulate": 1,
+        "apply": 1,
+    }
 
 
 def test_group_advantages_sum_to_zero(rng):
@@ -268,14 +354,20 @@ def test_group_advantages_sum_to_zero(rng):
 
 
 def test_a_rounded_first_moment_is_half_as_large_and_hardly_another_update(loaded, rng):
-    """Of `mu_dtype`: the moments' dtypes, and a second update, which is the first to read what was rounded."""
+    """Of `mu_dtype`: the moments' dtypes, and a second update, which is the first to read what was
+    rounded."""
     micro = batches(sequences(loaded, rng), 32, 4)
 
     def after_two(mu_dtype):
-        optimizer = learner.make_optimizer(config.Optimizer(lr=1e-3, eps=1e-2, mu_dtype=mu_dtype), 10,
-                                           parameters.decayed(loaded.cfg))
+        optimizer = learner.make_optimizer(
+            config.Optimizer(lr=1e-3, eps=1e-2, mu_dtype=mu_dtype),
+            10,
+            parameters.decayed(loaded.cfg),
+        )
         state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-        update = learner.make_update(state, optimizer, learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8))
+        update = learner.make_update(
+            state, optimizer, learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8)
+        )
         for _ in range(2):
             state, _ = update(state, micro, 1 / (8 * LIMIT))
         dtypes = {str(x.dtype) for x in jax.tree.leaves(state.opt_state) if x.ndim}

@@ -1,4 +1,5 @@
-"""The one scoring function: against torch, packed against alone, and without any [tokens, vocabulary] array."""
+"""The one scoring function: against torch, packed against alone, and without any [tokens,
+vocabulary] array."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,8 @@ def torch_logps(network, context, answer) -> np.ndarray:
 
 
 def draw(loaded, rng, count=7, low=1, high=30):
-    """Contexts and answers of many lengths; the first answer is a lone EOS, the second holds the pad id and EOS inside."""
+    """Contexts and answers of many lengths; the first answer is a lone EOS, the second holds the
+    pad id and EOS inside."""
     size = loaded.cfg.vocab_size
     contexts = [rng.integers(0, size, rng.integers(low, high)).tolist() for _ in range(count)]
     answers = [rng.integers(0, size, rng.integers(low, high)).tolist() for _ in range(count)]
@@ -52,25 +54,47 @@ def test_entropy_is_that_of_the_predicting_distribution(loaded, torch_model, rng
     scores, _, layout = run(loaded, contexts, answers)
     for ours, context, answer in zip(packing.from_grid(scores.entropy, layout), contexts, answers):
         with torch.no_grad():
-            logps = torch_model(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)
+            logps = (
+                torch_model(torch.tensor([[*context, *answer]]))
+                .logits[0, len(context) - 1 : -1]
+                .log_softmax(-1)
+            )
         np.testing.assert_allclose(ours, -(logps.exp() * logps).sum(-1), atol=1e-5)
 
 
 def test_self_aligned_reward_equals_the_papers_words_in_torch(loaded, torch_model, rng):
-    """Both perplexities over the answer's tokens, EOS included; the same template with an empty question."""
-    question, answer = "Mia has 47 apples. How many apples does Mia have?", "First 47. The answer is 47."
-    row = explain([{"question": question, "answer": answer}], loaded.params, loaded.cfg, loaded.tokenizer,
-                  _config(loaded))[0]
-    messages = lambda user: [{"role": "system", "content": TrainConfig().prompt.system}, {"role": "user", "content": user}]
-    encode = lambda user: loaded.tokenizer.apply_chat_template(messages(user), add_generation_prompt=True,
-                                                               return_dict=False)
-    ids = [*loaded.tokenizer.encode(answer, add_special_tokens=False), loaded.tokenizer.eos_token_id]
+    """Both perplexities over the answer's tokens, EOS included; the same template with an empty
+    question."""
+    question, answer = (
+        "Mia has 47 apples. How many apples does Mia have?",
+        "First 47. The answer is 47.",
+    )
+    row = explain(
+        [{"question": question, "answer": answer}],
+        loaded.params,
+        loaded.cfg,
+        loaded.tokenizer,
+        _config(loaded),
+    )[0]
+    messages = lambda user: [
+        {"role": "system", "content": TrainConfig().prompt.system},
+        {"role": "user", "content": user},
+    ]
+    encode = lambda user: loaded.tokenizer.apply_chat_template(
+        messages(user), add_generation_prompt=True, return_dict=False
+    )
+    ids = [
+        *loaded.tokenizer.encode(answer, add_special_tokens=False),
+        loaded.tokenizer.eos_token_id,
+    ]
     given = torch_logps(torch_model, encode(f"{question} {TrainConfig().prompt.instruction}"), ids)
     alone = torch_logps(torch_model, encode(""), ids)
     ppl_given, ppl_alone = np.exp(-given.mean()), np.exp(-alone.mean())
     assert row["ppl_conditional"] == pytest.approx(ppl_given, rel=1e-4)
     assert row["ppl_standalone"] == pytest.approx(ppl_alone, rel=1e-4)
-    assert row["self_aligned"] == pytest.approx(np.clip((ppl_alone - ppl_given) / ppl_alone, -1, 1), abs=1e-5)
+    assert row["self_aligned"] == pytest.approx(
+        np.clip((ppl_alone - ppl_given) / ppl_alone, -1, 1), abs=1e-5
+    )
     np.testing.assert_allclose(row["token_values"], given - alone, atol=2e-5)
     assert "".join(row["tokens"]) == answer + loaded.tokenizer.eos_token
 
@@ -78,9 +102,20 @@ def test_self_aligned_reward_equals_the_papers_words_in_torch(loaded, torch_mode
 def test_the_bos_context_is_one_token(loaded, torch_model):
     config = _config(loaded)
     config.prompt.standalone_context = "bos"
-    row = explain([{"question": "q", "answer": "It is 4."}], loaded.params, loaded.cfg, loaded.tokenizer, config)[0]
-    ids = [*loaded.tokenizer.encode("It is 4.", add_special_tokens=False), loaded.tokenizer.eos_token_id]
-    expected = torch_logps(torch_model, [loaded.tokenizer.eos_token_id], ids)   # this tokenizer has no BOS
+    row = explain(
+        [{"question": "q", "answer": "It is 4."}],
+        loaded.params,
+        loaded.cfg,
+        loaded.tokenizer,
+        config,
+    )[0]
+    ids = [
+        *loaded.tokenizer.encode("It is 4.", add_special_tokens=False),
+        loaded.tokenizer.eos_token_id,
+    ]
+    expected = torch_logps(
+        torch_model, [loaded.tokenizer.eos_token_id], ids
+    )  # this tokenizer has no BOS
     assert row["ppl_standalone"] == pytest.approx(np.exp(-expected.mean()), rel=1e-4)
 
 
@@ -101,38 +136,60 @@ def test_conditional_and_standalone_sequences_share_the_answer_ids(loaded, rng):
 def test_gradient_equals_torch(loaded, hf_folder, rng):
     """Through chunks, remat and scan: d/d(parameters) of the summed logps."""
     from transformers import AutoModelForCausalLM
+
     network = AutoModelForCausalLM.from_pretrained(hf_folder).eval()
     contexts, answers = draw(loaded, rng, 3)
     packed, _ = packing.pack(contexts, answers, 64, 1)
-    grads = jax.jit(jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum()))(loaded.params)
+    grads = jax.jit(
+        jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum())
+    )(loaded.params)
     total = 0
     for context, answer in zip(contexts, answers):
-        logps = network(torch.tensor([[*context, *answer]])).logits[0, len(context) - 1:-1].log_softmax(-1)
+        logps = (
+            network(torch.tensor([[*context, *answer]]))
+            .logits[0, len(context) - 1 : -1]
+            .log_softmax(-1)
+        )
         total = total + logps.gather(1, torch.tensor(answer)[:, None]).sum()
     total.backward()
     theirs = {n: p.grad.numpy() for n, p in network.named_parameters()}
     scale = np.abs(theirs["model.embed_tokens.weight"]).max()
-    np.testing.assert_allclose(grads["embedding"], theirs["model.embed_tokens.weight"], atol=1e-5 * scale)
+    np.testing.assert_allclose(
+        grads["embedding"], theirs["model.embed_tokens.weight"], atol=1e-5 * scale
+    )
     up = np.stack([theirs[f"model.layers.{l}.mlp.up_proj.weight"].T for l in range(3)])
     np.testing.assert_allclose(grads["layers"]["up_proj"], up, atol=1e-5 * np.abs(up).max())
 
 
 def test_no_array_of_tokens_by_vocabulary_exists(loaded):
-    """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring [tokens, V]."""
+    """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring
+    [tokens, V]."""
     from sar_jax.model import network as network_lib
 
     def temporaries(width, vocab_size, chunk):
         cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": vocab_size})
         graphdef = network_lib.build(cfg, "float32")
-        params = parameters.spec_map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg))
-        packed = packing.Packed(*(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,)))
+        params = parameters.spec_map(
+            lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg)
+        )
+        packed = packing.Packed(
+            *(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,))
+        )
         loss = lambda p, x: score.score_rows(graphdef, p, x, chunk).logps.sum()
-        return jax.jit(jax.grad(loss)).lower(params, packed).compile().memory_analysis().temp_size_in_bytes
+        return (
+            jax.jit(jax.grad(loss))
+            .lower(params, packed)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     logits_bytes = lambda width, entries: width * entries * 4
     chunked, whole = temporaries(512, 64_000, 2_000), temporaries(512, 64_000, 64_000)
     assert whole - chunked > 0.9 * (logits_bytes(512, 64_000) - logits_bytes(512, 2_000))
-    head = 48 * 4   # bytes of a vocabulary entry's weights; their gradient and the pieces of both are a few times that
+    head = (
+        48 * 4
+    )  # bytes of a vocabulary entry's weights; their gradient and the pieces of both are a few times that
     growth = chunked - temporaries(512, 32_000, 2_000)
     assert growth < 6 * 32_000 * head + 0.1 * logits_bytes(512, 32_000)
 
@@ -142,8 +199,10 @@ def test_the_chunk_changes_nothing(loaded, rng, chunk):
     """Also where it does not divide the vocabulary, so that the last piece is padded."""
     contexts, answers = draw(loaded, rng, 4)
     packed, _ = packing.pack(contexts, answers, 64, 2)
-    whole, cut = (jax.device_get(score.make_score(loaded.graphdef, c)(loaded.params, packed))
-                  for c in (loaded.cfg.vocab_size, chunk))
+    whole, cut = (
+        jax.device_get(score.make_score(loaded.graphdef, c)(loaded.params, packed))
+        for c in (loaded.cfg.vocab_size, chunk)
+    )
     np.testing.assert_allclose(cut.logps, whole.logps, atol=2e-6)
     np.testing.assert_allclose(cut.entropy, whole.entropy, atol=2e-5)
 
@@ -155,7 +214,9 @@ def test_eight_devices_equal_one(loaded, rng):
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
     with jax.set_mesh(mesh):
-        eight = score.make_score(loaded.graphdef, 16)(params, sharding.place(packed, sharding.by_rows(mesh)))
+        eight = score.make_score(loaded.graphdef, 16)(
+            params, sharding.place(packed, sharding.by_rows(mesh))
+        )
     np.testing.assert_allclose(np.asarray(eight.logps), one.logps, atol=1e-5)
 
 

@@ -1,9 +1,10 @@
-"""Fused attention on NVIDIA GPUs: cuDNN's kernel, through `jax.nn`, behind the signature of `attention.attend`.
+"""Fused attention on NVIDIA GPUs: cuDNN's kernel, through `jax.nn`, behind the signature of
+`attention.attend`.
 
-The scores never leave the chip's own memory, and blocks above the diagonal are skipped. What else a token may not see, other
-segments and what lies before its window, is a mask [rows, 1, columns, columns] of 16 bits, read by all heads: cuDNN has
-windows of its own, but not beside a mask before version 9.10.2. Left out: soft caps, which `jax.nn` does not pass on.
-"""
+The scores never leave the chip's own memory, and blocks above the diagonal are skipped. What else a
+token may not see, other segments and what lies before its window, is a mask [rows, 1, columns,
+columns] of 16 bits, read by all heads: cuDNN has windows of its own, but not beside a mask before
+version 9.10.2. Left out: soft caps, which `jax.nn` does not pass on."""
 
 import functools
 from typing import Literal
@@ -14,18 +15,19 @@ from jaxtyping import Array, Float, Int
 
 from sar_jax.model.attention.portable import on_each_device
 
-_TILE = 64   # columns; cuDNN's backward pass takes no odd number beside a mask
+_TILE = 64  # columns; cuDNN's backward pass takes no odd number beside a mask
 
 
 def lacks(device: jax.Device, dtype: str, head_dim: int, softcap: float | None) -> str | None:
-    """Why the kernel cannot serve: what would have to be otherwise; None if it can. The limits are cuDNN's (developer guide,
-    "Scaled Dot Product Attention")."""
+    """Why the kernel cannot serve: what would have to be otherwise; None if it can. The limits are
+    cuDNN's (developer guide, "Scaled Dot Product Attention")."""
     capability = _compute_capability(device)
     largest = 256 if capability >= (9, 0) else 128
     unmet = {
         "the devices to be NVIDIA GPUs of compute capability 8.0 or above": capability < (8, 0),
         "config.model.dtype to be 'bfloat16'": dtype != "bfloat16",
-        f"the size of a head to be a multiple of 8 up to {largest}": head_dim % 8 or head_dim > largest,
+        f"the size of a head to be a multiple of 8 up to {largest}": head_dim % 8
+        or head_dim > largest,
         "a model without soft caps in attention": softcap is not None,
     }
     return next((need for need, failed in unmet.items() if failed), None)
@@ -48,19 +50,31 @@ def attend(
     window: int | None = None,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "R T N H"]:
-    """See `attention.attend`. implementation: "xla" computes the same on any device, to check what is asked of cuDNN."""
+    """See `attention.attend`. implementation: "xla" computes the same on any device, to check what
+    is asked of cuDNN."""
     if softcap is not None:
         raise ValueError("cuDNN's attention has no soft caps; see `lacks`")
-    local = functools.partial(_attend_local, scale=scale, window=window, implementation=implementation)
+    local = functools.partial(
+        _attend_local, scale=scale, window=window, implementation=implementation
+    )
     return on_each_device(local, _TILE, q, k, v, segment_ids)
 
 
-def _attend_local(q: Array, k: Array, v: Array, segment_ids: Array, *, scale: float, window: int | None,
-                  implementation: Literal["cudnn", "xla"]) -> Array:
+def _attend_local(
+    q: Array,
+    k: Array,
+    v: Array,
+    segment_ids: Array,
+    *,
+    scale: float,
+    window: int | None,
+    implementation: Literal["cudnn", "xla"],
+) -> Array:
     """The rows and heads of one device."""
     columns = jnp.arange(q.shape[1])
     seen = segment_ids[:, :, None] == segment_ids[:, None]
     if window is not None:
         seen &= columns[:, None] - columns < window
-    return jax.nn.dot_product_attention(q, k, v, mask=seen[:, None], scale=scale, is_causal=True,
-                                        implementation=implementation)
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=seen[:, None], scale=scale, is_causal=True, implementation=implementation
+    )

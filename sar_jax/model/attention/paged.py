@@ -1,12 +1,13 @@
 """Attention over a cache on TPUs, which reads of every slot what is live and no more.
 
-A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but for arithmetic; the layer
-is part of a page's number, so that the kernels read from the cache of all layers without a copy of one. Called with one
-device's slots and kv heads (`sar_jax.model.cache` cuts).
+A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but
+for arithmetic; the layer is part of a page's number, so that the kernels read from the cache of all
+layers without a copy of one. Called with one device's slots and kv heads (`sar_jax.model.cache`
+cuts).
 
-A floating-point cache goes to JAX's paged-attention kernel. That one takes eight bits only with scales as wide as the heads,
-in float32, which is more than they save; so a cache of eight bits has a kernel here, whose scales are one number a column.
-"""
+A floating-point cache goes to JAX's paged-attention kernel. That one takes eight bits only with
+scales as wide as the heads, in float32, which is more than they save; so a cache of eight bits has
+a kernel here, whose scales are one number a column."""
 
 import functools
 
@@ -19,37 +20,63 @@ from jaxtyping import Array, Float, Int, Int8, Num
 
 from sar_jax.model.attention.portable import softcapped
 
-PAGE = 128     # columns; a page is read as a whole
-LANES = 128    # head dims are padded to a multiple; in a TPU's memory they are anyway
-_BLOCK = 2     # pages at a time
-_BLOCK_INT8 = 4    # pages at a time, of all kv heads together: between steps of the grid and columns that nobody needs
+PAGE = 128  # columns; a page is read as a whole
+LANES = 128  # head dims are padded to a multiple; in a TPU's memory they are anyway
+_BLOCK = 2  # pages at a time
+# pages at a time, of all kv heads together: between steps of the grid and columns that nobody needs
+_BLOCK_INT8 = 4
 _NEGATIVE = -1e30  # finite, so that a masked score stays free of NaN
 
 
-def attend(q: Float[Array, "S N H"], k: Num[Array, "K l S C h"], v: Num[Array, "K l S C h"],
-           k_scale: Float[Array, "K l S c 128"] | None = None, v_scale: Float[Array, "K l S c 128"] | None = None, *,
-           layer: Int[Array, ""], lengths: Int[Array, " S"], scale: float, softcap: float | None = None,
-           ) -> Float[Array, "S N H"]:
+def attend(
+    q: Float[Array, "S N H"],
+    k: Num[Array, "K l S C h"],
+    v: Num[Array, "K l S C h"],
+    k_scale: Float[Array, "K l S c 128"] | None = None,
+    v_scale: Float[Array, "K l S c 128"] | None = None,
+    *,
+    layer: Int[Array, ""],
+    lengths: Int[Array, " S"],
+    scale: float,
+    softcap: float | None = None,
+) -> Float[Array, "S N H"]:
     """See `attention.attend_cached`; h is H padded to LANES, C a multiple of PAGE, c = C / PAGE."""
     K, layers, S, C, h = k.shape
     padded = jnp.pad(q * scale, ((0, 0), (0, 0), (0, h - q.shape[-1])))
     lengths = lengths.astype(jnp.int32)
     if k_scale is not None:
         out = _attend_int8(padded, k, v, k_scale, v_scale, layer, lengths, softcap)
-        return out[..., :q.shape[-1]].astype(q.dtype)
+        return out[..., : q.shape[-1]].astype(q.dtype)
     each = C // PAGE
     pages = lambda x: x.reshape(K, layers * S * each, PAGE, h)
-    numbers = (layer * S + jnp.arange(S, dtype=jnp.int32))[:, None] * each + jnp.arange(each, dtype=jnp.int32)
-    out = paged_attention(padded.astype(k.dtype), pages(k), pages(v), lengths, numbers.astype(jnp.int32),
-                          attn_logits_soft_cap=softcap, pages_per_compute_block=_BLOCK if each % _BLOCK == 0 else 1)
-    return out[..., :q.shape[-1]].astype(q.dtype)
+    numbers = (layer * S + jnp.arange(S, dtype=jnp.int32))[:, None] * each + jnp.arange(
+        each, dtype=jnp.int32
+    )
+    out = paged_attention(
+        padded.astype(k.dtype),
+        pages(k),
+        pages(v),
+        lengths,
+        numbers.astype(jnp.int32),
+        attn_logits_soft_cap=softcap,
+        pages_per_compute_block=_BLOCK if each % _BLOCK == 0 else 1,
+    )
+    return out[..., : q.shape[-1]].astype(q.dtype)
 
 
-def _attend_int8(q: Float[Array, "S N h"], k: Int8[Array, "K l S C h"], v: Int8[Array, "K l S C h"],
-                 k_scale: Float[Array, "K l S c 128"], v_scale: Float[Array, "K l S c 128"], layer: Int[Array, ""],
-                 lengths: Int[Array, " S"], softcap: float | None) -> Float[Array, "S N h"]:
-    """One program of the grid for each slot and block of columns, up to the longest slot's end. A shorter slot's further
-    programs name its last block again, which is there already: nothing is read for them."""
+def _attend_int8(
+    q: Float[Array, "S N h"],
+    k: Int8[Array, "K l S C h"],
+    v: Int8[Array, "K l S C h"],
+    k_scale: Float[Array, "K l S c 128"],
+    v_scale: Float[Array, "K l S c 128"],
+    layer: Int[Array, ""],
+    lengths: Int[Array, " S"],
+    softcap: float | None,
+) -> Float[Array, "S N h"]:
+    """One program of the grid for each slot and block of columns, up to the longest slot's end. A
+    shorter slot's further programs name its last block again, which is there already: nothing is
+    read for them."""
     S, N, h = q.shape
     K, each = len(k), k.shape[3] // PAGE
     pages = max(n for n in range(1, each + 1) if each % n == 0 and (n * K <= _BLOCK_INT8 or n == 1))
@@ -60,47 +87,86 @@ def _attend_int8(q: Float[Array, "S N h"], k: Int8[Array, "K l S C h"], v: Int8[
 
     slot = lambda s, i, layer, lengths: (0, layer[0], s, 0, 0)
     query = pl.BlockSpec((1, K, G, h), lambda s, i, layer, lengths: (s, 0, 0, 0))
-    held, scales = pl.BlockSpec((K, 1, 1, block, h), columns), pl.BlockSpec((K, 1, 1, each, PAGE), slot)
+    held, scales = (
+        pl.BlockSpec((K, 1, 1, block, h), columns),
+        pl.BlockSpec((K, 1, 1, each, PAGE), slot),
+    )
     grid = pltpu.PrefetchScalarGridSpec(
-        num_scalar_prefetch=2, grid=(S, (lengths.max() + block - 1) // block),
-        in_specs=[query, held, held, scales, scales], out_specs=query,
-        scratch_shapes=[pltpu.VMEM((K, G, LANES), jnp.float32), pltpu.VMEM((K, G, LANES), jnp.float32),
-                        pltpu.VMEM((K, G, h), jnp.float32)])
+        num_scalar_prefetch=2,
+        grid=(S, (lengths.max() + block - 1) // block),
+        in_specs=[query, held, held, scales, scales],
+        out_specs=query,
+        scratch_shapes=[
+            pltpu.VMEM((K, G, LANES), jnp.float32),
+            pltpu.VMEM((K, G, LANES), jnp.float32),
+            pltpu.VMEM((K, G, h), jnp.float32),
+        ],
+    )
     kernel = functools.partial(_kernel, pages=pages, softcap=softcap)
-    out = pl.pallas_call(kernel, grid_spec=grid, out_shape=jax.ShapeDtypeStruct((S, K, G, h), jnp.float32))(
-        layer.reshape(1).astype(jnp.int32), lengths, q.reshape(S, K, G, h), k, v, k_scale, v_scale)
+    out = pl.pallas_call(
+        kernel, grid_spec=grid, out_shape=jax.ShapeDtypeStruct((S, K, G, h), jnp.float32)
+    )(layer.reshape(1).astype(jnp.int32), lengths, q.reshape(S, K, G, h), k, v, k_scale, v_scale)
     return out.reshape(S, N, h)
 
 
-def _kernel(layer, lengths, q, k, v, k_scale, v_scale, out, largest, total, summed, *, pages: int, softcap: float | None):
-    """A softmax over blocks of columns, as in Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018):
-    the largest score so far, and sums relative to it. Whole numbers up to 127 are exact in bfloat16."""
+def _kernel(
+    layer,
+    lengths,
+    q,
+    k,
+    v,
+    k_scale,
+    v_scale,
+    out,
+    largest,
+    total,
+    summed,
+    *,
+    pages: int,
+    softcap: float | None,
+):
+    """A softmax over blocks of columns, as in Milakov and Gimelshein, "Online normalizer
+    calculation for softmax" (2018): the largest score so far, and sums relative to it. Whole
+    numbers up to 127 are exact in bfloat16."""
     s, i = pl.program_id(0), pl.program_id(1)
     block = pages * PAGE
 
     @pl.when(i == 0)
     def _():
-        largest[...], total[...], summed[...] = (jnp.full_like(largest, _NEGATIVE), jnp.zeros_like(total),
-                                                 jnp.zeros_like(summed))
+        largest[...], total[...], summed[...] = (
+            jnp.full_like(largest, _NEGATIVE),
+            jnp.zeros_like(total),
+            jnp.zeros_like(summed),
+        )
 
     def wide(scale, head):
         """The block's scales, one row."""
-        return jnp.concatenate([scale[head, 0, 0, pl.ds(i * pages + p, 1), :] for p in range(pages)], axis=1)
+        return jnp.concatenate(
+            [scale[head, 0, 0, pl.ds(i * pages + p, 1), :] for p in range(pages)], axis=1
+        )
 
     @pl.when(i * block < lengths[s])
     def _():
         live = i * block + jax.lax.broadcasted_iota(jnp.int32, (1, block), 1) < lengths[s]
         for head in range(len(k)):
             keys, values = (x[head, 0, 0].astype(jnp.float32).astype(jnp.bfloat16) for x in (k, v))
-            scores = jax.lax.dot_general(q[0, head].astype(jnp.bfloat16), keys, (((1,), (1,)), ((), ())),
-                                         preferred_element_type=jnp.float32)
+            scores = jax.lax.dot_general(
+                q[0, head].astype(jnp.bfloat16),
+                keys,
+                (((1,), (1,)), ((), ())),
+                preferred_element_type=jnp.float32,
+            )
             scores = jnp.where(live, softcapped(scores * wide(k_scale, head), softcap), _NEGATIVE)
             before = largest[head]
             after = jnp.maximum(before, scores.max(axis=1, keepdims=True))
             weights, shrink = jnp.exp(scores - after[:, :1]), jnp.exp(before - after)
             largest[head] = after
             total[head] = total[head] * shrink + weights.sum(axis=1, keepdims=True)
-            new = jnp.dot((weights * wide(v_scale, head)).astype(jnp.bfloat16), values, preferred_element_type=jnp.float32)
+            new = jnp.dot(
+                (weights * wide(v_scale, head)).astype(jnp.bfloat16),
+                values,
+                preferred_element_type=jnp.float32,
+            )
             summed[head] = summed[head] * shrink[:, :1] + new
 
     @pl.when(i == pl.num_programs(1) - 1)

@@ -1,13 +1,13 @@
 """Scaled dot-product attention with grouped queries.
 
-`attend` serves packed rows: a token sees the earlier tokens of its own segment. `attend_cached` serves decoding: one
-query a sequence, over what the cache holds of it.
+`attend` serves packed rows: a token sees the earlier tokens of its own segment. `attend_cached`
+serves decoding: one query a sequence, over what the cache holds of it.
 
-Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times slower on CPUs.
-scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w: a token sees itself and the w - 1 before
-it (the positions of a segment are contiguous, so columns count). `sar_jax.model.attention.splash` and `sar_jax.model.attention.cudnn` are `attend` as fused
-kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those.
-"""
+Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times
+slower on CPUs. scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w:
+a token sees itself and the w - 1 before it (the positions of a segment are contiguous, so columns
+count). `sar_jax.model.attention.splash` and `sar_jax.model.attention.cudnn` are `attend` as fused
+kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those."""
 
 import functools
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Int, Num
 
 from sar_jax.parallel.sharding import BATCH
 
-_MIN_BLOCK, _MAX_BLOCKS = 96, 8   # queries a block; blocks a row
-_NEGATIVE = -1e30    # finite, so that a masked score stays free of NaN
-_LONG_ROW = 1024      # from here on the backward pass recomputes the scores instead of keeping them
+_MIN_BLOCK, _MAX_BLOCKS = 96, 8  # queries a block; blocks a row
+_NEGATIVE = -1e30  # finite, so that a masked score stays free of NaN
+_LONG_ROW = 1024  # from here on the backward pass recomputes the scores instead of keeping them
 
 
 def attend(
@@ -34,14 +34,15 @@ def attend(
     softcap: float | None = None,
     window: int | None = None,
 ) -> Float[Array, "R T N H"]:
-    """Causal attention within segments of a packed row. Padding has segment 0; its output has no meaning.
+    """Causal attention within segments of a packed row. Padding has segment 0; its output has no
+    meaning.
 
-    Queries go in blocks, each over the keys from the first that one of them can see up to its own end: half of the scores,
-    and those outside a window, never exist.
-    """
+    Queries go in blocks, each over the keys from the first that one of them can see up to its own
+    end: half of the scores, and those outside a window, never exist."""
     R, T, N, H = q.shape
     K = k.shape[2]
-    # Heads first, the queries of a kv head side by side: each product is one plain batched matrix product.
+    # Heads first, the queries of a kv head side by side: each product is one plain batched matrix
+    # product.
     q = jnp.einsum("RTKGH->RKGTH", q.reshape(R, T, K, N // K, H))
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     block = max(_MIN_BLOCK, -(-T // _MAX_BLOCKS))
@@ -50,8 +51,15 @@ def attend(
     out = []
     for start in range(0, T, block):
         end, first = min(start + block, T), 0 if window is None else max(0, start - window + 1)
-        out.append(step(q[:, :, :, start:end], k[:, :, first:end], v[:, :, first:end], segment_ids[:, start:end],
-                        segment_ids[:, first:end]))
+        out.append(
+            step(
+                q[:, :, :, start:end],
+                k[:, :, first:end],
+                v[:, :, first:end],
+                segment_ids[:, start:end],
+                segment_ids[:, first:end],
+            )
+        )
     return jnp.einsum("RKGTH->RTKGH", jnp.concatenate(out, axis=3)).reshape(R, T, N, H)
 
 
@@ -63,8 +71,8 @@ def on_each_device(
     v: Float[Array, "R T K H"],
     segment_ids: Int[Array, "R T"],
 ) -> Float[Array, "R T N H"]:
-    """`kernel` on every device's own rows (data, fsdp) and heads (tensor), inside `shard_map`, since XLA cannot partition a
-    kernel; columns are padded to a multiple of `tile`."""
+    """`kernel` on every device's own rows (data, fsdp) and heads (tensor), inside `shard_map`,
+    since XLA cannot partition a kernel; columns are padded to a multiple of `tile`."""
     mesh, T = jax.sharding.get_abstract_mesh(), q.shape[1]
     pad = -T % tile
     widen = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
@@ -72,13 +80,19 @@ def on_each_device(
         heads = "tensor" if _spread(q.shape[2], k.shape[2], mesh.shape["tensor"]) else None
         kv_heads = heads if k.shape[2] % mesh.shape["tensor"] == 0 else None
         spec = lambda heads: P(BATCH, None, heads, None)
-        kernel = jax.shard_map(kernel, mesh=mesh, in_specs=(spec(heads), spec(kv_heads), spec(kv_heads), P(BATCH, None)),
-                               out_specs=spec(heads), check_vma=False)
+        kernel = jax.shard_map(
+            kernel,
+            mesh=mesh,
+            in_specs=(spec(heads), spec(kv_heads), spec(kv_heads), P(BATCH, None)),
+            out_specs=spec(heads),
+            check_vma=False,
+        )
     return kernel(widen(q), widen(k), widen(v), widen(segment_ids))[:, :T]
 
 
 def _spread(num_heads: int, num_kv_heads: int, devices: int) -> bool:
-    """Can the heads be cut so that each device holds the kv heads of its queries? One kv head is copied to all."""
+    """Can the heads be cut so that each device holds the kv heads of its queries? One kv head is
+    copied to all."""
     return num_heads % devices == 0 and (num_kv_heads % devices == 0 or num_kv_heads == 1)
 
 
@@ -87,17 +101,27 @@ def softcapped(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def _attend_block(q: Float[Array, "R K G t H"], k: Float[Array, "R K S H"], v: Float[Array, "R K S H"],
-                  q_ids: Int[Array, "R t"], k_ids: Int[Array, "R S"], *, scale: float, softcap: float | None,
-                  window: int | None) -> Float[Array, "R K G t H"]:
-    """The last t of S tokens attend over all S. Exponentials are summed first and divided last, on H numbers instead of
-    S; every token sees itself, so no sum is 0."""
+def _attend_block(
+    q: Float[Array, "R K G t H"],
+    k: Float[Array, "R K S H"],
+    v: Float[Array, "R K S H"],
+    q_ids: Int[Array, "R t"],
+    k_ids: Int[Array, "R S"],
+    *,
+    scale: float,
+    softcap: float | None,
+    window: int | None,
+) -> Float[Array, "R K G t H"]:
+    """The last t of S tokens attend over all S. Exponentials are summed first and divided last, on
+    H numbers instead of S; every token sees itself, so no sum is 0."""
     R, K, G, t, H = q.shape
     S = k.shape[2]
     age = jnp.arange(S - t, S)[:, None] - jnp.arange(S)
     seen = age >= 0 if window is None else (age >= 0) & (age < window)
     bias = jnp.where(seen & (q_ids[:, :, None] == k_ids[:, None]), 0.0, _NEGATIVE)
-    scores = jnp.einsum("RKQH,RKSH->RKQS", q.reshape(R, K, G * t, H), k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum(
+        "RKQH,RKSH->RKQS", q.reshape(R, K, G * t, H), k, preferred_element_type=jnp.float32
+    )
     scores = softcapped(scores.reshape(R, K, G, t, S) * scale, softcap) + bias[:, None, None]
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     total = weights.sum(axis=-1)[..., None]
@@ -116,7 +140,8 @@ def attend_cached(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "S N H"]:
-    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever their order.
+    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever
+    their order.
 
     k_scale, v_scale: factors on each column's keys and values, of a cache of eight bits."""
     S, N, H = q.shape

@@ -1,8 +1,8 @@
 """Fused attention on TPUs: JAX's splash kernel, behind the signature of `attention.attend`.
 
-The scores never leave the chip's own memory; blocks that the causal mask or the window hides are skipped. Rows are padded
-to a multiple of 128 columns. Left out: attention across devices along the sequence.
-"""
+The scores never leave the chip's own memory; blocks that the causal mask or the window hides are
+skipped. Rows are padded to a multiple of 128 columns. Left out: attention across devices along the
+sequence."""
 
 import functools
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from sar_jax.model.attention.portable import on_each_device
 
 _LANES = 128
-_BLOCKS = (512, 384, 256, 128)   # columns of a tile: the largest that divides the row
+_BLOCKS = (512, 384, 256, 128)  # columns of a tile: the largest that divides the row
 
 
 def attend(
@@ -33,16 +33,43 @@ def attend(
     return on_each_device(local, _LANES, q * scale, k, v, segment_ids)
 
 
-def _attend_local(q: Array, k: Array, v: Array, segment_ids: Array, *, softcap: float | None, window: int | None,
-                  interpret: bool) -> Array:
+def _attend_local(
+    q: Array,
+    k: Array,
+    v: Array,
+    segment_ids: Array,
+    *,
+    softcap: float | None,
+    window: int | None,
+    interpret: bool,
+) -> Array:
     """The rows and heads of one device."""
     T, N = q.shape[1:3]
-    mask = masks.CausalMask((T, T)) if window is None else masks.LocalMask((T, T), (window - 1, 0), 0)
+    mask = (
+        masks.CausalMask((T, T)) if window is None else masks.LocalMask((T, T), (window - 1, 0), 0)
+    )
     block = next(b for b in _BLOCKS if T % b == 0)
-    sizes = kernels.BlockSizes(**{f"block_{name}": block for name in (
-        "q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")})
+    sizes = kernels.BlockSizes(
+        **{
+            f"block_{name}": block
+            for name in (
+                "q",
+                "kv",
+                "kv_compute",
+                "q_dkv",
+                "kv_dkv",
+                "kv_dkv_compute",
+                "q_dq",
+                "kv_dq",
+            )
+        }
+    )
     kernel = kernels.make_splash_mha_single_device(
-        masks.MultiHeadMask([mask] * N), block_sizes=sizes, attn_logits_soft_cap=softcap, interpret=interpret)
+        masks.MultiHeadMask([mask] * N),
+        block_sizes=sizes,
+        attn_logits_soft_cap=softcap,
+        interpret=interpret,
+    )
     heads_first = lambda x: x.swapaxes(1, 2)
     run = jax.vmap(lambda q, k, v, ids: kernel(q, k, v, segment_ids=kernels.SegmentIds(ids, ids)))
     return heads_first(run(heads_first(q), heads_first(k), heads_first(v), segment_ids))

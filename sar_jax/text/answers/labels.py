@@ -1,8 +1,9 @@
-"""Which of a question's labels does an answer end on? For lettered choices, and for true or false. No JAX.
+"""Which of a question's labels does an answer end on? For lettered choices, and for true or false.
+No JAX.
 
-The last whole word that is a candidate label decides. A word that only looks like one is left out: the article "A" ("A
-train arrives"), the pronoun "I", the determiner "no" ("no train arrives"). Left out: labels that are paraphrased.
-"""
+The last whole word that is a candidate label decides. A word that only looks like one is left out:
+the article "A" ("A train arrives"), the pronoun "I", the determiner "no" ("no train arrives"). Left
+out: labels that are paraphrased."""
 
 import re
 from collections.abc import Iterator
@@ -10,14 +11,17 @@ from collections.abc import Iterator
 _DEFAULT_CHOICES = 4
 _WORD = r"(?<![\w'’\\-])(?:{})(?![\w'’]|-\w)"
 _LETTER = re.compile(_WORD.format("[A-Z]"))
-_SMALL = re.compile(r"(?:[(\[{]|\*\*)\s*([a-z])\s*(?:[)\]}]|\*\*)")            # (b), {b}, **b**
-_NAMED = re.compile(r"\b(?:choice|option|answer)[ _]?(\d{1,2})\b", re.IGNORECASE)   # choice_3
-_ENTITLED = re.compile(r"\b(?:option|choice|label|statement)s?\s*[*(\"']*$", re.IGNORECASE)   # stands before a label
+_SMALL = re.compile(r"(?:[(\[{]|\*\*)\s*([a-z])\s*(?:[)\]}]|\*\*)")  # (b), {b}, **b**
+_NAMED = re.compile(r"\b(?:choice|option|answer)[ _]?(\d{1,2})\b", re.IGNORECASE)  # choice_3
+_ENTITLED = re.compile(
+    r"\b(?:option|choice|label|statement)s?\s*[*(\"']*$", re.IGNORECASE
+)  # stands before a label
 _ANSWERED = re.compile(r"\banswer(?: is|:)?\s*[*(\"']*$", re.IGNORECASE)
 # What follows a label and not an article.
 _AFTER_LABEL = re.compile(
     r"\s+(?:is|was|are|and|or|but|because|since|as|which|that|follows|must|can|cannot|would|should|does|has|holds|seems|"
-    r"says|states|then|if|not|over|in|on|by|from|with|for|to|only|alone|here|therefore|so|instead|rather than|than)\b")
+    r"says|states|then|if|not|over|in|on|by|from|with|for|to|only|alone|here|therefore|so|instead|rather than|than)\b"
+)
 _TRUTHS = re.compile(_WORD.format("true|false"), re.IGNORECASE)
 _YES_NO = re.compile(_WORD.format("yes|no"), re.IGNORECASE)
 _DETERMINED = re.compile(r"\s+[a-z]")
@@ -25,18 +29,25 @@ _NEGATION = re.compile(r"(?:\bnot|n['’]t|\bnever)\s+$", re.IGNORECASE)
 
 
 def _is_label(text: str, match: re.Match) -> bool:
-    """Is this single capital letter a label? Only "A" and "I" are words, too, when another word follows them."""
-    letter, before, rest = match.group(), text[max(0, match.start() - 30):match.start()], text[match.end():match.end() + 30]
+    """Is this single capital letter a label? Only "A" and "I" are words, too, when another word
+    follows them."""
+    letter, before, rest = (
+        match.group(),
+        text[max(0, match.start() - 30) : match.start()],
+        text[match.end() : match.end() + 30],
+    )
     if letter not in "AI" or not re.match(r"\s+[^\W\d_]", rest) or _ENTITLED.search(before):
         return True
     if letter == "A":
-        return _AFTER_LABEL.match(rest) is not None or (_ANSWERED.search(before) is not None and
-                                                        re.match(r"\s+[A-Z]|\s*\n", rest) is not None)
+        return _AFTER_LABEL.match(rest) is not None or (
+            _ANSWERED.search(before) is not None and re.match(r"\s+[A-Z]|\s*\n", rest) is not None
+        )
     return re.match(r"\s+is\b", rest) is not None
 
 
 def _mentions(text: str, count: int) -> Iterator[tuple[int, int]]:
-    """(where, which) of each mention of one of the first `count` letters or of a numbered choice."""
+    """(where, which) of each mention of one of the first `count` letters or of a numbered
+    choice."""
     for match in _LETTER.finditer(text):
         if ord(match.group()) - ord("A") < count and _is_label(text, match):
             yield match.start(), ord(match.group()) - ord("A")
@@ -73,7 +84,8 @@ def last_truth(text: str, choices: int = 0) -> str | None:
 
 
 def choice(text: str, truth: str, choices: int = 0) -> bool:
-    """Is the last choice that the text names the true one? Raises ValueError if the truth is none of the choices."""
+    """Is the last choice that the text names the true one? Raises ValueError if the truth is none
+    of the choices."""
     expected, count = _index(truth), choices or _DEFAULT_CHOICES
     if expected >= count:
         raise ValueError(f"the truth {truth[:50]!r} is none of {count} choices")
@@ -81,11 +93,16 @@ def choice(text: str, truth: str, choices: int = 0) -> bool:
 
 
 def boolean(text: str, truth: str, choices: int = 0) -> bool:
-    """Is the last true or false in the text the true one? "A" is true and "B" false, as the options are labelled; "not
-    true" is false. A truth of "yes" or "no" is looked for as such. Raises ValueError for any other truth."""
+    """Is the last true or false in the text the true one? "A" is true and "B" false, as the options
+    are labelled; "not true" is false. A truth of "yes" or "no" is looked for as such. Raises
+    ValueError for any other truth."""
     word = truth.strip().lower()
     if word in ("yes", "no"):
-        found = [m for m in _YES_NO.finditer(text) if m.group() != "no" or not _DETERMINED.match(text, m.end())]
+        found = [
+            m
+            for m in _YES_NO.finditer(text)
+            if m.group() != "no" or not _DETERMINED.match(text, m.end())
+        ]
         return bool(found) and found[-1].group().lower() == word
     if word not in ("true", "false") and _index(truth) > 1:
         raise ValueError(f"the truth {truth[:50]!r} is neither true nor false")

@@ -1,40 +1,68 @@
 """Numbers as people and LaTeX write them, read as exact rationals. No JAX.
 
-"1,234" and "1 234" are 1234, "1 1/2" and "\\dfrac{3}{2}" are 3/2, "3.2 \\times 10^{2}" is 320, "10^3" 1000; units, a
-currency and "x =" are left out, a percent sign and words such as "million" kept beside the value. Nothing here takes more
-than linear time. Left out: numbers as words, and a decimal comma ("1,5" is a list).
-"""
+"1,234" and "1 234" are 1234, "1 1/2" and "\\dfrac{3}{2}" are 3/2, "3.2 \\times 10^{2}" is 320,
+"10^3" 1000; units, a currency and "x =" are left out, a percent sign and words such as "million"
+kept beside the value. Nothing here takes more than linear time. Left out: numbers as words, and a
+decimal comma ("1,5" is a list)."""
 
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
-LONGEST_STATEMENT = 500      # characters of a statement that are still read, or worth computer algebra
-_LONGEST_NUMBER = 200        # characters that are still read as one number; int() itself refuses 4,300 digits
-_MOST_DIGITS = 4000          # of a power
-_PLACES = 6                  # from which on a decimal stands for the fraction that it rounds
+LONGEST_STATEMENT = 500  # characters of a statement that are still read, or worth computer algebra
+_LONGEST_NUMBER = (
+    200  # characters that are still read as one number; int() itself refuses 4,300 digits
+)
+_MOST_DIGITS = 4000  # of a power
+_PLACES = 6  # from which on a decimal stands for the fraction that it rounds
 
-_SIGNS = str.maketrans({
-    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"), **dict.fromkeys("\u00a0\u2009\u202f~", " "),
-    "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "²": "^2", "³": "^3"})
-_SPELLINGS = [(re.compile(pattern, re.ASCII), new) for pattern, new in (
-    (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","), (r"(?<!\\)\\!", ""),
-    (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
-    (r"\\([$%])", r"\1"), (r"\\[dtc]frac", r"\\frac"), (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-    (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"), (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-    (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""))]
-# A group of thousands stands alone: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in brackets it is a point, a set
-# or an interval, [1,234).
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u00a0\u2009\u202f~", " "),
+        "½": " 1/2",
+        "¼": " 1/4",
+        "¾": " 3/4",
+        "⅓": " 1/3",
+        "⅔": " 2/3",
+        "²": "^2",
+        "³": "^3",
+    }
+)
+_SPELLINGS = [
+    (re.compile(pattern, re.ASCII), new)
+    for pattern, new in (
+        (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","),
+        (r"(?<!\\)\\!", ""),
+        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
+        (r"\\([$%])", r"\1"),
+        (r"\\[dtc]frac", r"\\frac"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
+    )
+]
+# A group of thousands stands alone: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in brackets
+# it is a point, a set or an interval, [1,234).
 _GROUP = r"[1-9]\d{0,2}(?:,\d{3})++(?!\d|,\d)"
 _THOUSANDS = re.compile(rf"(?<![\d,.(\[])(?<!\\\{{){_GROUP}|(?<=\(){_GROUP}(?![)\]])", re.ASCII)
 _THOUSANDS_IN_PROSE = re.compile(rf"(?<![\d,.]){_GROUP}", re.ASCII)
 _THOUSANDS_BY_SPACES = re.compile(r"(?<![\d.,/])[1-9]\d{0,2}(?: \d{3})++(?!\d|/|,\d)", re.ASCII)
 
 _N = r"(?:\d+(?:\.\d*)?|\.\d+)"
-_SCALES = {"percentage": Fraction(1, 100), "percent": Fraction(1, 100), "pct": Fraction(1, 100), "%": Fraction(1, 100),
-           "hundred": Fraction(100), "thousand": Fraction(10**3), "million": Fraction(10**6), "billion": Fraction(10**9),
-           "trillion": Fraction(10**12)}
-_GAP = r"[^\S\n]"   # white space within a line
+_SCALES = {
+    "percentage": Fraction(1, 100),
+    "percent": Fraction(1, 100),
+    "pct": Fraction(1, 100),
+    "%": Fraction(1, 100),
+    "hundred": Fraction(100),
+    "thousand": Fraction(10**3),
+    "million": Fraction(10**6),
+    "billion": Fraction(10**9),
+    "trillion": Fraction(10**12),
+}
+_GAP = r"[^\S\n]"  # white space within a line
 NUMBER = re.compile(
     rf"(?P<sign>-?[$€£¥₹]?-?)"
     rf"(?:(?:(?P<whole>\d+){_GAP}*)?\\frac\{{\s*(?P<top>-?{_N})\s*\}}\{{\s*(?P<bottom>-?{_N})\s*\}}"
@@ -42,27 +70,37 @@ NUMBER = re.compile(
     rf"|(?P<plain>{_N})(?:[eE](?P<e>[-+]?\d{{1,3}})(?![\w.])"
     rf"|\s*(?:\\times|\\cdot|[×·*x])\s*10\s*\^\s*\{{?\s*(?P<power>[-+]?\d{{1,3}})\s*\}}?"
     rf"|\s*\^\s*(?:(?P<exponent>\d{{1,3}})(?!\.?\d)|\{{\s*(?P<exponent2>[-+]?\d{{1,3}})\s*\}})(?!\s*[\^!]))?)"
-    rf"(?:\s*(?P<scale>%|(?i:{'|'.join(s for s in _SCALES if s != '%')})\b))?", re.ASCII)
-WORDS = re.compile(r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}")
-_FUNCTION = r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choose|max|min|gcd|lcm|det)"
-_UNIT = re.compile(   # a word of three letters or a short unit, then whatever is neither a number nor an operator
+    rf"(?:\s*(?P<scale>%|(?i:{'|'.join(s for s in _SCALES if s != '%')})\b))?",
+    re.ASCII,
+)
+WORDS = re.compile(
+    r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}"
+)
+_FUNCTION = (
+    r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choose|max|min|gcd|lcm|det)"
+)
+# a word of three letters or a short unit, then whatever is neither a number nor an operator
+_UNIT = re.compile(
     rf"(?:(?!(?:{_FUNCTION}|and)\b)[^\W\d_]{{3,}}|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
     r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
-    r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*")
+    r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*"
+)
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
-_UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")   # a letter that stands alone
+_UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that stands alone
 
 
 class Quantity(NamedTuple):
-    """value: exact. scale: what a percent sign or a word such as "million" multiplies it with. places: after the point, of
-    a decimal; None for anything else."""
+    """value: exact. scale: what a percent sign or a word such as "million" multiplies it with.
+    places: after the point, of a decimal; None for anything else."""
+
     value: Fraction
     scale: Fraction = Fraction(1)
     places: int | None = None
 
 
 def clean(text: str) -> str:
-    """Other ways to write the same signs: typographic minus and spaces, LaTeX's spacing, \\dfrac, thousands' commas."""
+    """Other ways to write the same signs: typographic minus and spaces, LaTeX's spacing, \\dfrac,
+    thousands' commas."""
     text = text.translate(_SIGNS)
     if "\\" in text or "{" in text:
         for pattern, new in _SPELLINGS:
@@ -75,21 +113,30 @@ def _without_separators(match: re.Match) -> str:
 
 
 def read(match: re.Match) -> Quantity | None:
-    """The value of what `NUMBER` found; None if it is too long, divides by zero, or is mixed with no proper fraction."""
+    """The value of what `NUMBER` found; None if it is too long, divides by zero, or is mixed with
+    no proper fraction."""
     if match.end() - match.start() > _LONGEST_NUMBER:
         return None
     part, places = match.groupdict(), None
     if part["plain"]:
         value = Fraction(part["plain"]) * Fraction(10) ** int(part["e"] or part["power"] or 0)
         if exponent := part["exponent"] or part["exponent2"]:
-            if len(part["plain"]) * abs(int(exponent)) > _MOST_DIGITS or not value and int(exponent) <= 0:
+            if (
+                len(part["plain"]) * abs(int(exponent)) > _MOST_DIGITS
+                or not value
+                and int(exponent) <= 0
+            ):
                 return None
             value **= int(exponent)
         elif not part["e"] and not part["power"]:
             places = len(part["plain"].partition(".")[2])
     else:
-        top, bottom = (Fraction(s) for s in next((part["top" + i], part["bottom" + i]) for i in ("", "2", "3")
-                                                 if part["top" + i]))
+        top, bottom = (
+            Fraction(s)
+            for s in next(
+                (part["top" + i], part["bottom" + i]) for i in ("", "2", "3") if part["top" + i]
+            )
+        )
         whole = part["whole"] or part["whole2"]
         if not bottom or whole and not 0 <= top < bottom:
             return None
@@ -99,60 +146,82 @@ def read(match: re.Match) -> Quantity | None:
 
 
 def shown(text: str, match: re.Match) -> str:
-    """A number as it counts. A minus that follows a digit, a bracket or, without a space, a letter is an operator:
-    "10-3" holds 10 and 3, "x is -3" holds -3."""
-    before = text[max(0, match.start() - 20):match.start()]
-    operator = before[-1:].isalpha() or before.rstrip()[-1:].isdigit() or before.rstrip()[-1:] in (")", "}", "]")
+    """A number as it counts. A minus that follows a digit, a bracket or, without a space, a letter
+    is an operator: "10-3" holds 10 and 3, "x is -3" holds -3."""
+    before = text[max(0, match.start() - 20) : match.start()]
+    operator = (
+        before[-1:].isalpha()
+        or before.rstrip()[-1:].isdigit()
+        or before.rstrip()[-1:] in (")", "}", "]")
+    )
     return match.group().removeprefix("-") if operator else match.group()
 
 
 def last_shown(text: str) -> str | None:
-    """The last number of a text that states nothing; None where that is a part of a word or of a power."""
+    """The last number of a text that states nothing; None where that is a part of a word or of a
+    power."""
     text = _THOUSANDS_IN_PROSE.sub(_without_separators, text)
     for match in reversed(list(NUMBER.finditer(text))):
-        before, after = text[max(0, match.start() - 20):match.start()], text[match.end():match.end() + 1]
+        before, after = (
+            text[max(0, match.start() - 20) : match.start()],
+            text[match.end() : match.end() + 1],
+        )
         if power := re.search(r"([a-zA-Z]*)\s*\^\s*\{?\s*$", before):
-            if len(power[1]) > 1 or power[1] == "m":   # of a unit, cm^2
+            if len(power[1]) > 1 or power[1] == "m":  # of a unit, cm^2
                 continue
             return None
-        if before[-1:].isalpha() and after.isalpha():   # H2O
+        if before[-1:].isalpha() and after.isalpha():  # H2O
             continue
         return shown(text, match)
     return None
 
 
 def is_equation(text: str) -> bool:
-    """Is what stands before the last "=" more than a name? "2x + z" is, "x", "f(2)", "5 + 3" and "area" are not."""
+    """Is what stands before the last "=" more than a name? "2x + z" is, "x", "f(2)", "5 + 3" and
+    "area" are not."""
     for side in text.split("=")[:-1]:
-        side = re.sub(r"[a-zA-Z]\s*\([^()]*\)|_\s*(?:\w|\{[^{}]*\})|\\[a-zA-Z]+", "f", WORDS.sub(" ", side))
+        side = re.sub(
+            r"[a-zA-Z]\s*\([^()]*\)|_\s*(?:\w|\{[^{}]*\})|\\[a-zA-Z]+", "f", WORDS.sub(" ", side)
+        )
         if not _UNKNOWN.search(side) or not re.search(r"[-+*^]|\d\s*[^\W\d_]", side.strip(" -+$")):
             return False
     return "=" in text
 
 
 def quantity(text: str, is_truth: bool = False) -> Quantity | None:
-    """The number that a cleaned text is: all of it, but for units, words after it, and "x =" before it. Of a truth, an
-    equation in unknowns is none; a model may well end on "a + b = 5" when a + b was asked for."""
+    """The number that a cleaned text is: all of it, but for units, words after it, and "x =" before
+    it. Of a truth, an equation in unknowns is none; a model may well end on "a + b = 5" when a + b
+    was asked for."""
     if len(text) > LONGEST_STATEMENT:
         return None
     text = re.split(r"\\approx|≈", text)[0]
     left, _, right = text.rpartition("=") if _EQUALS.search(text) else ("", "", text)
     if re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
-        return None   # "x = 1, y = 2" is no number
-    # A group of words is one unit, whatever its letters ("5 \text{ A}"), unless it holds the number, a scale or "or".
-    keep = lambda m: m[1] if re.search(rf"\d|{'|'.join(_SCALES)}|\b(?:and|or)\b", m[1], re.IGNORECASE) else " unit "
+        return None  # "x = 1, y = 2" is no number
+    # A group of words is one unit, whatever its letters ("5 \text{ A}"), unless it holds the
+    # number, a scale or "or".
+    keep = lambda m: (
+        m[1]
+        if re.search(rf"\d|{'|'.join(_SCALES)}|\b(?:and|or)\b", m[1], re.IGNORECASE)
+        else " unit "
+    )
     right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
-    right = re.sub(r"^(?:[\s$:*]|unit|\.(?!\d))+", "", WORDS.sub(keep, right)).rstrip(" $.:*")   # ".5" is 0.5
-    right = re.sub(r"^([-+])\s*", r"\1", right.removeprefix("(").removesuffix(")") if _bare(right) else right)
+    right = re.sub(r"^(?:[\s$:*]|unit|\.(?!\d))+", "", WORDS.sub(keep, right)).rstrip(
+        " $.:*"
+    )  # ".5" is 0.5
+    right = re.sub(
+        r"^([-+])\s*", r"\1", right.removeprefix("(").removesuffix(")") if _bare(right) else right
+    )
     found = NUMBER.match(joined(right).removeprefix("+"))
     if found is None:
         return None
-    rest = found.string[found.end():].strip(" $.")
+    rest = found.string[found.end() :].strip(" $.")
     return read(found) if not rest or _UNIT.fullmatch(rest) else None
 
 
 def joined(text: str) -> str:
-    """Thousands that spaces set apart, in a text that is one number: "1 234.5"; two numbers in a sentence look the same."""
+    """Thousands that spaces set apart, in a text that is one number: "1 234.5"; two numbers in a
+    sentence look the same."""
     return _THOUSANDS_BY_SPACES.sub(_without_separators, text)
 
 
@@ -162,7 +231,8 @@ def _bare(text: str) -> bool:
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an answer that is one number, a currency or percent sign left out; else None."""
+    """The exact value of an answer that is one number, a currency or percent sign left out; else
+    None."""
     text = re.sub(r"^(-?)\s+", r"\1", clean(text).strip(" $.\n\t"))
     found = NUMBER.fullmatch(text)
     quantity = found and read(found)
@@ -170,16 +240,22 @@ def number(text: str) -> Fraction | None:
 
 
 def same(a: Quantity, b: Quantity) -> bool:
-    """50% is 0.5, and it is 50 where the question asked for a percentage; "5 million" likewise. 0.333333 is 1/3."""
+    """50% is 0.5, and it is 50 where the question asked for a percentage; "5 million" likewise.
+    0.333333 is 1/3."""
     if a.scale == b.scale or 1 in (a.scale, b.scale):
         if a.value == b.value:
             return True
-    return a.value * a.scale == b.value * b.scale or a.scale == b.scale and (_rounds(a, b) or _rounds(b, a))
+    return (
+        a.value * a.scale == b.value * b.scale
+        or a.scale == b.scale
+        and (_rounds(a, b) or _rounds(b, a))
+    )
 
 
 def _rounds(decimal: Quantity, fraction: Quantity) -> bool:
-    """Is it a fraction that has no end as a decimal, written as one with six or more places, all of them right?"""
+    """Is it a fraction that has no end as a decimal, written as one with six or more places, all of
+    them right?"""
     if decimal.places is None or decimal.places < _PLACES or fraction.places is not None:
         return False
     error = abs(decimal.value - fraction.value)
-    return error * 10**decimal.places < 1 and error * 10**(_PLACES - 1) <= abs(fraction.value)
+    return error * 10**decimal.places < 1 and error * 10 ** (_PLACES - 1) <= abs(fraction.value)

@@ -1,4 +1,5 @@
-"""Verification of many answers at once: right, wrong, or an error of the verifier; nothing in an answer can stop it.
+"""Verification of many answers at once: right, wrong, or an error of the verifier; nothing in an
+answer can stop it.
 
     items --judge, here--> right | wrong                  quantities, words, labels: linear in the text's length
               |
@@ -11,10 +12,10 @@
         ...
         outcomes = handle.result()                                  # in order
 
-Most answers never reach a process: judging one here takes less time than the way there and back. A comparison that
-crashes, hangs (in C code too), raises or runs out of memory is the ERROR of its own item. The processes are started
-with a fresh interpreter, see `worker`. Left out: a second try of an item that failed, which would fail again.
-"""
+Most answers never reach a process: judging one here takes less time than the way there and back. A
+comparison that crashes, hangs (in C code too), raises or runs out of memory is the ERROR of its own
+item. The processes are started with a fresh interpreter, see `worker`. Left out: a second try of an
+item that failed, which would fail again."""
 
 import collections
 import contextlib
@@ -33,13 +34,17 @@ from sar_jax.errors import UserError
 from sar_jax.text.answers import judge
 from sar_jax.text.answers.worker import READY
 
-_MEMORY = 2**30         # bytes of address space of a worker, about 0.1 GB of which it needs
-_START = 120.0          # seconds in which a worker must have imported its libraries, on a busy machine too
-_COMPARISONS = 10_000   # of one worker; then a fresh one takes over, since caches of computer algebra only grow
+_MEMORY = 2**30  # bytes of address space of a worker, about 0.1 GB of which it needs
+_START = 120.0  # seconds in which a worker must have imported its libraries, on a busy machine too
+_COMPARISONS = (
+    10_000  # of one worker; then a fresh one takes over, since caches of computer algebra only grow
+)
 
 
 class Outcome(enum.Enum):
-    """Of one answer. ERROR: the verifier could not tell, which counts as wrong and is worth counting."""
+    """Of one answer. ERROR: the verifier could not tell, which counts as wrong and is worth
+    counting."""
+
     RIGHT = "right"
     WRONG = "wrong"
     ERROR = "error"
@@ -47,7 +52,9 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An answer and its truth. `kind`: a name in `answers.VERIFIERS`. `choices`: of kind "choice", how many (0: four)."""
+    """An answer and its truth. `kind`: a name in `answers.VERIFIERS`. `choices`: of kind "choice",
+    how many (0: four)."""
+
     text: str
     truth: str
     kind: str = "math"
@@ -55,7 +62,8 @@ class Item:
 
 
 class Handle:
-    """Outcomes that are on their way. `reasons`, complete after `result`: why item i is an ERROR, by i."""
+    """Outcomes that are on their way. `reasons`, complete after `result`: why item i is an ERROR,
+    by i."""
 
     def __init__(self, items: Sequence[Item]):
         self.items = list(items)
@@ -66,8 +74,8 @@ class Handle:
         self._changed = threading.Condition()
 
     def result(self) -> list[Outcome]:
-        """Waits for all of them, in the order of the items. Raises UserError if no worker can be started, and
-        RuntimeError if the verifier was closed meanwhile."""
+        """Waits for all of them, in the order of the items. Raises UserError if no worker can be
+        started, and RuntimeError if the verifier was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: not self._missing or self._failure)
             if self._failure:
@@ -79,7 +87,13 @@ class Handle:
         with self._changed:
             if isinstance(right, str):
                 self.reasons[i] = right
-            self._outcomes[i] = Outcome.ERROR if isinstance(right, str) else Outcome.RIGHT if right else Outcome.WRONG
+            self._outcomes[i] = (
+                Outcome.ERROR
+                if isinstance(right, str)
+                else Outcome.RIGHT
+                if right
+                else Outcome.WRONG
+            )
             self._missing -= 1
             self._changed.notify_all()
 
@@ -95,11 +109,26 @@ class _Process:
     def __init__(self, timeout: float, equal: str):
         self.timeout, self.compared = timeout, 0
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "sar_jax.text.answers.worker", str(theirs.fileno()), str(2 * timeout + 2), str(_MEMORY), equal]
+        command = [
+            sys.executable,
+            "-m",
+            "sar_jax.text.answers.worker",
+            str(theirs.fileno()),
+            str(2 * timeout + 2),
+            str(_MEMORY),
+            equal,
+        ]
         # It has to find this package, and `equal`, wherever the trainer found them.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-        self.process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)
+        }
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         theirs.close()
         self.ready = False
 
@@ -110,13 +139,16 @@ class _Process:
             pass
         if not self.ready:
             self.stop()
-            raise UserError("a verification worker did not start; does `python -c 'import math_verify'` work here?")
+            raise UserError(
+                "a verification worker did not start; does `python -c 'import math_verify'` work here?"
+            )
 
     def is_usable(self) -> bool:
         return self.compared < _COMPARISONS and self.process.poll() is None
 
     def compare(self, pair: judge.Pair) -> bool | str:
-        """Equal or not, or why nobody knows. After a reason, other than an exception's name, the process is gone."""
+        """Equal or not, or why nobody knows. After a reason, other than an exception's name, the
+        process is gone."""
         if not self.ready:
             self._await_start()
         self.compared += 1
@@ -124,7 +156,7 @@ class _Process:
             self.connection.send(tuple(pair))
             if self.connection.poll(self.timeout):
                 reply = self.connection.recv()
-                if reply == "MemoryError":   # what it still holds would fail the items after it
+                if reply == "MemoryError":  # what it still holds would fail the items after it
                     self.stop()
                 return reply
         except (EOFError, OSError):
@@ -140,31 +172,42 @@ class _Process:
 
 
 class Verifier:
-    """A pool of `workers` processes, each comparison at most `timeout` seconds. Usable by any thread.
+    """A pool of `workers` processes, each comparison at most `timeout` seconds. Usable by any
+    thread.
 
     `equal`: "module:function" that compares two expressions in the workers.
     """
 
-    def __init__(self, workers: int, timeout: float, equal: str = "sar_jax.text.answers.algebra:equal"):
+    def __init__(
+        self, workers: int, timeout: float, equal: str = "sar_jax.text.answers.algebra:equal"
+    ):
         if workers < 1 or timeout <= 0:
-            raise ValueError(f"a verifier needs workers and time, not {workers} workers and {timeout} seconds")
+            raise ValueError(
+                f"a verifier needs workers and time, not {workers} workers and {timeout} seconds"
+            )
         self._timeout, self._equal, self._closed = timeout, equal, False
-        self._lock = threading.Lock()   # nothing is put behind the end of the queue
+        self._lock = threading.Lock()  # nothing is put behind the end of the queue
         self._queue: queue.SimpleQueue[tuple[Handle, int, judge.Pair] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._serve, daemon=True, name=f"verifier-{i}") for i in range(workers)]
+        self._threads = [
+            threading.Thread(target=self._serve, daemon=True, name=f"verifier-{i}")
+            for i in range(workers)
+        ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, items: Sequence[Item]) -> Handle:
-        """Judges what can be judged at once, and leaves the rest to the workers. Raises ValueError for an unknown kind."""
+        """Judges what can be judged at once, and leaves the rest to the workers. Raises ValueError
+        for an unknown kind."""
         for item in items:
             if item.kind not in judge.VERIFIERS:
-                raise ValueError(f"no verifier is named {item.kind!r}; there are {', '.join(judge.VERIFIERS)}")
+                raise ValueError(
+                    f"no verifier is named {item.kind!r}; there are {', '.join(judge.VERIFIERS)}"
+                )
         handle, tasks = Handle(items), []
         for i, item in enumerate(handle.items):
             try:
                 judged = judge.judge(item.text, item.truth, item.kind, item.choices)
-            except Exception as error:   # of this item alone, whatever it is
+            except Exception as error:  # of this item alone, whatever it is
                 judged = f"{type(error).__name__}: {error}"
             if isinstance(judged, judge.Pair):
                 tasks.append((handle, i, judged))
@@ -182,7 +225,8 @@ class Verifier:
         return self.submit(items).result()
 
     def close(self) -> None:
-        """Ends the processes, once what they are comparing now is done or timed out. What waits behind it fails."""
+        """Ends the processes, once what they are comparing now is done or timed out. What waits
+        behind it fails."""
         with self._lock:
             self._closed = True
             for _ in self._threads:
@@ -197,12 +241,13 @@ class Verifier:
         self.close()
 
     def _serve(self) -> None:
-        """One worker's thread. The first expression starts its process: where answers are numbers none is needed. One that
-        is used up or gone is replaced at once, since to start takes a while."""
+        """One worker's thread. The first expression starts its process: where answers are numbers
+        none is needed. One that is used up or gone is replaced at once, since to start takes a
+        while."""
         process = None
         while True:
             if process:
-                with contextlib.suppress(Exception):   # the next item tries again, and tells
+                with contextlib.suppress(Exception):  # the next item tries again, and tells
                     process = self._usable(process)
             if (task := self._queue.get()) is None:
                 break
@@ -233,7 +278,8 @@ class _Failure(NamedTuple):
 
 
 class ErrorShare:
-    """Stops a run whose answers cannot be verified: at most `limit` of the last `window` outcomes may be errors.
+    """Stops a run whose answers cannot be verified: at most `limit` of the last `window` outcomes
+    may be errors.
 
     limit: share, 0 to 1. window: outcomes; nothing is said before there are as many.
     """
@@ -248,14 +294,18 @@ class ErrorShare:
         return sum(f is not None for f in self._recent) / max(len(self._recent), 1)
 
     def add(self, handle: Handle) -> None:
-        """Counts a handle's outcomes, once they are there. Raises UserError, with an example of each of the three most
-        frequent reasons, when the share has passed the limit."""
+        """Counts a handle's outcomes, once they are there. Raises UserError, with an example of
+        each of the three most frequent reasons, when the share has passed the limit."""
         outcomes = handle.result()
-        self._recent.extend(_Failure(handle.reasons[i], item) if outcome is Outcome.ERROR else None
-                            for i, (item, outcome) in enumerate(zip(handle.items, outcomes)))
+        self._recent.extend(
+            _Failure(handle.reasons[i], item) if outcome is Outcome.ERROR else None
+            for i, (item, outcome) in enumerate(zip(handle.items, outcomes))
+        )
         if len(self._recent) == self._recent.maxlen and self.share > self.limit:
-            raise UserError(f"{self.share:.1%} of the last {len(self._recent)} answers could not be verified, more than "
-                            f"the limit of {self.limit:.1%}; for example {worst(filter(None, self._recent))}")
+            raise UserError(
+                f"{self.share:.1%} of the last {len(self._recent)} answers could not be verified, more than "
+                f"the limit of {self.limit:.1%}; for example {worst(filter(None, self._recent))}"
+            )
 
 
 def worst(failures) -> str:
@@ -263,5 +313,8 @@ def worst(failures) -> str:
     failures = list(failures)
     latest = {f.reason: f for f in failures}
     counts = collections.Counter(f.reason for f in failures)
-    return "; ".join(f"({count} times) {reason}: answer ending in {latest[reason].item.text[-200:]!r}, "
-                     f"truth {latest[reason].item.truth[:100]!r}" for reason, count in counts.most_common(3))
+    return "; ".join(
+        f"({count} times) {reason}: answer ending in {latest[reason].item.text[-200:]!r}, "
+        f"truth {latest[reason].item.truth[:100]!r}"
+        for reason, count in counts.most_common(3)
+    )

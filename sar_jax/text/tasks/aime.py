@@ -1,12 +1,12 @@
-"""AIME 1983-2024: 933 problems of the American Invitational Mathematics Examination (answers 0 to 999), to test
-generalisation."""
+"""AIME 1983-2024: 933 problems of the American Invitational Mathematics Examination (answers 0 to
+999), to test generalisation."""
 
 import re
 
 from sar_jax.text.tasks.example import Example
 from sar_jax.text.tasks.published import Published, Row, solution, text
 
-_WHOLE = re.compile(r"(\d+)(?:\.0+)?")   # 080 and, where a table made it a float, 80.0
+_WHOLE = re.compile(r"(\d+)(?:\.0+)?")  # 080 and, where a table made it a float, 80.0
 
 
 def example(row: Row) -> Example:
@@ -19,9 +19,17 @@ def plain(row: Row) -> Example:
 
 def _made(question: str, answer: str, worked: str) -> Example:
     whole = _WHOLE.fullmatch(answer.strip())
-    return Example("", question.strip(), str(int(whole.group(1))) if whole else answer.strip(), worked)
+    return Example(
+        "", question.strip(), str(int(whole.group(1))) if whole else answer.strip(), worked
+    )
 
 
 TASK = Published(
-    "aime", "di-zhang-fdu/AIME_1983_2024", ("Question", "Answer"), example, plain, splits={"test": "train"},
-    files={"test": ("AIME*", "**/AIME*", "data/train*", "train*", "test*")})
+    "aime",
+    "di-zhang-fdu/AIME_1983_2024",
+    ("Question", "Answer"),
+    example,
+    plain,
+    splits={"test": "train"},
+    files={"test": ("AIME*", "**/AIME*", "data/train*", "train*", "test*")},
+)

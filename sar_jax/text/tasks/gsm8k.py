@@ -1,7 +1,7 @@
 """GSM8K: grade-school word problems, 7,473 to train on and 1,319 to test (openai/gsm8k, main).
 
-An answer is worked out, with a calculator's marks (<<3*2=6>>), which are taken out, and ends in "#### 6".
-"""
+An answer is worked out, with a calculator's marks (<<3*2=6>>), which are taken out, and ends in
+"#### 6"."""
 
 import re
 
@@ -25,6 +25,14 @@ def example(row: Row) -> Example:
 
 
 TASK = Published(
-    "gsm8k", "openai/gsm8k", ("question", "answer"), example, plain=example, config="main",
-    revision="740312add88f781978c0658806c59bc2815b9866", splits={"train": "train", "test": "test"},
-    files={split: (f"main/{split}*", f"data/{split}*", f"{split}*") for split in ("train", "test")}, tfds=True)
+    "gsm8k",
+    "openai/gsm8k",
+    ("question", "answer"),
+    example,
+    plain=example,
+    config="main",
+    revision="740312add88f781978c0658806c59bc2815b9866",
+    splits={"train": "train", "test": "test"},
+    files={split: (f"main/{split}*", f"data/{split}*", f"{split}*") for split in ("train", "test")},
+    tfds=True,
+)

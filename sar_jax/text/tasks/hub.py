@@ -1,9 +1,8 @@
-"""Rows of published data sets: from the hub through `datasets`, or GSM8K from `tensorflow_datasets`. Needs a network
-once; later runs use those libraries' caches.
+"""Rows of published data sets: from the hub through `datasets`, or GSM8K from
+`tensorflow_datasets`. Needs a network once; later runs use those libraries' caches.
 
-The libraries are imported inside the functions: `datasets` takes seconds and brings pandas, `tensorflow_datasets` is an
-extra, and neither is needed by generated or local data.
-"""
+The libraries are imported inside the functions: `datasets` takes seconds and brings pandas,
+`tensorflow_datasets` is an extra, and neither is needed by generated or local data."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,13 +16,21 @@ class Unavailable(Exception):
     """The cause, in a line, why a data set could not be fetched."""
 
 
-def rows(id: str, config: str | None, split: str, revision: str | None, columns: Sequence[str],
-         ) -> Iterator[tuple[str, Row]]:
+def rows(
+    id: str,
+    config: str | None,
+    split: str,
+    revision: str | None,
+    columns: Sequence[str],
+) -> Iterator[tuple[str, Row]]:
     """(where, row) of one split; only those of `columns` that it has. Raises `Unavailable`."""
     import datasets
+
     try:
         table = datasets.load_dataset(id, config, split=split, revision=revision)
-    except Exception as error:   # the library, its HTTP client and its file system each raise types of their own
+    except (
+        Exception
+    ) as error:  # the library, its HTTP client and its file system each raise types of their own
         raise Unavailable(_reason(error)) from error
     table = table.select_columns([c for c in columns if c in table.column_names])
     for number, row in enumerate(table, start=1):
@@ -33,33 +40,42 @@ def rows(id: str, config: str | None, split: str, revision: str | None, columns:
 def folder(id: str, revision: str | None, pattern: str) -> str:
     """A local folder with those files of the repository that match. Raises `Unavailable`.
 
-    For data sets that are no table: `datasets` refuses files whose objects differ in a nested field.
-    """
+    For data sets that are no table: `datasets` refuses files whose objects differ in a nested
+    field."""
     import huggingface_hub
+
     try:
-        return huggingface_hub.snapshot_download(id, repo_type="dataset", revision=revision, allow_patterns=pattern)
-    except Exception as error:   # as above
+        return huggingface_hub.snapshot_download(
+            id, repo_type="dataset", revision=revision, allow_patterns=pattern
+        )
+    except Exception as error:  # as above
         raise Unavailable(_reason(error)) from error
 
 
 def tfds_gsm8k(split: str, data_dir: str) -> Iterator[tuple[str, Row]]:
-    """(where, row) of GSM8K prepared by `tensorflow_datasets` as array records, which TensorFlow is not needed for.
+    """(where, row) of GSM8K prepared by `tensorflow_datasets` as array records, which TensorFlow is
+    not needed for.
 
-    `data_dir`: where it is or will be prepared; empty for the library's default. Raises `Unavailable`, `UserError`.
-    """
+    `data_dir`: where it is or will be prepared; empty for the library's default. Raises
+    `Unavailable`, `UserError`."""
     try:
         # The builder itself, not its name: without TensorFlow the library's registry may miss it.
         from tensorflow_datasets.text.gsm8k import gsm8k
     except ImportError as error:
-        raise UserError(f"gsm8k@tfds needs tensorflow_datasets ({error}): pip install 'sar_jax[tfds]'") from None
+        raise UserError(
+            f"gsm8k@tfds needs tensorflow_datasets ({error}): pip install 'sar_jax[tfds]'"
+        ) from None
     try:
         builder = gsm8k.Gsm8k(data_dir=data_dir or None, file_format="array_record")
         builder.download_and_prepare()
         source = builder.as_data_source(split=split)
-    except Exception as error:   # as above
+    except Exception as error:  # as above
         raise Unavailable(_reason(error)) from error
     for index in range(len(source)):
-        yield f"tfds gsm8k, {split}, row {index + 1}", {k: v.decode() for k, v in source[index].items()}
+        yield (
+            f"tfds gsm8k, {split}, row {index + 1}",
+            {k: v.decode() for k, v in source[index].items()},
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""A user's own rows: one JSON object a line with "question" and "answer", optionally "solution", "id" and "kind".
+"""A user's own rows: one JSON object a line with "question" and "answer", optionally "solution",
+"id" and "kind".
 
-`answer` is the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"): `sar_jax.text.answers.judge` extracts it.
-With "kind": "choice" the question's last lines list the options (A) ..., B) ...) and the answer is a letter; with
-"kind": "boolean" it is true or false.
-"""
+`answer` is the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"):
+`sar_jax.text.answers.judge` extracts it. With "kind": "choice" the question's last lines list the
+options (A) ..., B) ...) and the answer is a letter; with "kind": "boolean" it is true or false."""
 
 import json
 import pathlib
@@ -16,8 +16,9 @@ from sar_jax.text.tasks.example import Example, RowError
 
 
 def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The file's objects with their line numbers, from 1. Raises `UserError` with file and line number for what is not
-    a JSON object; blank lines are skipped. Lines end at the newline byte only."""
+    """The file's objects with their line numbers, from 1. Raises `UserError` with file and line
+    number for what is not a JSON object; blank lines are skipped. Lines end at the newline byte
+    only."""
     file = pathlib.Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no such file")
@@ -27,10 +28,15 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:   # ValueError: JSONDecodeError, UnicodeDecodeError, digits
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # ValueError: JSONDecodeError, UnicodeDecodeError, digits
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
-            raise UserError(f'{path}, line {number}: a JSON object is expected, with "question" and "answer"')
+            raise UserError(
+                f'{path}, line {number}: a JSON object is expected, with "question" and "answer"'
+            )
         found = True
         yield number, row
     if not found:
@@ -38,12 +44,14 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read(path: str, required: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The file's objects. Raises `UserError` with file and line number, also for one that lacks a required field or
-    has an empty one."""
+    """The file's objects. Raises `UserError` with file and line number, also for one that lacks a
+    required field or has an empty one."""
     return [_checked(path, number, row, required) for number, row in lines(path)]
 
 
-def _checked(path: str, number: int, row: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
+def _checked(
+    path: str, number: int, row: dict[str, Any], required: tuple[str, ...]
+) -> dict[str, Any]:
     for field in required:
         if field not in row:
             raise UserError(f"{path}, line {number}: the field {field!r} is missing")

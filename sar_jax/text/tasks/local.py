@@ -1,11 +1,13 @@
-"""Rows of a local copy: a file, or a folder laid out as the hub's repository is. Parquet, JSON lines, JSON or CSV.
+"""Rows of a local copy: a file, or a folder laid out as the hub's repository is. Parquet, JSON
+lines, JSON or CSV.
 
-    path -> files, by the first pattern that matches -> (where, row): where is "file, row 7" for error messages
+    path -> files, by the first pattern that matches -> (where, row): where is "file, row 7" for
+    error messages
 
-A JSON file holds a list of objects, one object, or an object with the list under "samples" (LogicBench). CSV cells are
-text. The readers are our own and not the `datasets` library's: it guesses types from the first rows, keeps a second copy of
-every file in a cache, and cannot say which row is faulty.
-"""
+A JSON file holds a list of objects, one object, or an object with the list under "samples"
+(LogicBench). CSV cells are text. The readers are our own and not the `datasets` library's: it
+guesses types from the first rows, keeps a second copy of every file in a cache, and cannot say
+which row is faulty."""
 
 import csv
 import json
@@ -17,11 +19,17 @@ from sar_jax.errors import UserError
 from sar_jax.text.tasks import jsonl
 
 Row = dict[str, Any]
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")   # of a folder that holds several, the first one is read
+SUFFIXES = (
+    ".parquet",
+    ".jsonl",
+    ".json",
+    ".csv",
+)  # of a folder that holds several, the first one is read
 
 
 def rows(path: str, patterns: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, or of the files in a folder that match `patterns` (without suffix; the first that matches any).
+    """The rows of a file, or of the files in a folder that match `patterns` (without suffix; the
+    first that matches any).
 
     Only `columns` are read from Parquet, where the rest may be gigabytes. Raises `UserError`.
     """
@@ -29,7 +37,9 @@ def rows(path: str, patterns: Sequence[str], columns: Sequence[str]) -> Iterator
         try:
             yield from _READERS[file.suffix](file, columns)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{file}: cannot be read as {file.suffix[1:]} ({_first_line(error)})") from None
+            raise UserError(
+                f"{file}: cannot be read as {file.suffix[1:]} ({_first_line(error)})"
+            ) from None
 
 
 def _files(path: pathlib.Path, patterns: Sequence[str]) -> list[pathlib.Path]:
@@ -41,11 +51,17 @@ def _files(path: pathlib.Path, patterns: Sequence[str]) -> list[pathlib.Path]:
         raise UserError(f"{path}: no such file or folder")
     for pattern in patterns:
         for suffix in SUFFIXES:
-            found = [f for f in path.glob(pattern + suffix) if f.is_file()
-                     and not any(part.startswith(".") for part in f.relative_to(path).parts)]   # a download's .cache
+            found = [
+                f
+                for f in path.glob(pattern + suffix)
+                if f.is_file()
+                and not any(part.startswith(".") for part in f.relative_to(path).parts)
+            ]  # a download's .cache
             if found:
                 return sorted(found)
-    raise UserError(f"{path}: no file there is named {' or '.join(patterns)} with {', '.join(SUFFIXES)}; give the file")
+    raise UserError(
+        f"{path}: no file there is named {' or '.join(patterns)} with {', '.join(SUFFIXES)}; give the file"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -53,13 +69,17 @@ def _first_line(error: Exception) -> str:
 
 
 def _parquet(file: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    import pyarrow  # here and not above: half a second that those who only import the task names need not wait
+    # here and not above: half a second that those who only import the task names need not wait
+    import pyarrow
     import pyarrow.parquet
+
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             present = table.schema_arrow.names
             number = 0
-            for batch in table.iter_batches(batch_size=1024, columns=[c for c in columns if c in present]):
+            for batch in table.iter_batches(
+                batch_size=1024, columns=[c for c in columns if c in present]
+            ):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{file}, row {number}", row
@@ -76,7 +96,7 @@ def _json(file: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, Row
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        if "Extra data" in str(error):   # one object a line, under this name
+        if "Extra data" in str(error):  # one object a line, under this name
             yield from _jsonl(file, columns)
             return
         raise UserError(f"{file}: not JSON ({_first_line(error)})") from None

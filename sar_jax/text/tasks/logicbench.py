@@ -1,7 +1,8 @@
-"""LogicBench(Eval), multiple choice: which conclusion follows? 500 questions on 25 rules of logic, out of domain.
+"""LogicBench(Eval), multiple choice: which conclusion follows? 500 questions on 25 rules of logic,
+out of domain.
 
-Published as one JSON object for each rule, with its questions under "samples"; choices are choice_1, choice_2, ...
-"""
+Published as one JSON object for each rule, with its questions under "samples"; choices are
+choice_1, choice_2, ..."""
 
 import re
 
@@ -12,7 +13,9 @@ from sar_jax.text.tasks.published import Published, Row, text
 
 def example(row: Row) -> Example:
     choices = row["choices"]
-    if not isinstance(choices, dict) or not all(re.fullmatch(r"choice_\d+", key) for key in choices):
+    if not isinstance(choices, dict) or not all(
+        re.fullmatch(r"choice_\d+", key) for key in choices
+    ):
         raise RowError("the column 'choices' must be an object of choice_1, choice_2, ...")
     stem = f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}"
     ordered = sorted(choices.items(), key=lambda item: int(item[0].removeprefix("choice_")))
@@ -24,6 +27,12 @@ def plain(row: Row) -> Example:
 
 
 TASK = Published(
-    "logicbench", "cogint/LogicBench-v1.0", ("context", "question", "choices", "answer"), example, plain,
-    splits={"test": "test"}, nested="*LogicBench(Eval)/MCQA/*",
-    files={"test": ("**/LogicBench(Eval)/MCQA/**/*", "**/MCQA/**/*", "**/mcqa*", "**/*")})
+    "logicbench",
+    "cogint/LogicBench-v1.0",
+    ("context", "question", "choices", "answer"),
+    example,
+    plain,
+    splits={"test": "test"},
+    nested="*LogicBench(Eval)/MCQA/*",
+    files={"test": ("**/LogicBench(Eval)/MCQA/**/*", "**/MCQA/**/*", "**/mcqa*", "**/*")},
+)

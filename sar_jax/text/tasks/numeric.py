@@ -1,17 +1,19 @@
-r"""Which final answers count as one number, as the mathematics sets keep them: boxed, at most 20 characters, numeric.
+r"""Which final answers count as one number, as the mathematics sets keep them: boxed, at most 20
+characters, numeric.
 
-A unit, a degree or a percent sign after the number is left out ("5 \text{ cm}" is 5). Not numeric: intervals, pairs, roots,
-pi, letters, other bases, "x = 5".
-"""
+A unit, a degree or a percent sign after the number is left out ("5 \text{ cm}" is 5). Not numeric:
+intervals, pairs, roots, pi, letters, other bases, "x = 5"."""
 
 import re
 
 from sar_jax.text.answers import judge
 
-LONGEST = 20   # characters, as published between the braces
-_UNIT = re.compile(r"(\\ |~|\s)*\\(?:text|textbf|mathrm|mbox)\{[^{}]*\}(\^(\d|\{\d\}))?$|(\^\\circ|\^\{\\circ\})$")
-_SHORT_FRACTION = re.compile(r"(\\[dt]?frac)\s*(\d)\s*(\d)(?!\d)")   # \frac12
-_OPEN_BOX = re.compile(r"\\boxed\s+([^\s${}]+)\s*\$")                  # \boxed 5$
+LONGEST = 20  # characters, as published between the braces
+_UNIT = re.compile(
+    r"(\\ |~|\s)*\\(?:text|textbf|mathrm|mbox)\{[^{}]*\}(\^(\d|\{\d\}))?$|(\^\\circ|\^\{\\circ\})$"
+)
+_SHORT_FRACTION = re.compile(r"(\\[dt]?frac)\s*(\d)\s*(\d)(?!\d)")  # \frac12
+_OPEN_BOX = re.compile(r"\\boxed\s+([^\s${}]+)\s*\$")  # \boxed 5$
 
 
 def boxed(solution: str) -> str | None:
@@ -23,7 +25,8 @@ def boxed(solution: str) -> str | None:
 
 
 def numeric(answer: str) -> str | None:
-    """The number of a final answer as text that `sar_jax.text.answers.judge` reads, or None if it is not one or is too long."""
+    """The number of a final answer as text that `sar_jax.text.answers.judge` reads, or None if it
+    is not one or is too long."""
     answer = answer.strip()
     if len(answer) > LONGEST:
         return None

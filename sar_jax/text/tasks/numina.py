@@ -1,8 +1,9 @@
-"""NuminaMath 1.5 with verified generations (open-r1/OpenR1-Math-220k, default): 10,000 to train on, 2,742 to test.
+"""NuminaMath 1.5 with verified generations (open-r1/OpenR1-Math-220k, default): 10,000 to train on,
+2,742 to test.
 
-Kept are word problems with a numeric answer and at least one generation that math-verify found right. The set is published
-as one split. The question's hash divides it, so that no question stands in both parts, and draws the rows of each.
-"""
+Kept are word problems with a numeric answer and at least one generation that math-verify found
+right. The set is published as one split. The question's hash divides it, so that no question stands
+in both parts, and draws the rows of each."""
 
 from sar_jax.text.tasks import math_lighteval
 from sar_jax.text.tasks.example import Example, RowError
@@ -18,14 +19,25 @@ def example(row: Row) -> Example | None:
         raise RowError("the column 'correctness_math_verify' must be a list")
     if row["question_type"] != "math-word-problem" or not any(verified or ()):
         return None
-    answer = str(row["answer"] or "")   # some are empty there: not numeric, so left out, and no fault of the copy
+    answer = str(
+        row["answer"] or ""
+    )  # some are empty there: not numeric, so left out, and no fault of the copy
     number = numeric(boxed(answer) or answer)
-    return None if number is None else Example("", text(row, "problem").strip(), number, solution(row))
+    return (
+        None if number is None else Example("", text(row, "problem").strip(), number, solution(row))
+    )
 
 
 TASK = Published(
-    "numina", "open-r1/OpenR1-Math-220k", ("problem", "answer", "question_type", "correctness_math_verify"), example,
-    plain=math_lighteval.plain, config="default", revision="e4e141ec9dea9f8326f4d347be56105859b2bd68",
-    splits={"train": "train", "test": "train"}, caps={"train": _TRAIN, "test": _TEST},
+    "numina",
+    "open-r1/OpenR1-Math-220k",
+    ("problem", "answer", "question_type", "correctness_math_verify"),
+    example,
+    plain=math_lighteval.plain,
+    config="default",
+    revision="e4e141ec9dea9f8326f4d347be56105859b2bd68",
+    splits={"train": "train", "test": "train"},
+    caps={"train": _TRAIN, "test": _TEST},
     files={split: ("data/train*", "default/train*", "train*") for split in ("train", "test")},
-    test_share=_TEST / (_TRAIN + _TEST))
+    test_share=_TEST / (_TRAIN + _TEST),
+)

@@ -4,8 +4,8 @@
                A) He will rest.                                                      Options: true, false
                B) He will run.
 
-Rows of one's own may label options as "A)", "(A)", "A.", "A:" or "choice_1:" in the question's last lines.
-"""
+Rows of one's own may label options as "A)", "(A)", "A.", "A:" or "choice_1:" in the question's last
+lines."""
 
 import dataclasses
 import re
@@ -19,10 +19,11 @@ _BOOLEAN = "Options: true, false"
 
 
 def choice(stem: str, options: Sequence[tuple[str, str]], right: str) -> Example:
-    """A question of several options (label, text), of which the one labelled `right` is true; they become A, B, ...
+    """A question of several options (label, text), of which the one labelled `right` is true; they
+    become A, B, ...
 
-    Options without text are left out. Raises `RowError` if fewer than two are left, or `right` is none of them.
-    """
+    Options without text are left out. Raises `RowError` if fewer than two are left, or `right` is
+    none of them."""
     kept = [(label, " ".join(text.split())) for label, text in options if text and text.strip()]
     if not 2 <= len(kept) <= len(string.ascii_uppercase):
         raise RowError(f"{len(kept)} options; 2 to {len(string.ascii_uppercase)} are needed")
@@ -30,8 +31,13 @@ def choice(stem: str, options: Sequence[tuple[str, str]], right: str) -> Example
     if right not in labels:
         raise RowError(f"the answer {right!r} is none of the options {', '.join(labels)}")
     lines = [f"{letter}) {text}" for letter, (_, text) in zip(string.ascii_uppercase, kept)]
-    return Example("", "\n".join([stem.strip(), *lines]), string.ascii_uppercase[labels.index(right)], kind="choice",
-                   choices=len(kept))
+    return Example(
+        "",
+        "\n".join([stem.strip(), *lines]),
+        string.ascii_uppercase[labels.index(right)],
+        kind="choice",
+        choices=len(kept),
+    )
 
 
 def boolean(stem: str, answer: str) -> Example:
@@ -44,7 +50,8 @@ def boolean(stem: str, answer: str) -> Example:
 
 
 def read(question: str) -> tuple[str, list[tuple[str, str]]]:
-    """The question without the labelled lines at its end, and those as (label, text); labels run from A or choice_1."""
+    """The question without the labelled lines at its end, and those as (label, text); labels run
+    from A or choice_1."""
     lines = question.rstrip().split("\n")
     found: list[tuple[str, str]] = []
     for start in range(len(lines) - 1, -1, -1):
@@ -53,7 +60,10 @@ def read(question: str) -> tuple[str, list[tuple[str, str]]]:
         letter, number, text = match.groups()
         found.insert(0, (letter or f"choice_{number}", text or ""))
         if letter == "A" or number == "1":
-            expected = [string.ascii_uppercase[i] if letter else f"choice_{i + 1}" for i in range(min(len(found), 26))]
+            expected = [
+                string.ascii_uppercase[i] if letter else f"choice_{i + 1}"
+                for i in range(min(len(found), 26))
+            ]
             if len(found) > 1 and [label for label, _ in found] == expected:
                 return "\n".join(lines[:start]), found
             break
@@ -61,7 +71,8 @@ def read(question: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def of_kind(example: Example, kind: str) -> Example:
-    """The example as one of this kind, with its options read from the question text. Raises `RowError`."""
+    """The example as one of this kind, with its options read from the question text. Raises
+    `RowError`."""
     if kind not in KINDS:
         raise RowError(f"the kind {kind!r} is none of {', '.join(KINDS)}")
     if kind == "math":

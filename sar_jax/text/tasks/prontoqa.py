@@ -1,4 +1,5 @@
-"""ProntoQA: is a statement about invented creatures true? 500 questions of five deductions, out of domain."""
+"""ProntoQA: is a statement about invented creatures true? 500 questions of five deductions, out of
+domain."""
 
 from sar_jax.text.tasks import options
 from sar_jax.text.tasks.example import Example, RowError
@@ -11,7 +12,9 @@ def example(row: Row) -> Example:
     answer = text(row, "answer").strip()
     if answer not in _LETTERS:
         raise RowError(f"the answer {answer!r} is neither A (true) nor B (false)")
-    return options.boolean(f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}", _LETTERS[answer])
+    return options.boolean(
+        f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}", _LETTERS[answer]
+    )
 
 
 def plain(row: Row) -> Example:
@@ -19,5 +22,13 @@ def plain(row: Row) -> Example:
 
 
 TASK = Published(
-    "prontoqa", "renma/ProntoQA", ("context", "question", "answer"), example, plain, splits={"test": "validation"},
-    files={"test": ("validation*", "dev*", "*ProntoQA_dev*", "data/validation*", "**/dev*", "test*")})
+    "prontoqa",
+    "renma/ProntoQA",
+    ("context", "question", "answer"),
+    example,
+    plain,
+    splits={"test": "validation"},
+    files={
+        "test": ("validation*", "dev*", "*ProntoQA_dev*", "data/validation*", "**/dev*", "test*")
+    },
+)

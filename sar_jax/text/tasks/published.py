@@ -1,11 +1,12 @@
-"""A published data set: where it is, which rows of it count, and the same examples whichever way it is read.
+"""A published data set: where it is, which rows of it count, and the same examples whichever way it
+is read.
 
     hub | tensorflow_datasets | local copy  -> rows -> example(row), None if a filter drops it -> order, id -> cap
 
-The order is by a hash of the question, and so are the ids: the same for every copy, format and machine, and any first part
-of it is a fair sample, where published files run by subject, year or rule. A row that is faulty raises; one that a filter of
-the data set's protocol leaves out does not. Left out: streaming (the largest set has 94 thousand rows).
-"""
+The order is by a hash of the question, and so are the ids: the same for every copy, format and
+machine, and any first part of it is a fair sample, where published files run by subject, year or
+rule. A row that is faulty raises; one that a filter of the data set's protocol leaves out does not.
+Left out: streaming (the largest set has 94 thousand rows)."""
 
 import dataclasses
 from collections import Counter
@@ -22,43 +23,60 @@ _PLAIN = ("question", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """`example` makes an example without an id of a published row, `plain` the same of our own "question" and "answer"
-    columns; both return None to leave a row out and raise `RowError` for a faulty one."""
+    """`example` makes an example without an id of a published row, `plain` the same of our own
+    "question" and "answer" columns; both return None to leave a row out and raise `RowError` for a
+    faulty one."""
+
     name: str
-    id: str                                 # of the repository on the hub
-    columns: tuple[str, ...]                # that a published row must have
+    id: str  # of the repository on the hub
+    columns: tuple[str, ...]  # that a published row must have
     example: Callable[[Row], Example | None]
     plain: Callable[[Row], Example | None]
-    splits: Mapping[str, str]               # "train" and "test", or "test" alone -> the published split
-    files: Mapping[str, tuple[str, ...]]    # the same -> patterns of a local folder's files, without suffix
+    splits: Mapping[str, str]  # "train" and "test", or "test" alone -> the published split
+    files: Mapping[
+        str, tuple[str, ...]
+    ]  # the same -> patterns of a local folder's files, without suffix
     config: str | None = None
-    revision: str | None = None             # of the repository
-    nested: str = ""                        # files of the repository, if they are no table
+    revision: str | None = None  # of the repository
+    nested: str = ""  # files of the repository, if they are no table
     tfds: bool = False
     caps: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    test_share: float = 0.0                 # of a published split that is divided: by hash, so no question is in both
+    test_share: float = (
+        0.0  # of a published split that is divided: by hash, so no question is in both
+    )
 
-    def __call__(self, split: str, copy: str = "", via: str = "hub", cap: int | None = None) -> list[Example]:
+    def __call__(
+        self, split: str, copy: str = "", via: str = "hub", cap: int | None = None
+    ) -> list[Example]:
         """The examples of "train" or "test", at most `cap` of them (default: the data set's own).
 
-        `copy`: a local file or folder. `via`: "hub" or "tfds" (then `copy` is where that library keeps it). Raises
-        `UserError`.
-        """
+        `copy`: a local file or folder. `via`: "hub" or "tfds" (then `copy` is where that library
+        keeps it). Raises `UserError`."""
         if split not in self.splits:
-            raise UserError(f"{self.name} has no {split} split: it is for evaluation, as {', '.join(self.splits)}")
+            raise UserError(
+                f"{self.name} has no {split} split: it is for evaluation, as {', '.join(self.splits)}"
+            )
         rows = self._rows(split, copy, via)
-        found = [example for where, row in rows if (example := self._example(where, row)) is not None]
+        found = [
+            example for where, row in rows if (example := self._example(where, row)) is not None
+        ]
         found = _ordered(self.name, found)
         if self.test_share:
-            found = [e for e in found if (_share(e.question) < self.test_share) == (split == "test")]
+            found = [
+                e for e in found if (_share(e.question) < self.test_share) == (split == "test")
+            ]
         if not found:
-            raise UserError(f"{self.name}: no row of {copy or self.id} is left for {split} after the filters")
-        return found[:self.caps.get(split) if cap is None else cap]
+            raise UserError(
+                f"{self.name}: no row of {copy or self.id} is left for {split} after the filters"
+            )
+        return found[: self.caps.get(split) if cap is None else cap]
 
     def _rows(self, split: str, copy: str, via: str) -> Iterator[tuple[str, Row]]:
         columns = tuple(dict.fromkeys((*self.columns, *_PLAIN, "solution")))
         if via == "tfds" and not self.tfds:
-            raise UserError(f"{self.name}@tfds: tensorflow_datasets is used for gsm8k only; give {self.name}")
+            raise UserError(
+                f"{self.name}@tfds: tensorflow_datasets is used for gsm8k only; give {self.name}"
+            )
         try:
             if via == "tfds":
                 yield from hub.tfds_gsm8k(self.splits[split], copy)
@@ -68,20 +86,25 @@ class Published:
                 folder = hub.folder(self.id, self.revision, self.nested)
                 yield from local.rows(folder, self.files[split], columns)
             else:
-                yield from hub.rows(self.id, self.config, self.splits[split], self.revision, columns)
+                yield from hub.rows(
+                    self.id, self.config, self.splits[split], self.revision, columns
+                )
         except hub.Unavailable as error:
             at = f" --revision {self.revision}" if self.revision else ""
             raise UserError(
                 f"{self.name}: {self.id} could not be fetched ({error}). On a machine with a network run `hf download "
                 f"{self.id} --repo-type dataset{at} --local-dir FOLDER`, copy FOLDER here and give {self.name}=FOLDER "
-                f"instead of {self.name}{'@tfds' if via == 'tfds' else ''}") from None
+                f"instead of {self.name}{'@tfds' if via == 'tfds' else ''}"
+            ) from None
 
     def _example(self, where: str, row: Row) -> Example | None:
         own = any(column not in row for column in self.columns)
         if own and any(column not in row for column in _PLAIN):
             missing = [column for column in self.columns if column not in row]
-            raise UserError(f"{where}: no column {', '.join(map(repr, missing))}; {self.name} is published with "
-                            f"{', '.join(self.columns)}, and rows of one's own have {' and '.join(_PLAIN)}")
+            raise UserError(
+                f"{where}: no column {', '.join(map(repr, missing))}; {self.name} is published with "
+                f"{', '.join(self.columns)}, and rows of one's own have {' and '.join(_PLAIN)}"
+            )
         try:
             return self.plain(row) if own else self.example(row)
         except RowError as error:
@@ -93,7 +116,9 @@ def text(row: Row, column: str) -> str:
     value = row.get(column)
     if isinstance(value, (list, dict, bool)):
         raise RowError(f"the column {column!r} must be text or a number")
-    if value is None or value != value or not str(value).strip():   # an empty cell may have become NaN
+    if (
+        value is None or value != value or not str(value).strip()
+    ):  # an empty cell may have become NaN
         raise RowError(f"the column {column!r} is empty")
     return str(value)
 
@@ -112,8 +137,14 @@ def _ordered(name: str, found: list[Example]) -> list[Example]:
     """By hash; the id is its beginning, and a question that comes again is numbered."""
     seen: Counter[str] = Counter()
     ordered = []
-    for key, example in sorted(((digest(e.question), e) for e in found), key=lambda p: (p[0], dataclasses.astuple(p[1]))):
+    for key, example in sorted(
+        ((digest(e.question), e) for e in found), key=lambda p: (p[0], dataclasses.astuple(p[1]))
+    ):
         key = key[:12]
         seen[key] += 1
-        ordered.append(dataclasses.replace(example, id=f"{name}-{key}" + (f"-{seen[key]}" if seen[key] > 1 else "")))
+        ordered.append(
+            dataclasses.replace(
+                example, id=f"{name}-{key}" + (f"-{seen[key]}" if seen[key] > 1 else "")
+            )
+        )
     return ordered
