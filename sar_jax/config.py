@@ -1,11 +1,13 @@
 """One experiment as typed dataclasses. The defaults are the published SA-GRPO settings.
 
-A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`;
-every field can be overridden on the command line by its path: `--config.optimizer.lr=2e-6`. Unknown
-fields and wrong types are errors. `check()` (sar_jax.checks) is called before anything slow starts
-and names the field that is wrong.
+A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
+The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. An unknown field or
+a value of another type is an error. `sar_jax.checks` says what a config must satisfy; every command
+checks before anything slow starts, and names the field that is wrong.
 
-Left out: anything a library reads by itself (JAX_COMPILATION_CACHE_DIR, XLA_FLAGS, HF_HOME).
+`docs/make_configuration.py` makes docs/configuration.md of the docstrings and comments below.
+
+Left out: what a library reads by itself (JAX_COMPILATION_CACHE_DIR, XLA_FLAGS, HF_HOME).
 """
 
 import dataclasses
@@ -17,248 +19,304 @@ from sar_jax.errors import UserError
 
 @dataclasses.dataclass
 class Model:
-    path: str = (
-        ""  # Hugging Face folder (config.json, safetensors, tokenizer), or the hub's id of one
-    )
-    dtype: str = "bfloat16"  # dtype of activations and matrix products; master weights are float32
-    remat: bool = True  # recompute each layer in the backward pass
-    offload_reference: bool = (
-        False  # the reference waits in host memory, and visits the devices to score
-    )
-    # "xla", or the fused kernels "splash" (TPUs) and "cudnn" (GPUs); "auto": what is there
+    """The model that is trained, and how it is computed."""
+
+    # A Hugging Face folder (config.json, safetensors, tokenizer), or the id of a model on the hub.
+    path: str = ""
+    # Number format of activations and matrix products, "bfloat16" or "float32". The weights that
+    # learn are always float32.
+    dtype: str = "bfloat16"
+    remat: bool = True  # Recompute each layer in the backward pass, which saves memory.
+    # Keep the reference model in host memory, and bring it to the devices only while it scores.
+    offload_reference: bool = False
+    # Attention: "xla" runs anywhere, "splash" and "cudnn" are fused kernels for TPUs and GPUs, and
+    # "auto" is the device's fused kernel where the model allows it, else "xla".
     attention: str = "auto"
 
 
 @dataclasses.dataclass
 class Architecture:
-    """A Qwen3 decoder and its tokenizer made from scratch (pretraining without `model.path`)."""
+    """A Qwen3 decoder and its tokenizer, made from scratch when `model.path` is empty."""
 
-    num_layers: int = 3
-    embed_dim: int = 128
-    num_heads: int = 4
-    num_kv_heads: int = 2
-    head_dim: int = 32
-    ffw_dim: int = 384
-    vocab_size: int = 512
-    rope_theta: float = 10_000.0
-    max_positions: int = 2048
+    num_layers: int = 3  # Transformer layers.
+    embed_dim: int = 128  # Width of the residual stream.
+    num_heads: int = 4  # Query heads of a layer.
+    num_kv_heads: int = 2  # Key and value heads of a layer; they divide `num_heads`.
+    head_dim: int = 32  # Width of one head.
+    ffw_dim: int = 384  # Width of the feed-forward layer.
+    vocab_size: int = 512  # Entries of the tokenizer that is trained on the data, at most.
+    rope_theta: float = 10_000.0  # Base of the rotary position embedding.
+    max_positions: int = 2048  # Longest sequence that the model is made for, in tokens.
 
 
 @dataclasses.dataclass
 class Data:
-    train: str = ""  # a data set, a mix like "math+numina+gsm8k", or a JSONL file (docs/data.md)
-    eval: str = ""  # the same; "" = no evaluation. Its questions are taken out of `train`
-    eval_questions: int = 512  # at most so many of them
-    max_prompt_tokens: int = 1024  # questions whose prompt is longer are left out, and counted
+    """Questions and their true answers."""
+
+    # A data set, a mix such as "math+numina+gsm8k", or a JSONL file (docs/data.md).
+    train: str = ""
+    # The same, for evaluation; empty means no evaluation. Its questions are removed from `train`.
+    eval: str = ""
+    eval_questions: int = 512  # Questions of an evaluation, at most.
+    # Tokens of a prompt, at most; questions with a longer one are left out and counted.
+    max_prompt_tokens: int = 1024
 
 
 @dataclasses.dataclass
 class Prompt:
+    """How a question is put to the model."""
+
+    # The system message.
     system: str = "You are an expert reasoning assistant. Solve the given question by reasoning."
-    instruction: str = (
-        "Explain your reasoning before you give the answer."  # appended to the question
-    )
-    standalone_context: str = (
-        "empty_question"  # what precedes the answer in ppl(a): or "bos", one BOS/EOS token
-    )
-    # "chat": the tokenizer's template; "plain": System/User/Assistant; "auto": what there is
+    # A sentence appended to every question.
+    instruction: str = "Explain your reasoning before you give the answer."
+    # What precedes the answer in ppl(a): "empty_question" is the same prompt without the question
+    # and the instruction; "bos" is a single BOS (or EOS) token.
+    standalone_context: str = "empty_question"
+    # "chat" is the tokenizer's chat template, "plain" is System/User/Assistant text, and "auto" is
+    # the template where the tokenizer has one.
     format: str = "auto"
-    # "on" or "off", for templates that can (Qwen3); "default": as the template has it
+    # Switches thinking "on" or "off" in templates that can (Qwen3); "default" leaves it to the
+    # template.
     thinking: str = "default"
 
 
 @dataclasses.dataclass
 class Rollout:
-    questions: int = 128  # a step
-    samples: int = 6  # answers a question
-    slots: int = (
-        96  # answers decoded at once: each has a cache; when one ends, the next takes its slot
-    )
-    cache_dtype: str = (
-        ""  # of cached keys and values: "" = model.dtype, "bfloat16", "float32", "int8" (*)
-    )
-    # of the decoder's matrices: "" = model.dtype, or "int8" (*). (*): see loss.importance_cap
+    """Sampling of answers."""
+
+    questions: int = 128  # Questions in a step.
+    samples: int = 6  # Answers to each question.
+    # Answers that are decoded at once. Each has its part of the cache; when one ends, the next
+    # answer takes its place.
+    slots: int = 96
+    # Number format of cached keys and values: "bfloat16", "float32" or "int8"; empty means
+    # `model.dtype`. With "int8" set `loss.importance_cap`.
+    cache_dtype: str = ""
+    # Number format of the decoder's matrices: "int8", or empty for `model.dtype`. With "int8" set
+    # `loss.importance_cap`.
     weights_dtype: str = ""
-    max_answer_tokens: int = 4096  # also the divisor of the Dr.GRPO loss
-    temperature: float = (
-        1.0  # divides the logits before a token is drawn; scores are those of temperature 1
-    )
-    top_k: int = 0  # draw from the so many most probable tokens; 0 = from all
-    top_p: float = (
-        1.0  # draw from the fewest tokens with at least this probability together; 1 = from all
-    )
-    min_p: float = (
-        0.0  # draw from tokens with at least this share of the largest probability; 0 = from all
-    )
-    refill_rounds: int = (
-        0  # so many more rounds of questions may replace groups that are all right or all wrong
-    )
-    tensor: int = (
-        -1
-    )  # devices that share a copy of the weights for decoding; -1: as the kv heads allow
+    # Tokens of an answer, at most; also the divisor of the Dr.GRPO loss.
+    max_answer_tokens: int = 4096
+    # Divides the logits before a token is drawn. Scores are always those of temperature 1.
+    temperature: float = 1.0
+    top_k: int = 0  # Draw from this many most probable tokens; 0 means all.
+    # Draw from the fewest tokens whose probabilities sum to at least this; 1 means all.
+    top_p: float = 1.0
+    # Draw from tokens with at least this share of the largest probability; 0 means all.
+    min_p: float = 0.0
+    # At most this many further rounds of questions may replace groups that are all right or all
+    # wrong.
+    refill_rounds: int = 0
+    # Devices that share one copy of the weights for decoding; -1 means as many as the key and value
+    # heads allow.
+    tensor: int = -1
 
 
 @dataclasses.dataclass
 class Rewards:
-    """Weights; the total reward is the weighted sum. 0 = not computed."""
+    """Weights of the rewards. The total reward is the weighted sum; a reward with weight 0 is not
+    computed."""
 
-    verifiable: float = 1.0
+    verifiable: float = 1.0  # 1 if the final answer is right, else 0.
+    # clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1); this weight is the paper's alpha.
     self_aligned: float = 0.2
-    entropy_min: float = 0.0
-    o1_pruner: float = 0.0
+    entropy_min: float = 0.0  # -ln ppl(a|q), the answer's mean logprob in nats.
+    o1_pruner: float = 0.0  # clip(mean length of the group / own length - 1, -1, 1).
+    # How much shorter a right answer is than the group's other right answers; 0 for wrong ones.
     efficient_reasoner: float = 0.0
-    length: float = 0.0
+    length: float = 0.0  # -(length / answer limit).
 
 
 @dataclasses.dataclass
 class SelfAligned:
-    """The self-aligned reward's variants, and how its weight `rewards.self_aligned` changes in a
+    """Variants of the self-aligned reward, and how its weight `rewards.self_aligned` changes in a
     run (docs/method.md)."""
 
-    # (ppl(a) - ppl(a|q)) / ppl(a); "log": the same of ln ppl; "difference": undivided
+    # "relative" is (ppl(a) - ppl(a|q)) / ppl(a), "log" is the same with ln ppl for ppl, and
+    # "difference" is ppl(a) - ppl(a|q), neither divided nor clipped.
     form: str = "relative"
-    cap: float = 0.0  # perplexities count at most so much; 0 = no cap
-    peak_at: float = (
-        0.0  # the weight rises linearly up to this fraction of the run, then falls; 0 = constant
-    )
-    adaptive: bool = False  # the weight starts at `rewards.self_aligned` and follows `target_share`
-    target_share: float = (
-        0.05  # of the advantage, as the metric advantage_share/self_aligned has it
-    )
+    cap: float = 0.0  # Larger perplexities count as this one; 0 means no cap.
+    # The weight rises linearly up to this fraction of the run, then falls; 0 means constant.
+    peak_at: float = 0.0
+    # The weight starts at `rewards.self_aligned` and then follows `target_share`.
+    adaptive: bool = False
+    # Share of the advantage, as in the metric advantage_share/self_aligned, that the adaptive
+    # weight aims at.
+    target_share: float = 0.05
 
 
 @dataclasses.dataclass
 class Advantage:
-    # reward - mean of its group (Dr.GRPO); "leave_one_out": - mean of the others (RLOO);
+    """From the rewards of answers to the advantages of their tokens."""
+
+    # "group" is the reward minus its group's mean (Dr.GRPO), "leave_one_out" is the reward minus
+    # the mean of the group's other answers (RLOO), and "critic" is GAE on learnt values (PPO).
     estimator: str = "group"
-    # "critic": GAE, which is PPO
-    divide_by_std: bool = (
-        False  # by the group's sample standard deviation + 1e-4 (GRPO, as TRL has it)
-    )
-    gamma: float = 1.0  # the critic's: discount, and GAE's lambda
-    lam: float = 1.0
-    whiten: bool = True  # the critic's: to mean 0 and variance 1 over the step's tokens
-    kl_penalty: float = (
-        0.0  # times each token's log(policy / initial policy), off the reward; 0 = none
-    )
+    # Divide by the group's sample standard deviation + 1e-4, as in GRPO.
+    divide_by_std: bool = False
+    gamma: float = 1.0  # Discount of later rewards; with a critic only.
+    lam: float = 1.0  # GAE's lambda; with a critic only.
+    # Bring advantages to mean 0 and variance 1 over the step's tokens; with a critic only.
+    whiten: bool = True
+    # Coefficient of each token's log(policy / initial policy), which is subtracted from the reward;
+    # 0 means none.
+    kl_penalty: float = 0.0
 
 
 @dataclasses.dataclass
 class Critic:
-    """Of advantage.estimator "critic"; what is not here stands in `optimizer`."""
+    """The critic of `advantage.estimator` "critic". Its other settings are those of
+    `optimizer`."""
 
-    lr: float = 2e-6
-    value_clip: float = 0.5  # values move at most so far in a step
-    warmup_steps: int = 0  # so many first steps train the critic alone
+    lr: float = 2e-6  # Learning rate.
+    # How far a value may move from what it was before the step; beyond that its loss is clipped.
+    value_clip: float = 0.5
+    warmup_steps: int = 0  # The first steps, in which the critic learns alone.
 
 
 @dataclasses.dataclass
 class Lora:
-    """Low-rank adapters learn in place of the weights, which stay frozen in `model.dtype` and are
-    the reference too."""
+    """Low-rank adapters, which learn in place of the weights. The weights stay frozen in
+    `model.dtype`, and are the reference too."""
 
-    rank: int = 0  # 0 = all weights learn
-    alpha: float = 32.0  # the adapters' product counts alpha / rank
+    rank: int = 0  # Rank of the adapters; 0 means that all weights learn.
+    alpha: float = 32.0  # The adapters' product is scaled by alpha / rank.
+    # The matrices that get an adapter, with commas between their Hugging Face names.
     targets: str = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 
 @dataclasses.dataclass
 class Loss:
-    minibatch_questions: int = (
-        64  # questions an update: rollout.questions / minibatch_questions updates a step
-    )
-    # sum / (answers * answer limit), Dr.GRPO; mean over "tokens", DAPO, or "sequences", GRPO
+    """The policy's loss."""
+
+    # Questions in an update; a step has rollout.questions / minibatch_questions updates.
+    minibatch_questions: int = 64
+    # How the tokens' losses are averaged: "limit" is sum / (answers * answer limit) (Dr.GRPO),
+    # "tokens" the mean over tokens (DAPO), "sequences" the mean over answers of each answer's mean
+    # (GRPO).
     average: str = "limit"
-    # of probabilities; "sequence": of an answer's, per token (GSPO: then clip at about 4e-4)
+    # Whose probability ratio is clipped: that of each "token", or that of the whole "sequence" per
+    # token (GSPO; then clip at about 4e-4).
     ratio: str = "token"
-    clip_low: float = 0.2  # the ratio is clipped to [1 - clip_low, 1 + clip_high];
-    clip_high: float = 0.2  # larger than clip_low: DAPO's clip-higher (there 0.28)
+    clip_low: float = 0.2  # The ratio is clipped at 1 - clip_low from below.
+    # The ratio is clipped at 1 + clip_high from above; larger than clip_low is DAPO's clip-higher.
+    clip_high: float = 0.2
+    # Where the advantage is negative, the loss is at most this multiple of its size.
     dual_clip: float = 3.0
-    importance_cap: float = 0.0  # tokens count min(scored / sampled probability, this cap); 0 = off
-    mask_clipped: bool = False  # answers that the limit cut off are left out of the loss
-    kl: float = (
-        0.001  # coefficient of KL(policy || initial policy); without any KL no reference is loaded
-    )
-    # or "k2", whose gradient is the KL's own; "k1" has none on average (sar_jax/losses.py)
+    # A token's policy loss is weighted by min(scored / sampled probability, this cap); 0 means off.
+    importance_cap: float = 0.0
+    # Leave answers that the length limit cut off out of the loss.
+    mask_clipped: bool = False
+    # Coefficient of KL(policy || initial policy). Without any KL no reference model is loaded.
+    kl: float = 0.001
+    # Estimator of the KL: "k1", "k2" or "k3". The gradient of "k2" is the KL's own; that of "k1" is
+    # 0 on average (docs/method.md).
     kl_estimator: str = "k3"
 
 
 @dataclasses.dataclass
 class Optimizer:
-    """AdamW with global-norm clipping; the schedule is linear warm-up, then a cosine to
-    `final_lr_fraction * lr`."""
+    """AdamW on gradients clipped to a global norm. The schedule is a linear warm-up, then a cosine
+    to `final_lr_fraction * lr`."""
 
-    lr: float = 1e-6
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    mu_dtype: str = "float32"  # of the first moment; "bfloat16" saves 2 bytes a parameter
+    lr: float = 1e-6  # Peak learning rate.
+    b1: float = 0.9  # Decay of the first moment.
+    b2: float = 0.999  # Decay of the second moment.
+    eps: float = 1e-8  # Added to the root of the second moment.
+    # Number format of the first moment: "float32", or "bfloat16", which saves 2 bytes a parameter.
+    mu_dtype: str = "float32"
+    # Decoupled weight decay. Gains of norms are not decayed.
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    warmup_updates: int = 0
-    final_lr_fraction: float = 1.0  # 1 = constant
+    clip_norm: float = 1.0  # Global norm that a larger gradient is scaled down to.
+    warmup_updates: int = 0  # Updates until the learning rate reaches its peak.
+    # The last learning rate as a fraction of `lr`; 1 means constant.
+    final_lr_fraction: float = 1.0
 
 
 @dataclasses.dataclass
 class Packing:
-    row_tokens: int = 5120  # width of a packed row; at least prompt + answer limits
-    rows_per_microbatch: int = 8  # rows scored or differentiated at once, over all devices
-    logprob_chunk: int = 8192  # vocabulary entries whose logits exist at once
+    """Packed rows: what score and update work on."""
+
+    # Tokens in a row; at least data.max_prompt_tokens + the answer limit.
+    row_tokens: int = 5120
+    # Rows that are scored or differentiated at once, over all devices.
+    rows_per_microbatch: int = 8
+    logprob_chunk: int = 8192  # Vocabulary entries whose logits exist at once.
 
 
 @dataclasses.dataclass
 class Mesh:
-    """Devices along each axis; one of them may be -1, "the rest"."""
+    """Devices along each axis. One of them may be -1, which means all that remain."""
 
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
+    data: int = 1  # Groups of devices; each group holds a whole copy of the weights.
+    fsdp: int = -1  # Devices that share the weights, and gather each when it is used.
+    tensor: int = 1  # Devices that share each matrix product.
 
 
 @dataclasses.dataclass
 class Evaluation:
-    every_steps: int = 50  # greedy evaluation; also before the first and after the last step
-    batch: int = 512  # questions a call of the decoder, which has rollout.slots of them at once
+    """Greedy evaluation on `data.eval`."""
+
+    # Steps between two evaluations; there is also one before the first and after the last step.
+    every_steps: int = 50
+    # Questions in a call of the decoder, which decodes rollout.slots of them at once.
+    batch: int = 512
 
 
 @dataclasses.dataclass
 class Verification:
-    """Of final answers; expressions that are not plain numbers go to worker processes."""
+    """Comparison of final answers. Expressions that are not plain numbers go to worker
+    processes."""
 
-    workers: int = 2
-    timeout: float = 5.0  # seconds that one comparison may take; then it counts as an error
-    # errors are counted as wrong; a larger share of them among a step's answers stops the run
+    workers: int = 2  # Worker processes.
+    # Seconds that one comparison may take; after that it counts as an error.
+    timeout: float = 5.0
+    # Errors count as wrong. A larger share of them among a step's answers stops the run.
     max_error_share: float = 0.1
 
 
 @dataclasses.dataclass
 class Logging:
-    samples_every_steps: int = 10  # write the step's answers to samples/
-    samples_shown: int = 2  # and show so many of them on the screen
+    """Sampled answers that are kept and shown."""
+
+    samples_every_steps: int = 10  # Steps between two files of sampled answers in samples/.
+    samples_shown: int = 2  # Answers of each such step that are shown on the screen.
 
 
 @dataclasses.dataclass
 class Guards:
-    """When a run raises an alarm; it goes on (docs/method.md). 0 = this alarm is off."""
+    """When a run raises an alarm; it goes on all the same (docs/method.md). 0 switches an alarm
+    off."""
 
-    short_length: float = 0.3  # answers are shorter than this fraction of the first steps'
-    falling_evaluations: int = 2  # so many evaluations in a row are worse than the one before
-    low_entropy: float = 0.02  # the policy's entropy is below, nats a token
-    trend_steps: int = 20  # over so many steps the self-aligned reward rises while accuracy falls
-    echo: float = 0.5  # a larger share of the answers' token trigrams stands in their question
+    # Answers are shorter than this fraction of those in the first steps.
+    short_length: float = 0.3
+    # This many evaluations in a row are each worse than the one before.
+    falling_evaluations: int = 2
+    # The policy's mean entropy is below this, in nats a token.
+    low_entropy: float = 0.02
+    # Over this many steps the self-aligned reward rises while accuracy falls.
+    trend_steps: int = 20
+    # More than this share of the answers' token trigrams also occurs in their question.
+    echo: float = 0.5
 
 
 @dataclasses.dataclass
 class Checkpoint:
-    every_steps: int = 50  # also after the last step and on Ctrl-C
-    keep: int = 2
+    """Checkpoints, from which the same command resumes."""
+
+    # Steps between two checkpoints; there is also one after the last step and on Ctrl-C.
+    every_steps: int = 50
+    keep: int = 2  # Checkpoints that are kept.
 
 
 @dataclasses.dataclass
 class TrainConfig:
-    seed: int = 0
-    steps: int = 500
-    profile_steps: int = 0  # so many steps, from the third on, are recorded with the XLA profiler
+    """Reinforcement learning: what `sar_jax.train` takes."""
+
+    seed: int = 0  # Seed of everything random.
+    steps: int = 500  # Steps of the run.
+    profile_steps: int = 0  # Steps, from the third on, that are recorded with the XLA profiler.
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
@@ -281,24 +339,21 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class PretrainConfig:
-    """Supervised next-token training on worked answers: from scratch, or a cold start of
-    `model.path`."""
+    """Supervised next-token training on worked answers, from scratch or as a cold start of
+    `model.path`: what `sar_jax.pretrain` takes."""
 
-    seed: int = 0
-    steps: int = 1500
-    batch_examples: int = 64  # worked answers an update
-    empty_question_fraction: float = (
-        0.0  # share of answers trained after the empty question (see sar_jax.text.prompts)
-    )
-    log_every_steps: int = 50
-    eval_batch: int = 128
-    max_answer_tokens: int = (
-        1024  # longer worked answers are left out, and counted; decoding limit of the evaluation
-    )
+    seed: int = 0  # Seed of everything random.
+    steps: int = 1500  # Updates of the run.
+    batch_examples: int = 64  # Worked answers in an update.
+    # Share of the worked answers that are trained after the empty question, as ppl(a) sees them.
+    empty_question_fraction: float = 0.0
+    log_every_steps: int = 50  # Updates between two lines on the screen.
+    eval_batch: int = 128  # Questions in a call of the decoder during the evaluation.
+    # Tokens of a worked answer, at most; longer ones are left out and counted. This is also the
+    # answer limit of the evaluation.
+    max_answer_tokens: int = 1024
     model: Model = dataclasses.field(default_factory=Model)
-    architecture: Architecture = dataclasses.field(
-        default_factory=Architecture
-    )  # used when model.path is empty
+    architecture: Architecture = dataclasses.field(default_factory=Architecture)
     data: Data = dataclasses.field(default_factory=Data)
     prompt: Prompt = dataclasses.field(default_factory=Prompt)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
