@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,7 @@ AES_GAMMA = 5.0
 _ROWS_AT_ONCE = 100  # resamples drawn at once: 100 x 5,000 questions are 4 MB
 
 
+@runtime_checkable
 class Point(Protocol):
     """Share of right answers and mean tokens."""
 
