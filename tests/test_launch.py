@@ -901,9 +901,9 @@ def test_the_jobset_s_settings_are_settings_of_the_trainer():
     (job,) = jobset["spec"]["replicatedJobs"]
     (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
     check = (
-        "import sys; from absl import flags; from sar_jax import cli, config, train\n"
+        "import sys; from absl import flags; from sar_jax import checks, cli, config, train\n"
         "get = cli.config_flag(config.TrainConfig); assert len(flags.FLAGS(sys.argv)) == 1\n"
-        "config.check(get()); print(flags.FLAGS.workdir)"
+        "checks.check(get()); print(flags.FLAGS.workdir)"
     )
     done = subprocess.run(
         [sys.executable, "-c", check, *container["args"]],

@@ -17,6 +17,7 @@ from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
 from sar_jax.text.prompts import Prompter, Question
+from sar_jax.text.tasks import mix
 from sar_jax.text.tasks.example import Source
 
 
@@ -56,7 +57,7 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
     in the `eval_questions` that the run asks, since the rest of it is asked later."""
     train = tasks.load(config.train, "train")
     test = tasks.load(config.eval, "test") if config.eval else []
-    kept, shared = tasks.decontaminate([train[i] for i in range(len(train))], [test])
+    kept, shared = mix.decontaminate([train[i] for i in range(len(train))], [test])
     if not kept:
         raise UserError(
             f"{config.train}: every question stands in the evaluation set {config.eval} too, and none is left "

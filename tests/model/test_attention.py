@@ -16,14 +16,14 @@ from support.commands import ROOT
 
 from sar_jax import config
 from sar_jax.errors import UserError
-from sar_jax.model import attention
 from sar_jax.model import network as network_lib
+from sar_jax.model.attention import cudnn, portable, splash
 from sar_jax.parallel import sharding
 
 KERNELS = {
-    "xla": attention.attend,
-    "splash": functools.partial(attention.attend, interpret=True),
-    "cudnn": functools.partial(attention.attend, implementation="xla"),
+    "xla": portable.attend,
+    "splash": functools.partial(splash.attend, interpret=True),
+    "cudnn": functools.partial(cudnn.attend, implementation="xla"),
 }  # what it asks of cuDNN, computed by XLA
 CASES = {  # heads, kv heads, head size, columns, window, soft cap
     "grouped": (4, 2, 32, 128, None, None),
@@ -143,7 +143,7 @@ def described(**changes):
 )
 def test_what_cudnn_takes(changes, need):
     device, asked = described(**changes)
-    found = attention.lacks(device, **asked)
+    found = cudnn.lacks(device, **asked)
     assert found is None if need is None else need in found
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from jax.experimental.pallas import tpu as pltpu
 
-from sar_jax.model import attention
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import network as network_lib
+from sar_jax.model.attention import paged, portable
 from sar_jax.rollout import slots
 from sar_jax.structs import Sampling
 
@@ -104,7 +104,7 @@ def test_a_window_s_cache_has_its_window_s_columns(each_family):
                 cfg.num_kv_heads,
                 *layers,
                 3,
-                padded(columns, attention.PAGE),
+                padded(columns, paged.PAGE),
                 padded(cfg.head_dim, 128),
             )
 
@@ -147,14 +147,14 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
     q = jnp.asarray(rng.normal(size=(S, N, H)), jnp.float32)
     k, v = (jnp.asarray(rng.normal(size=(K, 2, S, C, H)), jnp.float32) for _ in range(2))
     widened = [
-        jnp.pad(x, ((0, 0),) * 4 + ((0, attention.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)
+        jnp.pad(x, ((0, 0),) * 4 + ((0, paged.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)
     ]
     lengths = jnp.array([1, 130, 256])
     with pltpu.force_tpu_interpret_mode():
-        found = attention.attend(
+        found = paged.attend(
             q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap
         )
-    expected = attention.attend_cached(
+    expected = portable.attend_cached(
         q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap
     )
     np.testing.assert_allclose(found, expected, atol=0.02)

@@ -201,7 +201,7 @@ def test_an_end_of_all_waits_for_the_slowest(tmp_path):
     script = """
 import sys, time
 from absl import flags
-from sar_jax import multihost
+from sar_jax.parallel import multihost
 flags.FLAGS(sys.argv)
 multihost.initialize()
 from jax._src import distributed

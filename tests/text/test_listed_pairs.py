@@ -2,7 +2,7 @@
 not kept here.
 
     pip download --no-deps --no-binary=:all: math-verify==0.9.0 && tar xf math_verify-0.9.0.tar.gz
-    SAR_JAX_MATH_VERIFY=math_verify-0.9.0 pytest tests/test_listed_pairs.py
+    SAR_JAX_MATH_VERIFY=math_verify-0.9.0 pytest tests/text/test_listed_pairs.py
 
 Skipped without that folder. Where sar_jax judges otherwise on purpose, `OTHERWISE` says why, and
 the verdict must differ."""

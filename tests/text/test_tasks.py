@@ -396,7 +396,7 @@ def test_order_depends_on_no_file_order_and_no_hash_seed(tmp_path, expected):
         write(tmp_path / f"shards/main/test-{i:05d}-of-00002.parquet", part)
     assert tasks.load(f"gsm8k={tmp_path / 'shards'}", "test") == first and len(first) == 40
     assert [e.answer for e in first] != sorted((e.answer for e in first), key=int)
-    code = f"from sar_jax import tasks; print([e.id for e in tasks.load('gsm8k={tmp_path / 'a.jsonl'}', 'test')])"
+    code = f"from sar_jax.text import tasks; print([e.id for e in tasks.load('gsm8k={tmp_path / 'a.jsonl'}', 'test')])"
     for seed in "12":
         done = subprocess.run(
             [sys.executable, "-c", code],
