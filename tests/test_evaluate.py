@@ -10,8 +10,9 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.commands import ROOT, run_command
+from support.commands import one_error, run_command
 from support.models import make_hf_folder
+from support.training import shipped, write_arithmetic
 
 from sar_jax import config as config_lib
 from sar_jax import evaluate
@@ -24,9 +25,7 @@ TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
 
 def config(**changes) -> config_lib.TrainConfig:
     """configs/tiny.py, a batch of 8 questions; section__field=value."""
-    scope: dict = {}
-    exec((ROOT / "configs/tiny.py").read_text(), scope)
-    made = scope["get_config"]()
+    made = shipped("tiny")
     for name, value in {"evaluation__batch": 8, **changes}.items():
         section, field = name.split("__")
         setattr(getattr(made, section), field, value)
@@ -48,15 +47,7 @@ def answers_of(output, label):
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory) -> pathlib.Path:
     """20 questions of one's own."""
-    file = tmp_path_factory.mktemp("data") / "mine.jsonl"
-    source = arithmetic.Arithmetic("test")
-    file.write_text(
-        "".join(
-            json.dumps({"question": source[i].question, "answer": source[i].answer}) + "\n"
-            for i in range(100, 120)
-        )
-    )
-    return file
+    return write_arithmetic(tmp_path_factory.mktemp("data") / "mine.jsonl", "test", range(100, 120))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +61,8 @@ def finished(mine, tmp_path_factory):
         f"--model={TINY}",
         f"--tasks=arithmetic:24,{mine}",
         f"--output={output}",
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
     return output, done.stdout
 
 
@@ -162,7 +153,7 @@ def test_what_is_finished_needs_no_model_and_a_reference_may_come_later(
 ):
     output = shutil.copytree(finished[0], tmp_path / "results")
     monkeypatch.setattr(
-        evaluate.policy, "load_params", lambda *a: pytest.fail("the weights were loaded")
+        evaluate.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
     )
     found = run(output, ["arithmetic:24"], reference=finished[0])
     assert set(found["tasks"]) == {"arithmetic", "mine.jsonl"}  # what stood there stays
@@ -183,9 +174,8 @@ def test_samples_are_drawn_and_counted(tmp_path):
         np.mean(right.sum(1) >= 2) + np.mean(right.sum(1) == 1) * 3 / 4
     )
     assert len({a["answer"] for a in answers if a["number"] == 0}) > 1
-    again = run(
-        tmp_path / "again", ["arithmetic:12"], samples=4, evaluation__batch=64
-    )  # all questions at once
+    # all questions at once
+    again = run(tmp_path / "again", ["arithmetic:12"], samples=4, evaluation__batch=64)
     assert (
         answers_of(tmp_path / "again", "arithmetic") == answers
         and "pass@4" not in again["tasks"]["arithmetic"]
@@ -244,8 +234,8 @@ def test_what_the_folder_holds_is_not_mixed_with_anything_else(finished, mine, h
 
 def test_the_fingerprint_is_that_of_the_weights(tmp_path):
     """Wherever they lie; the least change anywhere in so small a file makes another model."""
-    found = lambda folder: evaluate.policy.fingerprint(
-        evaluate.policy.locate(str(folder), None, config())
+    found = lambda folder: evaluate.trained_lib.fingerprint(
+        evaluate.trained_lib.locate(str(folder), None, config())
     )
     copy = shutil.copytree(TINY, tmp_path / "copy")
     assert found(copy) == found(TINY)
@@ -287,7 +277,7 @@ def test_bad_input_is_an_error_before_the_weights_are_read(
         '{"question": "1?", "answer": "1"}\n{"question": "2?", "answer": " "}\n'
     )
     monkeypatch.setattr(
-        evaluate.policy, "load_params", lambda *a: pytest.fail("the weights were loaded")
+        evaluate.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
     )
     with pytest.raises(UserError, match=words):
         run(tmp_path / "out", [name.format(tmp=tmp_path) for name in names], **changes)
@@ -362,8 +352,6 @@ def test_names_in_results(name, expected):
 
 def test_commands_name_what_is_missing():
     done = run_command("sar_jax.evaluate", f"--model={TINY}", "--output=x", "stray")
-    assert done.returncode == 2
-    assert (
-        done.stderr
-        == "error: unexpected argument 'stray': options look like --name=value (see --help)\n"
+    assert one_error(done) == (
+        "error: unexpected argument 'stray': options look like --name=value (see --help)"
     )

@@ -7,8 +7,9 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from support.commands import ROOT, run_command
+from support.commands import one_error, run_command
 from support.models import Loaded
+from support.training import shipped, write_lines
 
 from sar_jax import config as config_lib
 from sar_jax.evaluation import judged
@@ -22,12 +23,6 @@ from sar_jax.training import questions as questions_lib
 TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
 
 
-def tiny_config() -> config_lib.TrainConfig:
-    scope: dict = {}
-    exec((ROOT / "configs/tiny.py").read_text(), scope)
-    return scope["get_config"]()
-
-
 @pytest.fixture(scope="module")
 def tiny(mesh) -> Loaded:
     return Loaded(TINY, mesh)
@@ -35,7 +30,7 @@ def tiny(mesh) -> Loaded:
 
 def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     assert sum(f.stat().st_size for f in TINY.iterdir()) <= 3_000_000
-    config = tiny_config()
+    config = shipped("tiny")
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
     greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
@@ -46,7 +41,7 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
 
 
 def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier, tmp_path):
-    config = tiny_config()
+    config = shipped("tiny")
     config.rollout = config_lib.Rollout(questions=4, samples=4, slots=16, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
@@ -69,20 +64,21 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
         s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]
     ]
     assert len(kept) > 8
-    (tmp_path / "in.jsonl").write_text(
-        "".join(
-            json.dumps({"id": f"a{i}", "question": s["question"], "answer": s["answer"]}) + "\n"
+    write_lines(
+        tmp_path / "in.jsonl",
+        (
+            {"id": f"a{i}", "question": s["question"], "answer": s["answer"]}
             for i, s in enumerate(kept)
-        )
+        ),
     )
-    done = run_command(
+    run_command(
         "sar_jax.explain",
         f"--model={TINY}",
         "--config=configs/tiny.py",
         f"--input={tmp_path / 'in.jsonl'}",
         f"--output={tmp_path / 'out.jsonl'}",
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [f"a{i}" for i in range(len(kept))]
     for line, s in zip(lines, kept):
@@ -103,7 +99,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
         f"--input={tmp_path / 'in.jsonl'}",
         f"--output={tmp_path / 'out.jsonl'}",
     )
-    assert again.returncode == 2 and "nothing is overwritten" in again.stderr
+    assert "nothing is overwritten" in one_error(again)
 
 
 def test_filler_earns_less_than_the_same_answer_without_it(tiny):
@@ -121,7 +117,7 @@ def test_filler_earns_less_than_the_same_answer_without_it(tiny):
         )
         if bare != example.solution:
             rows += [{"question": example.question, "answer": a} for a in (example.solution, bare)]
-    scored = explain(rows, tiny.params, tiny.cfg, tiny.tokenizer, tiny_config())
+    scored = explain(rows, tiny.params, tiny.cfg, tiny.tokenizer, shipped("tiny"))
     gains = [
         bare["self_aligned"] - padded["self_aligned"]
         for padded, bare in zip(scored[::2], scored[1::2])

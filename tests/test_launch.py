@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -14,10 +15,11 @@ import time
 import zipfile
 
 import pytest
+import setuptools
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support.commands import ROOT
+from support.commands import ROOT, one_error
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
@@ -52,7 +54,7 @@ if args[:2] == ["auth", "list"]:
 elif args[2:4] == ["queued-resources", "describe"]:
     state = next_line("states")
     if state == "ABSENT":
-        sys.exit("ERROR: (gcloud.compute.tpus.queued-resources.describe) NOT_FOUND: Resource was not found.")
+        sys.exit("ERROR: (gcloud.compute.tpus.queued-resources.describe) NOT_FOUND: not found.")
     print("WARNING: a remark of gcloud", file=sys.stderr)
     print(state)
 elif args[2:4] == ["queued-resources", "create"]:
@@ -87,7 +89,8 @@ esac
 BUILD_PYTHON = r"""#!/bin/bash
 echo "$@" >>"$HERE/built"
 while [ $# -gt 1 ]; do if [ "$1" = --wheel-dir ]; then out=$2; fi; shift; done
-touch "$out/sar_jax-$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/sar_jax/__init__.py")-py3-none-any.whl"
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/sar_jax/__init__.py")
+touch "$out/sar_jax-$version-py3-none-any.whl"
 """
 
 
@@ -192,14 +195,7 @@ def command_of(call: list[str]) -> str | None:
     return next((a.removeprefix("--command=") for a in call if a.startswith("--command=")), None)
 
 
-def one_error(done: subprocess.CompletedProcess) -> str:
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("error:") == 1, done.stderr
-    return done.stderr
-
-
-# ---- the scripts themselves
-# ------------------------------------------------------------------------------------------
+# The scripts themselves
 
 
 def test_shellcheck_finds_nothing():
@@ -244,8 +240,7 @@ def test_help_names_every_command_and_variable(cloud):
     assert "set -euo" not in done.stdout and cloud.calls() == []
 
 
-# ---- what is checked before anything happens
-# -------------------------------------------------------------------------
+# What is checked before anything happens
 
 
 @pytest.mark.parametrize(
@@ -310,8 +305,7 @@ def test_a_wheel_that_cannot_be_built_stops_create(cloud):
     assert cloud.verbs() == ["auth"]
 
 
-# ---- create and delete
-# -----------------------------------------------------------------------------------------------
+# Create and delete
 
 
 @pytest.mark.parametrize(
@@ -332,7 +326,8 @@ def test_a_wheel_that_cannot_be_built_stops_create(cloud):
 )
 def test_create_asks_for_the_capacity_and_waits(cloud, variables, flags):
     cloud.set(
-        states="ABSENT\nWAITING_FOR_RESOURCES SERVICE \nPROVISIONING SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE "
+        states="ABSENT\nWAITING_FOR_RESOURCES SERVICE \n"
+        "PROVISIONING SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE "
     )
     done = cloud.run("create", **variables)
     assert done.returncode == 0, done.stderr
@@ -431,8 +426,7 @@ def test_delete_asks_at_a_terminal(cloud, answer, deletes):
     assert cloud.verbs().count("delete") == deletes and status == (0 if deletes else 2)
 
 
-# ---- install and run
-# -------------------------------------------------------------------------------------------------
+# Install and run
 
 
 def test_install_reaches_all_workers(cloud, tmp_path):
@@ -464,9 +458,8 @@ def test_install_reaches_all_workers(cloud, tmp_path):
     assert cloud.run("run", CONFIG).returncode == 0
     cloud.wait_for_end()
     assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/train.log").read_text()
-    assert (
-        "hush" not in (tmp_path / "calls").read_text()
-    )  # not on a command line, which others can see
+    # not on a command line, which others can see
+    assert "hush" not in (tmp_path / "calls").read_text()
 
 
 HOSTILE = [
@@ -499,9 +492,8 @@ def test_arguments_arrive_as_they_were_given(cloud):
 def test_a_run_outlives_its_session_and_refuses_a_second(cloud):
     cloud.ready()
     cloud.set(play='trap "echo saved; exit 130" TERM; while true; do sleep 0.1; done')
-    assert (
-        cloud.run("run", CONFIG).returncode == 0
-    )  # returns at once, and so do the sessions on the workers
+    # returns at once, and so do the sessions on the workers
+    assert cloud.run("run", CONFIG).returncode == 0
     status = cloud.run("status")
     assert (
         status.stdout.startswith("slice-1: ACTIVE")
@@ -541,7 +533,8 @@ def test_run_wants_the_wheel_of_this_clone_on_every_worker(cloud):
     (cloud.here / "worker-1/sar_jax_run/installed").write_text("sar_jax-0.0.1-py3-none-any.whl\n")
     assert "install' brings it" in one_error(cloud.run("run", CONFIG))
     shutil.rmtree(cloud.here / "worker-1/sar_jax_run")
-    assert "worker-1: nothing installed" in one_error(cloud.run("run", CONFIG))
+    done = cloud.run("run", CONFIG)
+    assert one_error(done) and "worker-1: nothing installed" in done.stderr
     assert not list(cloud.here.glob("worker-*/argv"))
 
 
@@ -559,8 +552,7 @@ def test_logs_follow_one_worker(cloud):
     assert "--worker=3" in call and "tail -n 200 -F sar_jax_run/train.log" in command_of(call)
 
 
-# ---- preemption
-# ------------------------------------------------------------------------------------------------------
+# Preemption
 
 
 def test_a_completed_run_ends_the_watching(cloud):
@@ -574,9 +566,8 @@ def test_a_failed_run_is_looked_at_twice_and_not_started_again(cloud):
     cloud.ready()
     cloud.set(play="exit 2")
     done = cloud.run("run", "--auto-resume", CONFIG, POLL="1")
-    assert (
-        done.returncode == 1 and done.stdout.count("ended with status 2") == 2
-    )  # one line for each worker
+    # one line for each worker
+    assert done.returncode == 1 and done.stdout.count("ended with status 2") == 2
     assert cloud.verbs() == ["auth", "look", "start", "describe", "look", "describe", "look"]
 
 
@@ -584,7 +575,8 @@ def test_a_failed_run_is_looked_at_twice_and_not_started_again(cloud):
     "states, nodes, reachable",
     [
         (
-            "ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \nPROVISIONING SERVICE \nACTIVE SERVICE ",
+            "ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \n"
+            "PROVISIONING SERVICE \nACTIVE SERVICE ",
             "READY",
             "yes",
         ),
@@ -627,9 +619,8 @@ def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
         first == second and "--workdir=gs://bucket/run\\ 1" in first and "--config.steps=7" in first
     )
     assert "--spot" in next(c for c in cloud.calls() if "create" in c)
-    assert "--force" in next(
-        c for c in cloud.calls() if "delete" in c
-    )  # without it, machines that are left refuse it
+    # without it, machines that are left refuse it
+    assert "--force" in next(c for c in cloud.calls() if "delete" in c)
     (shipped,) = {c[5] for c in cloud.calls() if "scp" in c}
     assert pathlib.Path(shipped).parent.parent == cloud.here / "wheels/slice-1"
 
@@ -670,8 +661,7 @@ def test_attach_watches_without_starting(cloud):
     assert cloud.verbs() == ["auth", "describe", "look"]
 
 
-# ---- dry runs and the real gcloud
-# --------------------------------------------------------------------------------------
+# Dry runs and the real gcloud
 
 DRY = [
     ["create"],
@@ -779,16 +769,12 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
         assert "active account" in error, (words, error)
 
 
-# ---- the wheel, the pinned versions, GKE, CPU
-# ----------------------------------------------------------------------------
+# The wheel, the pinned versions, GKE, CPU
 
 
 def test_the_wheel_carries_the_commit_and_everything_in_it(tmp_path):
-    pytest.importorskip("setuptools")
-    env = os.environ | {
-        "PYTHON": sys.executable,
-        "PIP_NO_BUILD_ISOLATION": "0",
-    }  # no: pip's flags are negated here
+    # "0" is yes: pip negates flags that begin with NO.
+    env = os.environ | {"PYTHON": sys.executable, "PIP_NO_BUILD_ISOLATION": "0"}
     done = subprocess.run([LAUNCH / "wheel.sh", tmp_path], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = pathlib.Path(done.stdout.strip())
@@ -855,17 +841,16 @@ def test_a_changed_clone_is_another_version(tmp_path):
     assert len(set(found)) == 4 and all(".d" in v for v in found[1:])
 
 
-def test_every_requirement_is_pinned():
+def test_every_requirement_is_pinned(monkeypatch):
     """If this fails after a change of setup.py: make constraints.txt again, by the command at its
     head."""
     lines = (LAUNCH / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]
     versions = {canonicalize_name(p.name): str(p.specifier).removeprefix("==") for p in pins}
-    text = (ROOT / "setup.py").read_text()
-    required = re.findall(
-        r'"([^"]+)"', re.search(r"install_requires=\[(.*?)\n    \]", text, re.S)[1]
-    )
-    required += re.findall(r'"([^"]+)"', re.search(r'"tpu": \[(.*?)\]', text)[1])
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
+    runpy.run_path(str(ROOT / "setup.py"))
+    required = given["install_requires"] + given["extras_require"]["tpu"]
     assert len(required) > 15 and {"jaxlib", "libtpu"} <= set(versions)
     for requirement in map(Requirement, required):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (

@@ -233,8 +233,12 @@ def test_names_are_as_short_as_they_can_be(tmp_path):
 
 def test_the_command_takes_folders_after_compare(three):
     done = run_command(
-        "sar_jax.evaluate", "--compare", str(three[0]), str(three[2]), f"--reference={three[1]}"
+        "sar_jax.evaluate",
+        "--compare",
+        str(three[0]),
+        str(three[2]),
+        f"--reference={three[1]}",
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
     assert "Gains and AES (gamma 5) against long." in done.stdout
     assert cells(done.stdout, "aime", "short")[-1] == f"{1 - 200 / 800 + 5 * (0.4 / 0.6 - 1):.3f}"

@@ -23,8 +23,9 @@ from sar_jax.parallel import sharding
 KERNELS = {
     "xla": portable.attend,
     "splash": functools.partial(splash.attend, interpret=True),
+    # what it asks of cuDNN, computed by XLA
     "cudnn": functools.partial(cudnn.attend, implementation="xla"),
-}  # what it asks of cuDNN, computed by XLA
+}
 CASES = {  # heads, kv heads, head size, columns, window, soft cap
     "grouped": (4, 2, 32, 128, None, None),
     "window": (4, 1, 16, 200, 50, None),

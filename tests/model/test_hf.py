@@ -78,9 +78,8 @@ def test_a_device_reads_only_its_part(loaded, monkeypatch):
 
     def counted(self, tensor, shape, index, layer, first_row):
         part = original(self, tensor, shape, index, layer, first_row)
-        whole = (
-            part if part.base is None else part.base
-        )  # what came from the file, before head_dim is cut
+        # what came from the file, before head_dim is cut
+        whole = part if part.base is None else part.base
         read.append(whole.nbytes)
         return part
 

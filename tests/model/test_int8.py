@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
-from test_sample import draw
+from support.rollouts import draw
 
 from sar_jax.config import TrainConfig
 from sar_jax.model import cache as cache_lib
@@ -233,9 +233,8 @@ def test_a_cache_of_eight_bits_takes_half_of_bfloat16_and_its_scales(loaded):
         config.rollout.cache_dtype = dtype
         sizes[dtype] = programs.cache_bytes(config, loaded.cfg, sharding.make_mesh(1, 8, 1))
         assert sizes[dtype] == cache_lib.bytes_of(loaded.cfg, "xla", 96 // 8, 1024 + 4096, dtype)
-        assert (
-            roofline.live_bytes(config, loaded.cfg, 5120) == 8 * sizes[dtype]
-        )  # every column live
+        # every column live
+        assert roofline.live_bytes(config, loaded.cfg, 5120) == 8 * sizes[dtype]
     assert sizes["bfloat16"] == 2 * 3 * 2 * 12 * 5120 * 10 * 2 and sizes["int8"] * 20 == sizes[
         "bfloat16"
     ] * (10 + 4)

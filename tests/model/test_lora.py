@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.commands import ROOT, run_command
+from support.training import read_metrics, small, write_lines
 
 from sar_jax import checks
 from sar_jax import config as config_lib
@@ -75,9 +76,8 @@ def test_a_model_with_adapters_is_the_model_with_their_products_added(each_famil
     plain = logps(each_family.cfg, each_family.params)
     assert np.abs(plain - expected).max() > 1e-2
     new = lora.init(cfg, jax.random.key(1))
-    np.testing.assert_array_equal(
-        logps(cfg, lora.merged(each_family.params, new)), plain
-    )  # training begins at the base
+    # training begins at the base
+    np.testing.assert_array_equal(logps(cfg, lora.merged(each_family.params, new)), plain)
 
 
 def test_only_the_targets_have_adapters(loaded, rng):
@@ -167,27 +167,9 @@ def test_a_reference_cannot_wait_in_host_memory():
 
 # Whole runs
 
-SMALL = [
-    "--config=configs/tiny.py",
-    "--config.model.remat=false",
-    "--config.data.train=arithmetic:1000",
-    "--config.lora.rank=4",
-    "--config.data.eval=",
-    "--config.rollout.questions=4",
-    "--config.rollout.slots=8",
-    "--config.rollout.samples=4",
-    "--config.loss.minibatch_questions=2",
-    "--config.optimizer.warmup_updates=0",
-    "--config.optimizer.final_lr_fraction=1",
-    "--config.optimizer.lr=0.01",
-    "--config.rollout.max_answer_tokens=24",
-]
-
 
 def command(*arguments):
-    done = run_command(*arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_command(*arguments, check=True).stdout
 
 
 def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
@@ -196,11 +178,14 @@ def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
     from transformers import AutoModelForCausalLM
 
     workdir, out = tmp_path / "run", tmp_path / "hf"
-    command("sar_jax.train", *SMALL, "--config.steps=1", f"--workdir={workdir}")
-    assert "resumed at step 1" in command(
-        "sar_jax.train", *SMALL, "--config.steps=2", f"--workdir={workdir}"
+    train = lambda steps: command(
+        "sar_jax.train",
+        *small(f"steps={steps}", "lora.rank=4", "optimizer.lr=0.01"),
+        f"--workdir={workdir}",
     )
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train(1)
+    assert "resumed at step 1" in train(2)
+    lines = read_metrics(workdir)
     assert lines[-1]["step"] == 2 and lines[-1]["sampling/logp_difference/max"] < 1e-4
     assert lines[-1]["kl"] > lines[1]["kl"] >= 0 and lines[-1]["grad_norm"] > 0
     stored = sum(
@@ -219,9 +204,7 @@ def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
     ]
     assert changed and all("proj" in name for name in changed)
     # what the exported model says of an answer is what the run's score says
-    (tmp_path / "in.jsonl").write_text(
-        json.dumps({"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}) + "\n"
-    )
+    write_lines(tmp_path / "in.jsonl", [{"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}])
     found = []
     for name, source in (("a", workdir), ("b", out)):
         config = [] if source == workdir else ["--config=configs/tiny.py"]

@@ -1,8 +1,7 @@
 """Several processes as one run, real ones on this machine's loopback: the same losses; an end for
 all when one is gone."""
 
-import json
-import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -13,37 +12,27 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support.commands import ROOT, start_command
+from support.commands import PATIENCE, ROOT, free_port, start_in_background, wait_for
 from support.environment import QUICK
+from support.training import read_metrics, small
 
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost, rendezvous
 from sar_jax.training import questions as questions_lib
 
-SMALL = [
-    "--config=configs/tiny.py",
-    "--config.model.remat=false",
-    "--config.data.train=arithmetic:1000",
-    "--config.data.eval_questions=12",
-    "--config.evaluation.batch=8",
-    "--config.evaluation.every_steps=2",
-    "--config.rollout.questions=8",
-    "--config.rollout.slots=16",
-    "--config.rollout.samples=4",
-    "--config.loss.minibatch_questions=4",
-    "--config.optimizer.warmup_updates=0",
-    "--config.optimizer.final_lr_fraction=1",
-    "--config.rollout.max_answer_tokens=32",
-]
-
-
+SMALL = small(
+    "data.eval=arithmetic",
+    "data.eval_questions=12",
+    "evaluation.batch=8",
+    "evaluation.every_steps=2",
+    "rollout.questions=8",
+    "rollout.slots=16",
+    "rollout.samples=4",
+    "loss.minibatch_questions=4",
+    "packing.rows_per_microbatch=4",
+    "checkpoint.every_steps=1000",
+)
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def start(processes, workdir, *arguments, devices=1, real=False):
@@ -55,38 +44,33 @@ def start(processes, workdir, *arguments, devices=1, real=False):
             if processes > 1
             else []
         )
-        with open(f"{workdir}.{i}.txt", "w") as output:
-            started.append(
-                start_command(
-                    "sar_jax.train",
-                    *SMALL,
-                    f"--workdir={workdir}",
-                    *several,
-                    *arguments,
-                    real=real,
-                    stdout=output,
-                    stderr=output,
-                    XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}",
-                )
+        started.append(
+            start_in_background(
+                "sar_jax.train",
+                *SMALL,
+                f"--workdir={workdir}",
+                *several,
+                *arguments,
+                output=output(workdir, i),
+                real=real,
+                XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}",
             )
+        )
     return started
 
 
-def finish(started, workdir, timeout=420):
+def output(workdir, process) -> pathlib.Path:
+    return workdir.with_name(f"{workdir.name}.{process}.txt")
+
+
+def finish(started, workdir):
     """Their exit statuses and outputs."""
     try:
-        statuses = [p.wait(timeout) for p in started]
+        statuses = [p.wait(PATIENCE) for p in started]
     finally:
         for p in started:
             p.kill()
-    return statuses, [open(f"{workdir}.{i}.txt").read() for i in range(len(started))]
-
-
-def metrics(workdir):
-    return {
-        line["step"]: line
-        for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    }
+    return statuses, [output(workdir, i).read_text() for i in range(len(started))]
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +99,11 @@ def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices
         )
         assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
     assert ("resumed at step 2" in outputs[0]) == (processes == 2)
-    for output in outputs[1:]:
-        assert (
-            "step" not in output.lower() and "accuracy" not in output
-        )  # the first process speaks for all
-    ours, expected = metrics(workdir), metrics(alone)
-    assert set(ours) == {0, 1, 2, 3}
-    for step, line in expected.items():
+    for silent in outputs[1:]:  # the first process speaks for all
+        assert "step" not in silent.lower() and "accuracy" not in silent
+    ours, expected = read_metrics(workdir), read_metrics(alone)
+    assert [line["step"] for line in ours] == [0, 1, 2, 3]
+    for step, line in enumerate(expected):
         for name, value in line.items():
             if name.split("/")[0] in SAME:
                 np.testing.assert_allclose(
@@ -137,41 +119,32 @@ def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices
     assert ours[2]["compilations"] == 0
 
 
-def wait_for(path, text, timeout=300):
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if os.path.exists(path) and text in open(path).read():
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{text!r} did not come")
-
-
 def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
     workdir = tmp_path / "run"
     started = start(
         2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30"
     )
     try:
-        wait_for(f"{workdir}.0.txt", "step 2/")
+        printed = output(workdir, 0)
+        wait_for(lambda: "step 2/" in printed.read_text(), started[0], printed)
         started[1].send_signal(signal.SIGKILL)
-        status = started[0].wait(90)
+        status = started[0].wait(PATIENCE)
     finally:
         for p in started:
             p.kill()
     assert status != 0
-    assert (
-        "process 1 of 2 is gone" in open(f"{workdir}.0.txt").read()
-        or "Task 1" in open(f"{workdir}.0.txt").read()
-    )
+    said = printed.read_text()
+    assert "process 1 of 2 is gone" in said or "Task 1" in said
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
     workdir = tmp_path / "run"
     started = start(2, workdir, "--config.steps=500", "--config.data.eval=")
     try:
-        wait_for(f"{workdir}.0.txt", "step 1/")
+        printed = output(workdir, 0)
+        wait_for(lambda: "step 1/" in printed.read_text(), started[0], printed)
         started[1].send_signal(signal.SIGINT)
-        statuses, outputs = finish(started, workdir, 120)
+        statuses, outputs = finish(started, workdir)
     finally:
         for p in started:
             p.kill()
@@ -190,7 +163,7 @@ def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
     ],
 )
 def test_bad_input_is_an_error_of_every_process(tmp_path, arguments, message):
-    statuses, outputs = finish(start(2, tmp_path / "run", *arguments), tmp_path / "run", 120)
+    statuses, outputs = finish(start(2, tmp_path / "run", *arguments), tmp_path / "run")
     assert statuses == [2, 2]
     assert all(message in output for output in outputs) and not (tmp_path / "run").exists()
 
@@ -232,7 +205,7 @@ multihost.end(2)
         for i in range(2)
     ]
     try:
-        assert [p.wait(60) for p in started] == [2, 2]
+        assert [p.wait(PATIENCE) for p in started] == [2, 2]
     finally:
         for p in started:
             p.kill()
@@ -250,7 +223,7 @@ multihost.end(2)
 )
 def test_options_that_do_not_fit_together(tmp_path, arguments):
     started = start(1, tmp_path / "run", *arguments)
-    statuses, outputs = finish(started, tmp_path / "run", 120)
+    statuses, outputs = finish(started, tmp_path / "run")
     assert statuses == [2] and (
         "--coordinator" in outputs[0] or "--processes is 4, but 1 came up" in outputs[0]
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import topologies
 from jax.sharding import PartitionSpec as P
-from support.commands import ROOT, run_command
+from support.commands import ROOT, one_error, run_command
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
@@ -395,9 +395,7 @@ def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
 )
 def test_bad_input_is_one_error(tmp_path, arguments, message):
     result = tiny_plan(tmp_path, *arguments)
-    assert result.returncode == 2
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and message in errors[0]
+    assert message in one_error(result)
     assert not (tmp_path / "plan.json").exists()
 
 

@@ -149,9 +149,8 @@ def test_short_answers_are_compared_with_the_first_steps(length, alarm):
 def test_a_trend_needs_both_to_move_beyond_their_noise():
     def lines(reward, accuracy):
         noise = np.random.default_rng(3).normal(0, 0.05, (2, 2, 20))
-        noise = (noise - noise.mean(axis=2, keepdims=True)).reshape(
-            2, 40
-        )  # before and after: exactly as asked
+        # before and after: exactly as asked
+        noise = (noise - noise.mean(axis=2, keepdims=True)).reshape(2, 40)
         late = np.repeat([0, 1], 20)
         return [
             {

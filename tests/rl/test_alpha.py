@@ -139,9 +139,8 @@ def test_it_is_never_zero():
 
 def test_a_drop_of_accuracy_halves_it_and_it_comes_back_slowly():
     weight = make(adaptive=True, target_share=0.1)
-    steady = lambda accuracy: line(
-        share_of(weight.of(1), 5 / 9), accuracy
-    )  # share 0.1 at alpha 0.2
+    # share 0.1 at alpha 0.2
+    steady = lambda accuracy: line(share_of(weight.of(1), 5 / 9), accuracy)
     for _ in range(30):
         weight.learn(steady(0.8))
     assert weight.of(1) == pytest.approx(0.2, rel=1e-6) and weight.state.trust == 1
@@ -149,9 +148,8 @@ def test_a_drop_of_accuracy_halves_it_and_it_comes_back_slowly():
     assert weight.state.trust == 1
     for halvings in (1, 2, 3):
         weight.learn(steady(0.5))
-        assert weight.of(1) == pytest.approx(
-            0.2 / 2**halvings, rel=1e-6
-        )  # and alpha itself is not moved by it
+        # and alpha itself is not moved by it
+        assert weight.of(1) == pytest.approx(0.2 / 2**halvings, rel=1e-6)
     back = []
     for _ in range(30):
         weight.learn(steady(0.8))
@@ -186,9 +184,8 @@ def test_saved_as_json_and_taken_up_again_it_goes_on_bit_for_bit(rng):
     whole, first = make(adaptive=True), make(adaptive=True)
     for metrics in lines:
         whole.learn(metrics)
-    assert make(json.loads(json.dumps(first.saved)), adaptive=True).state == State(
-        0.2
-    )  # before the first step too
+    # before the first step too
+    assert make(json.loads(json.dumps(first.saved)), adaptive=True).state == State(0.2)
     for metrics in lines[:17]:
         first.learn(metrics)
     resumed = make(json.loads(json.dumps(first.saved)), adaptive=True)

@@ -61,9 +61,8 @@ BASELINES = {
 def test_from_answers_to_advantages(name):
     weights, by_hand = BASELINES[name]
     total, parts = rewards.total(vars(weights), SIGNALS)
-    np.testing.assert_allclose(
-        advantages_lib.group_advantages(total), [by_hand], atol=2e-6
-    )  # ER's own epsilon is 1e-5
+    # ER's own epsilon is 1e-5
+    np.testing.assert_allclose(advantages_lib.group_advantages(total), [by_hand], atol=2e-6)
     assert set(parts) == {n for n, w in vars(weights).items() if w}
 
 

@@ -196,9 +196,8 @@ def test_kl_by_hand(gap, value):
 def test_kl_is_never_negative_and_its_mean_is_the_divergence(rng):
     """k3 is unbiased: weighted by the policy's own probabilities it sums to KL(policy ||
     reference)."""
-    policy, ref = (
-        jax.nn.log_softmax(jnp.asarray(rng.normal(0, 0.4, (1, 50)))) for _ in range(2)
-    )  # no clamp
+    # no clamp
+    policy, ref = (jax.nn.log_softmax(jnp.asarray(rng.normal(0, 0.4, (1, 50)))) for _ in range(2))
     k3 = losses.kl_k3(policy, ref)
     assert (k3 >= 0).all()
     divergence = (jnp.exp(policy) * (policy - ref)).sum()

@@ -1,12 +1,11 @@
-"""A bucket on this machine: `python tests/support/bucket.py PORT` serves gs://bucket out of memory
-until it is killed.
+"""A bucket on this machine: `python tests/support/bucket.py` serves gs://bucket out of memory until
+it is killed. It prints the port, which the system chooses.
 
 The emulator lacks what Orbax's storage library builds on: objects' generations as conditions and as
 a header. It also turns away connections beyond a few, so each has a thread here; one request at a
 time is handled."""
 
 import logging
-import sys
 import threading
 from http import HTTPStatus, server
 
@@ -19,6 +18,10 @@ LOCK = threading.Lock()
 class Server(server.ThreadingHTTPServer):
     request_queue_size, daemon_threads = 128, True
 
+    def server_activate(self):
+        super().server_activate()
+        print(self.server_port, flush=True)
+
 
 def conditional(handler):
     """https://cloud.google.com/storage/docs/request-preconditions; generation 0 is that of an
@@ -26,10 +29,8 @@ def conditional(handler):
 
     def handle(request, response, storage):
         names = request.params or {}
-        bucket, name = (
-            names.get("bucket_name"),
-            names.get("object_id") or request.query.get("name", [None])[0],
-        )
+        bucket = names.get("bucket_name")
+        name = names.get("object_id") or request.query.get("name", [None])[0]
 
         def generation():
             try:
@@ -58,4 +59,4 @@ emulator.HANDLERS = [
     for pattern, handlers in emulator.HANDLERS
 ]
 logging.disable()
-emulator.create_server("127.0.0.1", int(sys.argv[1]), in_memory=True, default_bucket="bucket").run()
+emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket").run()

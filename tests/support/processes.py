@@ -1,9 +1,11 @@
 """Commands of the package as processes that are forked off one that has imported the libraries:
 imports take 4 processor seconds, more than most commands take otherwise.
 
-    test --start--> server ("python tests/support/processes.py FD", one a test process) --fork--> keeper --fork--> command
-      ^                                                                             |
-      +------------------------------- pid, then exit status -----------------------+
+    test --start--> server --fork--> keeper --fork--> command
+      ^                                |
+      +----- pid, then exit status ----+
+
+The server is `python tests/support/processes.py FD`, one for each test process.
 
 What is forked has an interpreter of its own with its own threads, signals and end; it imports all
 of `sar_jax` itself, and JAX's backend begins in it: the server has no threads that matter. Two
@@ -129,9 +131,8 @@ def serve(requests: socket.socket) -> None:
 
 def fork() -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of threads: those of OpenBLAS and jemalloc, which prepare for forks themselves
+        # of threads: those of OpenBLAS and jemalloc, which prepare for forks themselves
+        warnings.simplefilter("ignore")
         return os.fork()
 
 

@@ -2,16 +2,14 @@
 real GSM8K rows."""
 
 import itertools
-import json
-import os
-import pathlib
 from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data import real_rows
 
-from sar_jax.text.answers.judge import Pair, extract, judge, number, verify
+from sar_jax.text.answers.judge import LONGEST_TEXT, Pair, extract, final, judge, number, verify
 
 RIGHT, WRONG = True, False
 CASES = [
@@ -519,14 +517,10 @@ def test_degenerate_answers_are_wrong_and_do_not_raise(text):
     assert verify(text, "5") is False
 
 
-@pytest.mark.skipif(
-    "SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data"
-)
 @pytest.mark.parametrize("split, count", [("train", 7473), ("test", 1319)])
 def test_real_solutions_verify_against_their_own_answer_alone(split, count):
     """Each worked GSM8K solution against its own row's answer, and against the next row's."""
-    file = pathlib.Path(os.environ["SAR_JAX_TEST_DATA"]) / "gsm8k" / f"{split}.jsonl"
-    rows = [json.loads(line) for line in file.read_bytes().split(b"\n") if line]
+    rows = real_rows("gsm8k", f"{split}.jsonl")
     assert len(rows) == count
     for row, after in itertools.pairwise([*rows, rows[0]]):
         assert verify(row["solution"], row["answer"]), row["id"]
@@ -617,7 +611,7 @@ def test_a_comparison_that_raises_is_not_right(monkeypatch):
 
 
 def test_only_the_end_of_a_long_text_is_read():
-    filler = "and so on " * (judge.LONGEST_TEXT // 10)
+    filler = "and so on " * (LONGEST_TEXT // 10)
     assert judge(r"\boxed{5} " + filler, "5") is False
     assert judge(filler + r"\boxed{5}", "5") is True
 
@@ -675,9 +669,9 @@ def test_judging_does_not_blow_up(text, kind, truth):
     ],
 )
 def test_equal_final_answers_are_equal_text(same):
-    finals = {judge.final(text) for text in same}
+    finals = {final(text) for text in same}
     assert len(finals) == 1 and None not in finals
-    assert judge.final("The answer is 77.") not in finals
+    assert final("The answer is 77.") not in finals
 
 
 @pytest.mark.parametrize(
@@ -694,4 +688,4 @@ def test_equal_final_answers_are_equal_text(same):
     ],
 )
 def test_final_answers_by_kind(text, kind, choices, expected):
-    assert judge.final(text, kind, choices) == expected
+    assert final(text, kind, choices) == expected

@@ -1,13 +1,10 @@
 """Choices and truth values: the last label decides, articles are no labels; tables of cases, and
 real rows."""
 
-import json
-import os
-import pathlib
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data import real_rows
 
 from sar_jax.text.answers.judge import judge, verify
 
@@ -184,19 +181,8 @@ def test_at_most_one_choice_and_one_truth_value_is_right(text, letter):
         )
 
 
-def rows(name: str) -> list[dict]:
-    file = pathlib.Path(os.environ["SAR_JAX_TEST_DATA"]) / name
-    return [json.loads(line) for line in file.read_bytes().split(b"\n") if line]
-
-
-needs_data = pytest.mark.skipif(
-    "SAR_JAX_TEST_DATA" not in os.environ, reason="SAR_JAX_TEST_DATA names no folder of data"
-)
-
-
-@needs_data
 def test_real_proofs_are_true_or_false_as_they_conclude():
-    found = rows("prontoqa/test.jsonl")
+    found = real_rows("prontoqa", "test.jsonl")
     assert len(found) == 500
     for row in found:
         own, other, word = ("A", "B", "True") if row["answer"] == "A" else ("B", "A", "False")
@@ -209,14 +195,12 @@ def test_real_proofs_are_true_or_false_as_they_conclude():
             text = f"{row['question']}\n\n{row['solution']}\n{ending}"
             assert judge(text, own, "boolean") is True, row["id"]
             assert judge(text, other, "boolean") is False, row["id"]
-        assert judge(row["solution"], own, "boolean") is False, row[
-            "id"
-        ]  # a proof alone names no label
+        # a proof alone names no label
+        assert judge(row["solution"], own, "boolean") is False, row["id"]
 
 
-@needs_data
 def test_real_choices_verify_against_their_own_label_alone():
-    found = rows("logicbench_eval/mcqa.jsonl")
+    found = real_rows("logicbench_eval", "mcqa.jsonl")
     assert len(found) == 500
     for row in found:
         which = int(row["answer"].removeprefix("choice_")) - 1
@@ -231,14 +215,12 @@ def test_real_choices_verify_against_their_own_label_alone():
         ):
             rights = [i for i in range(4) if judge(text, f"choice_{i + 1}", "choice", 4)]
             assert rights == [which], row["id"]
-            assert [i for i in range(4) if judge(text, LETTERS[i], "choice", 4)] == [which], row[
-                "id"
-            ]
+            letters = [i for i in range(4) if judge(text, LETTERS[i], "choice", 4)]
+            assert letters == [which], row["id"]
 
 
-@needs_data
 def test_real_yes_no_questions_verify_against_their_own_answer_alone():
-    found = rows("logicbench_eval/bqa.jsonl")
+    found = real_rows("logicbench_eval", "bqa.jsonl")
     assert len(found) == 1520
     for row in found:
         other = "no" if row["answer"] == "yes" else "yes"

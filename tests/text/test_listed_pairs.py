@@ -45,9 +45,10 @@ def listed(folder: pathlib.Path) -> list[tuple[str, int, str, str, bool]]:
                 names = [name.strip() for name in ast.literal_eval(mark.args[0]).split(",")]
                 if not {"gold", "pred"} <= set(names):
                     continue
+                # with f-strings
                 table = eval(
                     compile(ast.Expression(mark.args[1]), file.name, "eval"), {"math": math}
-                )  # with f-strings
+                )
                 for number, values in enumerate(table):
                     row = dict(zip(names, values, strict=True))
                     verdict = row["expected"] if "expected" in row else row["result"]

@@ -83,24 +83,34 @@ def test_stop_tokens_are_all_that_the_model_names(tokenizer):
         assert prompts.Prompter(tokenizer, Prompt(), named).stops == expected
 
 
-_TURN = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-)
+_TURN = "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+_TURNS = "{% for m in messages %}" + _TURN + "{% endfor %}"
 _OPEN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 _TEMPLATES = {
-    "refuses": "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    + _TURN
-    + _OPEN,
-    "drops": "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}"
-    + _TURN
-    + _OPEN,
-    "leads": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
-    "{% set messages = messages[1:] %}{% else %}{% set first = '' %}{% endif %}{% for m in messages %}"
-    "<|im_start|>{{ m['role'] }}\n{% if loop.first %}{{ first }}{% endif %}{{ m['content'] }}<|im_end|>\n"
-    "{% endfor %}" + _OPEN,
-    "thinks": _TURN
-    + "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and "
-    "enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
+    "refuses": (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('no system role') }}"
+        "{% endif %}" + _TURNS + _OPEN
+    ),
+    "drops": (
+        "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}" + _TURNS + _OPEN
+    ),
+    "leads": (
+        "{{ bos_token }}"
+        "{% if messages[0]['role'] == 'system' %}"
+        "{% set first = messages[0]['content'] + '\n\n' %}{% set messages = messages[1:] %}"
+        "{% else %}{% set first = '' %}{% endif %}"
+        "{% for m in messages %}"
+        "<|im_start|>{{ m['role'] }}\n"
+        "{% if loop.first %}{{ first }}{% endif %}{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}" + _OPEN
+    ),
+    "thinks": (
+        _TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if enable_thinking is defined and enable_thinking is false %}"
+        "<think>\n\n</think>\n\n"
+        "{% endif %}{% endif %}"
+    ),
 }
 
 
@@ -130,9 +140,8 @@ def test_thinking_is_switched_where_the_template_can(tokenizer):
     assert render("off") == render("on") + "<think>\n\n</think>\n\n"
     assert render("default") == render("on")
     off = prompts.Prompter(able, Prompt(thinking="off"))
-    assert able.decode(off.standalone).endswith(
-        "</think>\n\n"
-    )  # the answer begins after the same header
+    # the answer begins after the same header
+    assert able.decode(off.standalone).endswith("</think>\n\n")
     for thinking in ("on", "off"):
         with pytest.raises(UserError, match=f"prompt.thinking is '{thinking}'"):
             prompts.Prompter(tokenizer, Prompt(thinking=thinking))

@@ -19,14 +19,14 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from support.commands import modules_after
+from support.data import real
 
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
 from sar_jax.text.answers import judge
 from sar_jax.text.tasks import mix, numeric, options
 from sar_jax.text.tasks.example import Example, RowError, digest, normalised
-
-REAL = pathlib.Path(os.environ.get("SAR_JAX_TEST_DATA", "/nowhere"))
 
 
 def gsm(question, worked, final, **more):
@@ -150,23 +150,25 @@ EXPECTED = {
     "aime": {("Find $n$ with $n+1=34$.", "33"), ("Find the remainder.", "80")},
     "logicbench": {
         (
-            "If Al is ill, he rests. Al is ill.\n\nWhat follows?\nA) Al runs\nB) Al rests\nC) Bo runs",
+            "If Al is ill, he rests. Al is ill.\n\nWhat follows?\n"
+            "A) Al runs\nB) Al rests\nC) Bo runs",
             "B",
         ),
         (
-            "No fish fly.\n\nWhat follows?\nA) Fish fly\nB) Fish do not fly\nC) Fish swim\nD) Birds swim",
+            "No fish fly.\n\nWhat follows?\n"
+            "A) Fish fly\nB) Fish do not fly\nC) Fish swim\nD) Birds swim",
             "B",
         ),
     },
     "prontoqa": {
         (
-            "Each wug is a dax. Max is a wug.\n\nIs the following statement true or false? Max is a dax.\n"
-            "Options: true, false",
+            "Each wug is a dax. Max is a wug.\n\n"
+            "Is the following statement true or false? Max is a dax.\nOptions: true, false",
             "true",
         ),
         (
-            "No wug is a dax. Sam is a wug.\n\nIs the following statement true or false? Sam is a dax.\n"
-            "Options: true, false",
+            "No wug is a dax. Sam is a wug.\n\n"
+            "Is the following statement true or false? Sam is a dax.\nOptions: true, false",
             "false",
         ),
     },
@@ -192,9 +194,8 @@ CARDS = {  # what the repository's card says of its configurations, where it has
     "aime": {"default": ("train", "AIME_Dataset_1983_2024.csv")},
     "prontoqa": {"default": ("validation", "ProntoQA_dev_gpt-4.json")},
 }
-FLAT = [
-    name for name in ROWS if name not in ("numina", "logicbench")
-]  # no lists or objects that matter: CSV can hold it
+# no lists or objects that matter: CSV can hold it
+FLAT = [name for name in ROWS if name not in ("numina", "logicbench")]
 
 
 def write(path: pathlib.Path, rows: list[dict]) -> pathlib.Path:
@@ -272,10 +273,11 @@ def test_the_filters_keep_and_drop_what_they_should(expected, name):
 
 
 def test_each_option_has_its_letter_and_true_and_false_are_two(expected):
+    # the option without text is none
     assert sorted(e.choices for e in expected["logicbench"]) == [
         3,
         4,
-    ]  # the option without text is none
+    ]
     assert {e.choices for e in expected["prontoqa"]} == {2}
 
 
@@ -396,10 +398,13 @@ def test_order_depends_on_no_file_order_and_no_hash_seed(tmp_path, expected):
         write(tmp_path / f"shards/main/test-{i:05d}-of-00002.parquet", part)
     assert tasks.load(f"gsm8k={tmp_path / 'shards'}", "test") == first and len(first) == 40
     assert [e.answer for e in first] != sorted((e.answer for e in first), key=int)
-    code = f"from sar_jax.text import tasks; print([e.id for e in tasks.load('gsm8k={tmp_path / 'a.jsonl'}', 'test')])"
+    code = (
+        "import sys; from sar_jax.text import tasks\n"
+        "print([e.id for e in tasks.load(sys.argv[1], 'test')])"
+    )
     for seed in "12":
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, f"gsm8k={tmp_path / 'a.jsonl'}"],
             capture_output=True,
             text=True,
             check=True,
@@ -471,17 +476,17 @@ def test_a_mix_is_capped_without_duplicates_and_says_so(tmp_path, capsys):
     assert {normalised(mixed[i].question) for i in range(12)} == {
         f"what is {i} + 1?" for i in range(12)
     }
-    assert (
-        sum(mixed[i].id.startswith("gsm8k") for i in range(12)) == 8
-    )  # the part named first stays
+    # the part named first stays
+    assert sum(mixed[i].id.startswith("gsm8k") for i in range(12)) == 8
     other = tasks.load(f"math={b}+gsm8k={a}", "train")
     assert [normalised(e.question) for e in other.examples] == [
         normalised(e.question) for e in mixed.examples
     ]
+    # not one part after the other
     assert sum(e.id.startswith("gsm8k") for e in mixed.examples[:6]) not in (
         0,
         6,
-    )  # not one part after the other
+    )
     capped = tasks.load(f"gsm8k={a}:2+math={b}:3+{a}:1+arithmetic:5", "train")
     assert capped.counts == (2, 3, 1, 5)
 
@@ -520,13 +525,14 @@ def test_train_rows_that_an_evaluation_set_holds_are_taken_out():
         [Example("a", "what IS  2?", "9")],
         [Example("b", "What is 4?", "1"), Example("c", "What is 9?", "1")],
     )
-    kept, removed = tasks.decontaminate(train, [first, second])
+    kept, removed = mix.decontaminate(train, [first, second])
     assert [e.id for e in kept] == ["0", "1", "3", "5"] and removed == 2
-    assert tasks.decontaminate(train, []) == (train, 0)
-    assert tasks.decontaminate(mix.combine([train]), [train]) == (
+    assert mix.decontaminate(train, []) == (train, 0)
+    # any source, not only lists
+    assert mix.decontaminate(mix.combine([train]), [train]) == (
         [],
         6,
-    )  # any source, not only lists
+    )
 
 
 # Numbers and options
@@ -826,10 +832,8 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch, na
     import datasets
     import huggingface_hub
 
-    for library in (
-        datasets.config,
-        huggingface_hub.constants,
-    ):  # offline: it does not try for half a minute
+    for library in (datasets.config, huggingface_hub.constants):
+        # offline: it does not try for half a minute
         monkeypatch.setattr(library, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
@@ -858,22 +862,11 @@ def test_tensorflow_datasets_that_fails_or_is_missing_is_named(tmp_path, monkeyp
 
 
 def test_importing_the_tasks_is_cheap():
-    heavy = "{'datasets', 'tensorflow_datasets', 'huggingface_hub', 'pandas', 'pyarrow', 'jax', 'numpy'} & set(sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys, sar_jax.text.tasks\nprint(sorted({heavy}))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == "[]"
+    heavy = {"datasets", "tensorflow_datasets", "huggingface_hub", "pandas", "pyarrow"}
+    assert not (heavy | {"jax", "numpy"}) & modules_after("import sar_jax.text.tasks")
 
 
 # Real rows
-
-
-def real(*parts: str) -> pathlib.Path:
-    path = REAL.joinpath(*parts)
-    return path if path.exists() else pytest.skip(f"SAR_JAX_TEST_DATA has no {'/'.join(parts)}")
 
 
 @pytest.mark.parametrize("split, count", [("train", 7473), ("test", 1319)])

@@ -164,7 +164,8 @@ def test_a_closed_verifier_has_no_processes_and_says_so():
 def test_workers_end_with_the_trainer_even_while_they_hang():
     code = (
         "import sys, time; from sar_jax.text.answers.verifier import Item, Verifier\n"
-        "v = Verifier(2, 0.5, 'support.hostile:equal'); v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
+        "v = Verifier(2, 0.5, 'support.hostile:equal')\n"
+        "v.check([Item('\\\\boxed{p^1}', 'x+1')] * 20)\n"
         "v.submit([Item('\\\\boxed{h^1}', 'x+1')]); print('up', flush=True); time.sleep(60)"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -263,9 +264,8 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
     # The kinds of small weight often reach computer algebra, which takes a hundred times as long.
-    kinds = draw.choices(
-        makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24
-    )  # of 20 numbers and 4 towers
+    # of 20 numbers and 4 towers
+    kinds = draw.choices(makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24)
     items = [Item(make(), draw.choices(truths, weights)[0]) for make in kinds]
     items += [
         Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
@@ -301,13 +301,13 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     assert outcomes.count(RIGHT) < 500  # a text of few characters may be right by chance
     towers = [i for i, item in enumerate(items) if item.text in TOWERS]
     assert [outcomes[i] for i in towers] == [ERROR] * 2
+    # which one is a matter of speed
     assert {handle.reasons[i] for i in towers} <= {
         "took over 5 seconds",
         "MemoryError",
-    }  # which one is a matter of speed
-    assert (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-    )  # kB, of the trainer's process
+    }
+    # kB, of the trainer's process
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     assert verifier.check(GOOD) == EXPECTED
     for child in children(os.getpid()):
         limits = (pathlib.Path("/proc") / str(child) / "limits").read_text()
@@ -330,7 +330,8 @@ def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):
         )
     message = str(raised.value)
     assert message.startswith(
-        "75.0% of the last 8 answers could not be verified, more than the limit of 25.0%; for example"
+        "75.0% of the last 8 answers could not be verified, "
+        "more than the limit of 25.0%; for example"
     )
     assert (
         "(2 times) ValueError: the truth 'Z'" in message

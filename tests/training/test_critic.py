@@ -1,16 +1,13 @@
 """The critic: values against torch's hidden states, its loss and gradient against torch; packed,
 spread, kept."""
 
-import json
-import time
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import torch
-from support.commands import run_command, start_command
+from support.commands import run_command, start_in_background, wait_for
+from support.training import assert_same_state, read_metrics, small, state_of
 
 from sar_jax import checks
 from sar_jax import config as config_lib
@@ -236,33 +233,23 @@ def test_one_answer_a_question_is_a_warning_without_a_critic_alone():
 
 # Whole runs
 
-SMALL = [
-    "--config=configs/tiny_ppo.py",
-    "--config.model.remat=false",
-    "--config.data.train=arithmetic:1000",
-    "--config.steps=3",
-    "--config.data.eval=",
-    "--config.rollout.questions=8",
-    "--config.rollout.slots=8",
-    "--config.loss.minibatch_questions=4",
-    "--config.optimizer.warmup_updates=0",
-    "--config.optimizer.final_lr_fraction=1",
-    "--config.rollout.max_answer_tokens=24",
-    "--config.checkpoint.every_steps=1",
-    "--config.checkpoint.keep=5",
-]
+
+def command(workdir, *overrides):
+    small_run = small(
+        "steps=3",
+        "rollout.questions=8",
+        "rollout.samples=1",
+        "loss.minibatch_questions=4",
+        *overrides,
+        config="tiny_ppo",
+    )
+    return ["sar_jax.train", *small_run, f"--workdir={workdir}"]
 
 
-def train(workdir, *arguments, **how):
-    done = run_command("sar_jax.train", *SMALL, f"--workdir={workdir}", *arguments, **how)
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line for line in lines}
-
-
-def kept(workdir, step, name):
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return jax.tree.leaves(checkpointer.restore(workdir / "checkpoints" / f"{step:08d}" / name))
+def train(workdir, *overrides, **how):
+    """The run's lines of metrics, by their number."""
+    run_command(*command(workdir, *overrides), check=True, **how)
+    return read_metrics(workdir)
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +260,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_learns_values_and_says_so(whole):
     workdir, lines = whole
-    assert all(np.isfinite(v) for line in lines.values() for v in line.values())
+    assert all(np.isfinite(v) for line in lines for v in line.values())
     for name in (
         "value/loss",
         "value/clip_ratio",
@@ -288,32 +275,25 @@ def test_a_run_learns_values_and_says_so(whole):
     assert lines[1]["value/grad_norm"] > 0 and "kl" in lines[1]
     assert [lines[s]["compilations"] for s in (2, 3)] == [0, 0]
     assert any(
-        (a != b).any() for a, b in zip(kept(workdir, 1, "critic"), kept(workdir, 3, "critic"))
+        (a != b).any()
+        for a, b in zip(state_of(workdir, 1, "critic"), state_of(workdir, 3, "critic"))
     )
 
 
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(whole, tmp_path):
-    with (tmp_path / "printed").open("w") as printed:
-        process = start_command(
-            "sar_jax.train", *SMALL, f"--workdir={tmp_path / 'run'}", stdout=printed, stderr=printed
-        )
-    until = time.monotonic() + 300
-    while not (tmp_path / "run/checkpoints/00000002").is_dir() and time.monotonic() < until:
-        time.sleep(0.05)
+    workdir, output = tmp_path / "run", tmp_path / "printed"
+    process = start_in_background(*command(workdir), output=output)
+    wait_for((workdir / "checkpoints/00000002").is_dir, process, output)
     process.kill()
     process.wait()
-    train(tmp_path / "run")
-    for name in ("state", "critic"):
-        for a, b in zip(kept(whole[0], 3, name), kept(tmp_path / "run", 3, name), strict=True):
-            np.testing.assert_array_equal(a, b)
+    train(workdir)
+    assert_same_state(whole[0], workdir, 3, "state", "critic")
 
 
 def test_warm_up_trains_the_critic_alone_and_a_charge_needs_the_reference(whole, tmp_path):
-    lines = train(
-        tmp_path / "run", "--config.critic.warmup_steps=2", "--config.advantage.kl_penalty=0.1"
-    )
+    lines = train(tmp_path / "run", "critic.warmup_steps=2", "advantage.kl_penalty=0.1")
     assert "loss" not in lines[2] and "loss" in lines[3] and lines[2]["value/loss"] > 0
-    policy = [kept(tmp_path / "run", step, "state") for step in (1, 2, 3)]
+    policy = [state_of(tmp_path / "run", step) for step in (1, 2, 3)]
     assert all((a == b).all() for a, b in zip(*policy[:2])) and any(
         (a != b).any() for a, b in zip(*policy[1:])
     )

@@ -95,9 +95,8 @@ def test_filler_says_nothing_and_does_not_depend_on_the_question(items):
     ]
     for feature in np.array(features, float).T:
         if feature.std():
-            assert (
-                abs(np.corrcoef(length, feature)[0, 1]) < 0.08
-            )  # 3.6 standard errors of 2,000 items
+            # 3.6 standard errors of 2,000 items
+            assert abs(np.corrcoef(length, feature)[0, 1]) < 0.08
 
 
 # Files
@@ -175,10 +174,11 @@ def test_blank_lines_and_carriage_returns_are_skipped_but_counted(tmp_path):
         ('["q", "2"]', 'a JSON object is expected, with "question" and "answer"'),
         ('"q"', "a JSON object is expected"),
         ("3", "a JSON object is expected"),
+        # more digits than Python reads
         (
             '{"question": "q", "answer": ' + "7" * 5000 + "}",
             "line 3",
-        ),  # more digits than Python reads
+        ),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -214,9 +214,8 @@ def test_over_long_prompts_are_left_out_and_counted(tmp_path, loaded):
     ]
     source = tasks.load(write(tmp_path, *lines), "train")
     size = len(loaded.prompter.prompt(short))
-    rows, dropped = questions_lib.prepare(
-        source, loaded.prompter, size, "mine"
-    )  # exactly as long is not too long
+    # exactly as long is not too long
+    rows, dropped = questions_lib.prepare(source, loaded.prompter, size, "mine")
     assert [r.example.id for r in rows] == ["0", "2", "5"] and dropped == 3
     assert all(r.prompt == loaded.prompter.prompt(short) for r in rows)  # whole, never cut
     rows, dropped = questions_lib.prepare(source, loaded.prompter, size, "mine", limit=2)
@@ -267,9 +266,8 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else():
         take(questions_lib.batches(range(50), 10, seed), 10) for seed in (3, 3, 4)
     )
     assert first == same != other
-    assert sum(take(questions_lib.batches(range(50), 5, 3), 20), []) == sum(
-        first, []
-    )  # not on the batch either
+    # not on the batch either
+    assert sum(take(questions_lib.batches(range(50), 5, 3), 20), []) == sum(first, [])
     assert sum(first, [])[:50] != list(range(50))
 
 
@@ -342,8 +340,8 @@ def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(
     assert [r.example.question for r in eval_rows] == ["five?"]
     assert rows[0].prompt == loaded.prompter.prompt("one?")
     assert capsys.readouterr().out.splitlines() == [
-        f"train: 2 questions from {train}; 2 left out, they stand in {test}; 1 left out, their prompts are longer than 150 "
-        "tokens",
+        f"train: 2 questions from {train}; 2 left out, they stand in {test}; "
+        "1 left out, their prompts are longer than 150 tokens",
         f"test: 1 questions from {test}",
     ]
     alone, nothing = questions_lib.load(Data(train, "", max_prompt_tokens=150), loaded.prompter)

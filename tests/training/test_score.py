@@ -113,9 +113,8 @@ def test_the_bos_context_is_one_token(loaded, torch_model):
         *loaded.tokenizer.encode("It is 4.", add_special_tokens=False),
         loaded.tokenizer.eos_token_id,
     ]
-    expected = torch_logps(
-        torch_model, [loaded.tokenizer.eos_token_id], ids
-    )  # this tokenizer has no BOS
+    # this tokenizer has no BOS
+    expected = torch_logps(torch_model, [loaded.tokenizer.eos_token_id], ids)
     assert row["ppl_standalone"] == pytest.approx(np.exp(-expected.mean()), rel=1e-4)
 
 
@@ -187,9 +186,8 @@ def test_no_array_of_tokens_by_vocabulary_exists(loaded):
     logits_bytes = lambda width, entries: width * entries * 4
     chunked, whole = temporaries(512, 64_000, 2_000), temporaries(512, 64_000, 64_000)
     assert whole - chunked > 0.9 * (logits_bytes(512, 64_000) - logits_bytes(512, 2_000))
-    head = (
-        48 * 4
-    )  # bytes of a vocabulary entry's weights; their gradient and the pieces of both are a few times that
+    # Bytes of an entry's weights; with their gradient and the pieces of both a few times that.
+    head = 48 * 4
     growth = chunked - temporaries(512, 32_000, 2_000)
     assert growth < 6 * 32_000 * head + 0.1 * logits_bytes(512, 32_000)
 

@@ -192,9 +192,8 @@ def test_divisors_by_hand():
     assert losses.DIVISORS["limit"](12, 345, 4096) == 12 * 4096
     assert losses.DIVISORS["tokens"](12, 345, 4096) == 345
     assert losses.DIVISORS["sequences"](12, 345, 4096) == 12
-    assert (
-        losses.DIVISORS["tokens"](12, 0, 4096) == 1
-    )  # every answer was cut off and left out: a loss of 0, not NaN
+    # every answer was cut off and left out: a loss of 0, not NaN
+    assert losses.DIVISORS["tokens"](12, 0, 4096) == 1
 
 
 def test_three_averages_of_two_answers_by_hand(logps_as_parameters):
