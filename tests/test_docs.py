@@ -25,7 +25,7 @@ from sar_jax.text.tasks import jsonl
 # Programs whose commands cannot be run here, or need not be.
 OTHERS = {"tensorboard", "hf", "gcloud", "kubectl", "git", "ruff"}
 # Where a command's words are places to be filled in.
-PLACES = {"--config=FILE": "--config=configs/tiny.py"}
+PLACES = {"--config=FILE": "--config=configs/tiny.py", "--process=$i": "--process=1"}
 # Stands for the Python of a launch script: prints its arguments, one a line; asked for a wheel it
 # leaves an empty one of the right name.
 PYTHON = r"""#!/bin/bash
@@ -165,9 +165,11 @@ def python_lines(command: docs.Command, folder: pathlib.Path) -> list[list[str]]
     words = [PLACES.get(word, word) for word in command.words]
     if words[0].startswith("launch/"):
         return as_script(command, folder)
-    mentioned = words[1:2] == ["-m"] and len(words) == 3  # a module's name alone
-    makes_a_page = words[1].startswith("docs/")  # takes no options; run below
-    return [words[1:]] if words[0] == "python" and not mentioned | makes_a_page else []
+    if words[0] != "python":
+        return []
+    mentioned = words[1] == "-m" and len(words) <= 3  # a module's name alone
+    makes_a_page = words[1].startswith("docs/")  # has no options to read
+    return [] if mentioned or makes_a_page else [words[1:]]
 
 
 @pytest.fixture(scope="module")
