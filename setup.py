@@ -16,8 +16,8 @@ TFDS = ["importlib_resources>=6.0", "tensorflow-datasets>=4.9.10"]
 setup(
     name="sar_jax",
     version=VERSION,
-    description="Reinforcement learning with the self-aligned reward for reasoning language models, "
-    "in JAX, for TPUs",
+    description="Reinforcement learning for reasoning language models in JAX, for TPUs, with the "
+    "self-aligned reward",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -1,15 +1,17 @@
-"""SA-GRPO on Qwen3-1.7B with the published settings (arXiv 2509.05489): 128 questions x 6 answers,
-1,024 + 4,096 tokens.
+"""SA-GRPO on Qwen3-1.7B with the published settings (arXiv 2509.05489).
 
     python -m sar_jax.train --config=configs/qwen3_1p7b.py --workdir=DIR
 
-The model comes from the hub (Qwen/Qwen3-1.7B-Base) or a folder (--config.model.path=FOLDER). Data:
-the published mix, from the hub or local copies
-(--config.data.train=math=FOLDER+numina=FOLDER+gsm8k=FOLDER, data.eval likewise; docs/data.md), or
-your own JSONL with "question" and "answer" on each line. Hardware: 8 chips of v5e, one host
-(v5e:2x4: 12.0 of 15.7 GiB a chip), by the TPU compiler: `python -m sar_jax.plan` and docs/tpu.md
-have other slices. Not run on a TPU yet. Published result after 500 steps, average of five
-mathematics sets: accuracy 41.48 -> 54.13 %, 825 -> 602 tokens."""
+Step    128 questions x 6 answers, 1,024 + 4,096 tokens
+Model   Qwen/Qwen3-1.7B-Base from the hub, or a folder (--config.model.path=FOLDER)
+Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLDER+gsm8k=FOLDER in
+        --config.data.train and --config.data.eval; or your own JSONL with "question" and "answer"
+        on each line (docs/data.md)
+Chips   8 of v5e, one host (v5e:2x4: 12.0 of 15.7 GiB a chip), by the TPU compiler
+        (docs/tpu.md has other slices; nothing has run on a TPU yet)
+Result  published, after 500 steps, average of five mathematics sets: accuracy
+        41.48 -> 54.13 %, 825 -> 602 tokens
+"""
 
 from sar_jax.config import Data, Model, Packing, TrainConfig
 
@@ -17,8 +19,7 @@ from sar_jax.config import Data, Model, Packing, TrainConfig
 def get_config() -> TrainConfig:
     config = TrainConfig()  # the defaults are the published settings
     config.model = Model(path="Qwen/Qwen3-1.7B-Base")
-    config.data = Data(
-        train="math+numina+gsm8k", eval="math+numina+gsm8k"
-    )  # their train and test splits
+    # the train and test splits of these sets
+    config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")
     config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
     return config

@@ -1,5 +1,5 @@
-"""SA-PPO on the tiny model that comes with sar_jax: one answer a question, and a critic in place of
-the group.
+"""SA-PPO on the tiny model that comes with sar_jax: one answer a question, and a critic in place
+of the group.
 
     python -m sar_jax.train --config=configs/tiny_ppo.py
 

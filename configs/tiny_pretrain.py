@@ -10,7 +10,7 @@ def get_config() -> PretrainConfig:
     return PretrainConfig(
         steps=1500,
         batch_examples=64,
-        # so that ppl(a) is that of a model that has seen answers without a question
+        # so that the model has seen answers without a question when it computes ppl(a)
         empty_question_fraction=0.1,
         max_answer_tokens=96,
         eval_batch=256,
@@ -28,8 +28,7 @@ def get_config() -> PretrainConfig:
         prompt=Prompt(
             system="Solve the question by reasoning.", instruction="Explain your reasoning."
         ),
-        # The rate does not fall to the end, so that reinforcement learning finds something left to
-        # improve.
+        # The rate does not fall to 0: reinforcement learning is to find something to improve.
         optimizer=Optimizer(
             lr=3e-3, b2=0.95, weight_decay=0.1, warmup_updates=100, final_lr_fraction=0.3
         ),

@@ -366,6 +366,16 @@ def needs_reference(config: TrainConfig) -> bool:
     return config.loss.kl != 0 or config.advantage.kl_penalty != 0
 
 
+def updates_per_step(config: TrainConfig) -> int:
+    """How many mini-batches a step has, each of which is one update of the policy."""
+    return config.rollout.questions // config.loss.minibatch_questions
+
+
+def total_updates(config: TrainConfig) -> int:
+    """Updates of the whole run: the learning rate's schedule ends with the last one."""
+    return config.steps * updates_per_step(config)
+
+
 def max_length(config: TrainConfig) -> int:
     """The longest sequence of a run, in tokens."""
     return config.data.max_prompt_tokens + config.rollout.max_answer_tokens

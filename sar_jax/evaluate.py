@@ -29,15 +29,16 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli, structs
+from sar_jax import checks, cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, judged, tables
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.model import int8
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
-from sar_jax.rollout import sampler
+from sar_jax.rollout.sampler import Sample
+from sar_jax.structs import Sampling
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.training import questions as questions_lib
@@ -114,7 +115,7 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     change on the way."""
     return {
         "samples": samples,
-        "decoding": "greedy" if samples == 1 else structs.Sampling.of(config).words,
+        "decoding": "greedy" if samples == 1 else Sampling.of(config).words,
         "max_answer_tokens": config.rollout.max_answer_tokens,
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "dtype": config.model.dtype,
@@ -171,20 +172,18 @@ def answer(
         config.evaluation.batch // samples, 1
     )  # with several samples a question, as many answers as without
     light = int8.described(found.cfg, rollout.weights_dtype)
-    graphdef = network_lib.build(
-        light, config.model.dtype, kernel=network_lib.pick_kernel(config.model, light, mesh)
-    )
+    network = Network.of(config.model, light, mesh)
     params = trained_lib.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
     if light.int8:
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    decode = sampler.make_sample(
-        graphdef,
+    decode = Sample(
+        network,
         prompter.stops,
         samples,
         rollout.max_answer_tokens,
-        samples == 1,
+        greedy=samples == 1,
         slots=rollout.slots,
-        sampling=structs.Sampling.of(config),
+        sampling=Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
     )
     limits = config.verification

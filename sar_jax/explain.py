@@ -21,12 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from transformers import PreTrainedTokenizerBase
 
 from sar_jax import cli, files
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.model import network as network_lib
-from sar_jax.model import parameters
+from sar_jax.model.network import Network
+from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.text import prompts
@@ -45,53 +46,69 @@ _WIDTH = 128  # rows are as wide as the longest answer needs, rounded up to this
 
 def explain(
     rows: list[dict[str, Any]],
-    params: Any,
-    cfg: parameters.ModelConfig,
-    tokenizer: Any,
+    params: Params,
+    cfg: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
     config: config_lib.TrainConfig,
 ) -> list[dict[str, Any]]:
-    """The rows with their scores; an answer is tokenised here, and ended as the model would end
-    it."""
+    """The rows with their scores.
+
+    rows   dicts with question and answer; an answer is tokenised here, and ended as the model would
+           end it
+    """
     prompter = prompts.Prompter(tokenizer, config.prompt)
     answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
-    longest = max(len(c) + len(a) for c, a in zip(contexts, answers))
-    width = -(-longest // _WIDTH) * _WIDTH
-    mesh = jax.tree.leaves(params)[0].sharding.mesh
-    graphdef = network_lib.build(
-        cfg, config.model.dtype, kernel=network_lib.pick_kernel(config.model, cfg, mesh)
+    given, alone = _token_logps(
+        params, cfg, config, answers, [contexts, [prompter.standalone] * len(rows)]
     )
-    scorer = score.make_score(graphdef, config.packing.logprob_chunk)
-
-    def token_logps(prompts_: list[list[int]]) -> list[np.ndarray]:
-        packed, layout = packing.pack(prompts_, answers, width, _BATCH_ROWS * jax.device_count())
-        parts = [
-            scorer(params, sharding.place(m, sharding.by_rows(mesh))).logps
-            for m in packing.microbatches(packed, _BATCH_ROWS * jax.device_count())
-        ]
-        return packing.from_grid(np.concatenate(jax.device_get(parts)), layout)
-
-    with jax.set_mesh(mesh):
-        given, alone = token_logps(contexts), token_logps([prompter.standalone] * len(rows))
-    mean, mean_alone = (
-        np.array([[x.mean(dtype=np.float64)] for x in logps]) for logps in (given, alone)
-    )
+    column = lambda values: np.array([[x.mean(dtype=np.float64)] for x in values])
     lengths = np.array([[len(a)] for a in answers])
     signals = rewards.Signals(
-        np.zeros_like(lengths, bool), lengths, mean, mean_alone, int(lengths.max())
+        correct=np.zeros_like(lengths, bool),
+        lengths=lengths,
+        mean_logp=column(given),
+        mean_logp_alone=column(alone),
+        max_length=int(lengths.max()),
     )
     reward = rewards.self_aligned(signals)
     return [
         {
             **row,
-            "ppl_conditional": float(np.exp(-mean[i, 0])),
-            "ppl_standalone": float(np.exp(-mean_alone[i, 0])),
+            "ppl_conditional": float(np.exp(-signals.mean_logp[i, 0])),
+            "ppl_standalone": float(np.exp(-signals.mean_logp_alone[i, 0])),
             "self_aligned": float(reward[i, 0]),
             "tokens": [tokenizer.decode([t]) for t in answers[i]],
             "token_values": [float(v) for v in given[i] - alone[i]],
         }
         for i, row in enumerate(rows)
     ]
+
+
+def _token_logps(
+    params: Params,
+    cfg: ModelConfig,
+    config: config_lib.TrainConfig,
+    answers: list[list[int]],
+    kinds: list[list[list[int]]],
+) -> list[list[np.ndarray]]:
+    """For each kind of contexts, the logprobs of each answer's tokens after its context."""
+    mesh = jax.tree.leaves(params)[0].sharding.mesh
+    rows = _BATCH_ROWS * jax.device_count()
+    longest = max(len(c) + len(a) for kind in kinds for c, a in zip(kind, answers))
+    width = -(-longest // _WIDTH) * _WIDTH
+    network = Network.of(config.model, cfg, mesh)
+    scorer = score.make_score(network, config.packing.logprob_chunk)
+    found = []
+    with jax.set_mesh(mesh):
+        for contexts in kinds:
+            packed, layout = packing.pack(contexts, answers, width, rows)
+            parts = [
+                scorer(params, sharding.place(part, sharding.by_rows(mesh))).logps
+                for part in packing.microbatches(packed, rows)
+            ]
+            found.append(packing.from_grid(np.concatenate(jax.device_get(parts)), layout))
+    return found
 
 
 def main(get_config) -> None:

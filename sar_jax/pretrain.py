@@ -15,23 +15,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import checks, cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.evaluation import judged
+from sar_jax.evaluation import judged, measures
 from sar_jax.model import download, families, hf, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
+from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
-from sar_jax.rollout import sampler
+from sar_jax.rollout.sampler import Sample
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
@@ -90,13 +92,17 @@ class WorkedAnswers:
         return (self.standalone if alone else self.rows[index].prompt), self.answers[index]
 
 
+class Kept(NamedTuple):
+    """The worked answers that fit, and how many solutions were too long."""
+
+    worked: WorkedAnswers
+    left_out: int
+
+
 def worked_answers(
-    rows: list[prompts.Question],
-    prompter: prompts.Prompter,
-    config: config_lib.PretrainConfig,
-) -> tuple[WorkedAnswers, int]:
-    """The rows with their solutions tokenised, and how many solutions were too long. Raises
-    `UserError`."""
+    rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
+) -> Kept:
+    """The rows with their solutions tokenised. Raises `UserError` where there is none to learn from."""
     kept, answers = [], []
     for row in rows:
         if not row.example.solution:
@@ -112,128 +118,151 @@ def worked_answers(
             f"{config.data.train}: every solution is longer than config.max_answer_tokens = "
             f"{config.max_answer_tokens}"
         )
-    return WorkedAnswers(
+    worked = WorkedAnswers(
         kept, answers, prompter.standalone, config.empty_question_fraction, config.seed
-    ), len(rows) - len(kept)
+    )
+    return Kept(worked, len(rows) - len(kept))
 
 
-def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
-    """Trains and writes the folder; returns the evaluation's result, or the last loss without
-    one."""
-    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
-    source = tasks.load(config.data.train, "train")
-    folder = download.locate(config.model.path) if config.model.path else None
+class Start(NamedTuple):
+    """What is trained: a folder's model, or one from scratch. folder: None for that."""
+
+    folder: str | None
+    raw: dict[str, Any]  # config.json
+    tokenizer: PreTrainedTokenizerBase
+    cfg: ModelConfig
+    prompter: prompts.Prompter
+
+
+def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
+    """Everything of the model but its weights. Raises `UserError` where its files are at fault."""
     longest = config.data.max_prompt_tokens + config.max_answer_tokens
-    if folder:
+    if config.model.path:
+        folder = download.locate(config.model.path)
         raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)
         cfg, named = hf.load_config(folder, longest), hf.read_stop_ids(folder)
     else:
-        tokenizer = make_tokenizer(source, config)
+        folder, tokenizer = None, make_tokenizer(source, config)
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
-    graphdef = network_lib.build(
-        cfg,
-        config.model.dtype,
-        config.model.remat,
-        network_lib.pick_kernel(config.model, cfg, mesh),
-    )
+    return Start(folder, raw, tokenizer, cfg, prompts.Prompter(tokenizer, config.prompt, named))
+
+
+def _load_params(config: config_lib.PretrainConfig, begun: Start, mesh: Mesh) -> Params:
+    """The weights to begin with, in float32."""
+    cfg = begun.cfg
     shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
-    if folder:
-        params = hf.load_params(folder, cfg, shardings)
-    else:
-        params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(
-            jax.random.key(config.seed)
-        )
-    prompter = prompts.Prompter(tokenizer, config.prompt, named)
-    rows, long_prompts = questions_lib.prepare(
-        source, prompter, config.data.max_prompt_tokens, config.data.train
-    )
-    worked, long_answers = worked_answers(rows, prompter, config)
+    if begun.folder:
+        return hf.load_params(begun.folder, cfg, shardings)
+    init = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)
+    return init(jax.random.key(config.seed))
+
+
+def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
+    """Trains and writes the folder.
+
+    Returns the last loss and, where `data.eval` is given, the evaluation's result.
+    """
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
+    source = tasks.load(config.data.train, "train")
+    begun = start(config, source)
+    data, prompter = config.data, begun.prompter
+    network = Network.of(config.model, begun.cfg, mesh)
+    params = _load_params(config, begun, mesh)
+    fitting = questions_lib.prepare(source, prompter, data.max_prompt_tokens, data.train)
+    kept = worked_answers(fitting.rows, prompter, config)
     print(
-        f"{len(worked)} worked answers; left out: {long_prompts} with a long prompt, {long_answers} with a long answer"
+        f"{len(kept.worked)} worked answers; left out: {fitting.left_out} with a long prompt, "
+        f"{kept.left_out} with a long answer"
     )
     eval_rows = []
-    if config.data.eval:  # read now: a mistake there must not cost the training
-        eval_rows, _ = questions_lib.prepare(
-            tasks.load(config.data.eval, "test"),
-            prompter,
-            config.data.max_prompt_tokens,
-            config.data.eval,
-            config.data.eval_questions,
-        )
+    if data.eval:  # read now: a mistake there must not cost the training
+        test = tasks.load(data.eval, "test")
+        eval_rows = questions_lib.prepare(
+            test, prompter, data.max_prompt_tokens, data.eval, data.eval_questions
+        ).rows
     with jax.set_mesh(mesh):
-        params, loss = _fit(config, graphdef, cfg, params, worked, mesh)
-        export.write_folder(params, cfg, output, tokenizer, raw, source=folder)
+        fitted = _fit(config, network, params, kept.worked, mesh)
+        export.write_folder(
+            fitted.params, begun.cfg, output, begun.tokenizer, begun.raw, source=begun.folder
+        )
         print(f"wrote {output}", flush=True)
         if not eval_rows:
-            return {"loss": loss}
-        greedy = sampler.make_sample(
-            graphdef,
-            prompter.stops,
-            1,
-            config.max_answer_tokens,
-            greedy=True,
-            slots=config.eval_batch,
+            return {"loss": fitted.loss}
+        result = _evaluate(config, begun, network, fitted.params, eval_rows)
+        return {"loss": fitted.loss, **dataclasses.asdict(result)}
+
+
+def _evaluate(
+    config: config_lib.PretrainConfig,
+    begun: Start,
+    network: Network,
+    params: Params,
+    rows: list[prompts.Question],
+) -> measures.Result:
+    greedy = Sample(
+        network,
+        begun.prompter.stops,
+        1,
+        config.max_answer_tokens,
+        greedy=True,
+        slots=config.eval_batch,
+    )
+    limits = config_lib.Verification()
+    with Verifier(limits.workers, limits.timeout) as verifier:
+        decoder = judged.Decoder(
+            greedy,
+            samples=1,
+            batch=config.eval_batch,
+            width=config.data.max_prompt_tokens,
+            tokenizer=begun.tokenizer,
+            verifier=verifier,
         )
-        limits = config_lib.Verification()
-        with Verifier(limits.workers, limits.timeout) as verifier:
-            result, _ = judged.greedy_evaluation(
-                greedy,
-                params,
-                eval_rows,
-                config.eval_batch,
-                config.data.max_prompt_tokens,
-                tokenizer,
-                verifier,
-            )
-        return {"loss": loss, **dataclasses.asdict(result)}
+        return judged.greedy_evaluation(decoder, params, rows)[0]
 
 
-def _fit(config, graphdef, cfg, params, worked, mesh) -> tuple[parameters.Params, float]:
-    """The training loop: the parameters after `config.steps` updates, and the last reported
-    loss."""
-    packing_cfg = config.packing
-    optimizer = learner.make_optimizer(config.optimizer, config.steps, parameters.decayed(cfg))
+class Fitted(NamedTuple):
+    """The parameters after all updates, and the last reported loss."""
+
+    params: Params
+    loss: float
+
+
+def _fit(
+    config: config_lib.PretrainConfig,
+    network: Network,
+    params: Params,
+    worked: WorkedAnswers,
+    mesh: Mesh,
+) -> Fitted:
+    """The training loop."""
+    rows = config.packing.rows_per_microbatch
+    decayed = parameters.decays(parameters.param_specs(network.cfg))
+    optimizer = learner.make_optimizer(config.optimizer, config.steps, decayed)
     state = learner.init_state(params, optimizer)
-    update = learner.make_update(
-        state, optimizer, learner.make_supervised_loss(graphdef, packing_cfg.logprob_chunk)
-    )
-    batches, losses, start = (
-        questions_lib.batches(worked, config.batch_examples, config.seed),
-        [],
-        time.perf_counter(),
-    )
-    tokens = 0
+    loss_fn = learner.make_supervised_loss(network, config.packing.logprob_chunk)
+    update = learner.make_update(state, optimizer, loss_fn)
+    batches = questions_lib.batches(worked, config.batch_examples, config.seed)
+    losses, tokens, begin = [], 0, time.perf_counter()
     bar = tqdm(range(1, config.steps + 1), unit="step", disable=None, file=sys.stdout)
     for step in bar:
         batch = next(batches)
-        packed, _ = packing.pack(
-            [p for p, _ in batch],
-            [a for _, a in batch],
-            packing_cfg.row_tokens,
-            packing_cfg.rows_per_microbatch,
-        )
-        micro = packing.microbatches(packed, packing_cfg.rows_per_microbatch)
-        state, metrics = update(
-            state,
-            [sharding.place(m, sharding.by_rows(mesh)) for m in micro],
-            1 / float(packed.mask.sum()),
-        )
+        contexts, answers = [p for p, _ in batch], [a for _, a in batch]
+        packed, _ = packing.pack(contexts, answers, config.packing.row_tokens, rows)
+        micro = packing.microbatches(packed, rows)
+        micro = [sharding.place(part, sharding.by_rows(mesh)) for part in micro]
+        state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
         losses.append(metrics["loss"])
         tokens += int((packed.segment_ids > 0).sum())
         if step % config.log_every_steps == 0 or step == config.steps:
             loss = float(np.mean(jax.device_get(losses)))
-            bar.set_postfix(
-                loss=f"{loss:.4f}", tokens_per_second=int(tokens / (time.perf_counter() - start))
-            )
+            speed = tokens / (time.perf_counter() - begin)
+            bar.set_postfix(loss=f"{loss:.4f}", tokens_per_second=int(speed))
             if bar.disable:
-                print(
-                    f"step {step}  loss {loss:.4f}  {tokens / (time.perf_counter() - start):.0f} tokens/s",
-                    flush=True,
-                )
+                print(f"step {step}  loss {loss:.4f}  {speed:.0f} tokens/s", flush=True)
             losses = []
-    return state.params, loss
+    return Fitted(state.params, loss)
 
 
 def main(get_config) -> None:

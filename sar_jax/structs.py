@@ -1,7 +1,9 @@
 """The pytrees that cross borders between files, and the letters of their shapes.
 
-Q questions a step      M samples a question   B = Q * M answers     A answer width (limit)   P prompt width (limit)
-R packed rows           T tokens a row         V vocabulary          D embed
+Q  questions a step          M  samples a question      B  Q * M answers
+A  answer width (limit)      P  prompt width (limit)
+R  packed rows               T  tokens a row
+V  vocabulary                D  embed
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +13,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Sampling(NamedTuple):
-    """temperature: divides the logits; top_k: so many most probable tokens stay (0 = all, ties
-    stay); top_p: the fewest of these with at least this probability together; min_p: those with at
-    least this share of the largest probability."""
+    """The distribution that a token is drawn from.
+
+    temperature   divides the logits
+    top_k         this many most probable tokens stay (0: all; ties stay)
+    top_p         the fewest of these with at least this probability together stay
+    min_p         those with at least this share of the largest probability stay
+    """
 
     temperature: float = 1.0
     top_k: int = 0
@@ -22,7 +28,7 @@ class Sampling(NamedTuple):
 
     @staticmethod
     def of(config: Any) -> "Sampling":
-        """Out of a training config, which `check` has seen."""
+        """Of a training config that `checks.check` has seen."""
         rollout = config.rollout
         return Sampling(rollout.temperature, rollout.top_k, rollout.top_p, rollout.min_p)
 
@@ -52,12 +58,11 @@ class Packed(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Where each packed sequence's answer stands: row, first column, length. Host arrays, one entry
-    a sequence."""
+    """Where each packed sequence's answer is: its row, first column and length, on the host."""
 
-    row: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
+    row: Int[np.ndarray, " n"]
+    start: Int[np.ndarray, " n"]
+    length: Int[np.ndarray, " n"]
 
 
 class Scores(NamedTuple):
@@ -74,18 +79,19 @@ class Scores(NamedTuple):
 class Rollouts(NamedTuple):
     """Sampled answers. Rows are [question, sample], samples of a question side by side.
 
-    tokens    [B, A] token ids; beyond `lengths` without meaning
-    lengths   [B] tokens up to and including the first stop token; A where none came
-    logps     [B, A] the logprobs of the distribution that was sampled from
-    stopped   [B] True where a stop token ended the answer, False where the limit cut it
-    policy_logps  [B, A] the logprobs of the policy, whatever temperature and filters were applied to it: what `score` gives
+    tokens           token ids; beyond `lengths` without meaning
+    lengths          tokens up to and including the first stop token; A where none came
+    sampling_logps   logprobs of the distribution that was drawn from
+    stopped          True where a stop token ended the answer, False where the limit cut it
+    logps            logprobs of the policy, whatever temperature and filters were applied to it:
+                     what `score` gives
     """
 
     tokens: Int[Array, "B A"]
     lengths: Int[Array, " B"]
-    logps: Float[Array, "B A"]
+    sampling_logps: Float[Array, "B A"]
     stopped: Bool[Array, " B"]
-    policy_logps: Float[Array, "B A"]
+    logps: Float[Array, "B A"]
 
 
 class Batch(NamedTuple):

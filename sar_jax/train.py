@@ -2,24 +2,24 @@
 
     python -m sar_jax.train --config=configs/tiny.py [--config.any.field=value] [--workdir=DIR]
 
-    load model, data, checkpoint
-    evaluate                              before the first step, every `evaluation.every_steps`, after the last
+    load model, data, checkpoint                                             (training.setup)
+    evaluate                     before the first step, every `evaluation.every_steps`, after the last
     for each step:
-        experience  collect(...)          questions, sample, score, verify, reward     (sar_jax.training.experience)
-        state       update(...)           once for each mini-batch          (sar_jax.training.learner)
+        experience  collect(...)     questions, sample, score, verify, reward (training.experience)
+        state       update(...)      once for each mini-batch                 (training.learner)
         metrics, samples, checkpoint
     table before -> after
 
 Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves
 and exits. On several hosts start the same command on each (docs/tpu.md); the first one writes and
-speaks."""
+speaks.
+"""
 
 import contextlib
 import os
 import signal
 import sys
 import time
-from typing import Any
 
 import jax
 from absl import flags
@@ -32,8 +32,7 @@ from sar_jax import config as config_lib
 from sar_jax.parallel import multihost
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import screen
-from sar_jax.training.learner import States
-from sar_jax.training.setup import Run, setup
+from sar_jax.training.setup import Started, setup
 from sar_jax.training.step import evaluation, train_step
 
 _WORKDIR = flags.DEFINE_string(
@@ -41,6 +40,11 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "Where the run's files go; an interrupted run there is resumed. "
     "Default: a new folder under runs/.",
+)
+
+
+_STOPPING = (
+    b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n"
 )
 
 
@@ -55,19 +59,18 @@ class _Stop:
     def _ask(self, number, frame):
         self.heard = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(
-            2,
-            b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n",
-        )
+        os.write(2, _STOPPING)
 
     def asked(self) -> bool:
         """The same answer on every process."""
         return any(multihost.gather(self.heard))
 
 
-def loop(run: Run, states: States, iterator: Any, step: int) -> int:
+def loop(started: Started) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
+    run, states, iterator, step = started
     stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
+    save = lambda: run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)
     with jax.set_mesh(run.tools.mesh):
         if step == 0:
             metrics = evaluation(run, states, 0)
@@ -79,9 +82,8 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
             with profile.step(step):
                 states, metrics, samples = train_step(run, states, iterator, step)
             last, asked = step == config.steps, stop.asked()
-            if (
-                last or step % config.evaluation.every_steps == 0 and not asked
-            ):  # asked to stop: save first
+            due = step % config.evaluation.every_steps == 0
+            if last or due and not asked:  # asked to stop: save first
                 metrics |= evaluation(run, states, step)
             metrics["compilations"] = compilations.since_last()
             metrics |= screen.alarm(step, run.watch, metrics)
@@ -90,20 +92,18 @@ def loop(run: Run, states: States, iterator: Any, step: int) -> int:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[: config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or asked:
-                run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)
+                save()
             screen.progress(bar, step, metrics)
         bar.close()
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    run.checkpoints.save(
-        step, states, iterator, run.questions, run.alpha.saved
-    )  # does nothing where it stands already
+    save()  # does nothing where the checkpoint is there already
     run.checkpoints.wait()
     if step < config.steps:
         print(
-            f"stopped and saved at step {step} of {config.steps}. To go on, run the same command with "
-            f"--workdir={run.workdir}"
+            f"stopped and saved at step {step} of {config.steps}. To go on, run the same command "
+            f"with --workdir={run.workdir}"
         )
         return 130
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
@@ -120,19 +120,21 @@ def main(get_config) -> int:
         multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0]
     )
     several = f"s of {jax.process_count()} processes" if jax.process_count() > 1 else "(s)"
+    kind = jax.devices()[0].device_kind
     print(
-        f"sar_jax.train on {jax.device_count()} {jax.devices()[0].device_kind} device{several}, workdir {workdir}",
+        f"sar_jax.train on {jax.device_count()} {kind} device{several}, workdir {workdir}",
         flush=True,
     )
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
-    run, states, iterator, step = setup(config, workdir)
+    started = setup(config, workdir)
+    run = started.run
     with contextlib.ExitStack() as stack:
         stack.callback(run.checkpoints.close)
         stack.callback(run.metrics.close)
         stack.callback(run.tools.verifier.close)
         try:
-            return loop(run, states, iterator, step)
+            return loop(started)
         except jax.errors.JaxRuntimeError as error:
             multihost.blame(error)
             raise

@@ -78,3 +78,10 @@ def verifier():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def tpu_compiler(monkeypatch):
+    """For this process: libtpu reads XLA_FLAGS too, and dies of those for CPUs."""
+    jax.devices()  # which have read them now
+    monkeypatch.delenv("XLA_FLAGS")

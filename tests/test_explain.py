@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from support.commands import one_error, run_command
 from support.models import Loaded
+from support.rollouts import make_tools
 from support.training import shipped, write_lines
 
 from sar_jax import config as config_lib
 from sar_jax.evaluation import judged
 from sar_jax.rollout import sampler
 from sar_jax.text import prompts
-from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.tasks import arithmetic
-from sar_jax.training import experience, score
+from sar_jax.training import experience
 from sar_jax.training import questions as questions_lib
 
 TINY = pathlib.Path(str(importlib.resources.files("sar_jax") / "assets/tiny"))
@@ -33,10 +33,9 @@ def test_the_tiny_model_is_small_and_has_learnt_its_task(tiny, verifier):
     config = shipped("tiny")
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("test"), prompter, 80, "arithmetic", 64)
-    greedy = sampler.make_sample(tiny.graphdef, tiny.stop, 1, 96, greedy=True)
-    result, _ = judged.greedy_evaluation(
-        greedy, tiny.params, rows, 64, 80, tiny.tokenizer, verifier
-    )
+    greedy = sampler.Sample(tiny.network, tiny.stop, 1, 96, greedy=True)
+    decoder = judged.Decoder(greedy, 1, 64, 80, tiny.tokenizer, verifier)
+    result, _ = judged.greedy_evaluation(decoder, tiny.params, rows)
     assert result.accuracy > 0.8 and result.clipped == 0
 
 
@@ -45,20 +44,9 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
     config.rollout = config_lib.Rollout(questions=4, samples=4, slots=16, max_answer_tokens=96)
     config.loss.minibatch_questions = 4
     prompter = prompts.Prompter(tiny.tokenizer, config.prompt)
-    tools = experience.Tools(
-        sampler.make_sample(tiny.graphdef, tiny.stop, 4, 96),
-        score.make_score(tiny.graphdef, 288),
-        prompter,
-        tiny.mesh,
-        config,
-        verifier,
-        ErrorShare(1, 1),
-        cast=lambda p: p,
-        hand_over=lambda p: p,
-        fetch_reference=lambda r: r,
-    )
+    tools = make_tools(tiny, config, prompter, verifier)
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("train"), prompter, 80, "arithmetic", 4)
-    samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).samples
+    samples = experience.collect(tools, lambda: rows, tiny.params, None, jax.random.key(0)).records
     # An answer can be scored again from its text if its text has the same ids.
     kept = [
         s for s in samples if not s["clipped"] and len(prompter.answer(s["answer"])) == s["length"]

@@ -460,7 +460,7 @@ def test_questions_of_the_evaluation_set_are_not_trained_on(hf_folder, tmp_path)
         "--config.data.eval_questions=1",
         check=True,
     )
-    assert f" questions from {train}; 3 left out, they stand in {test}" in done.stdout
+    assert f" questions from {train}; 3 left out, they are in {test}" in done.stdout
     test.write_text(train.read_text())
     refused = run_command(
         *train_command(hf_folder, tmp_path / "run2", f"--config.data.eval={test}")

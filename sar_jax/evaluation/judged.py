@@ -15,6 +15,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax.evaluation import measures
+from sar_jax.model.parameters import Params
 from sar_jax.parallel import multihost
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.rollout.sampler import Sample
@@ -113,20 +114,10 @@ def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
 
 
 def greedy_evaluation(
-    sample: Sample,
-    params: Any,
-    rows: Sequence[Question],
-    batch: int,
-    width: int,
-    tokenizer: PreTrainedTokenizerBase,
-    verifier: Verifier,
+    decoder: Decoder, params: Params, rows: Sequence[Question]
 ) -> tuple[measures.Result, list[dict[str, Any]]]:
-    """Answers each question once with a greedy, one-sample `sample`, `batch` at a time. Also the
-    answers themselves."""
-    decoder = Decoder(sample, 1, batch, width, tokenizer, verifier)
-    found = [
-        a
-        for part in answers(decoder, params, rows, range(len(rows)), jax.random.key(0))
-        for a in part
-    ]
+    """One answer to each question, with a greedy decoder of one sample: the means, and the answers."""
+    key = jax.random.key(0)  # greedy: nothing is drawn
+    parts = answers(decoder, params, rows, range(len(rows)), key)
+    found = [answer for part in parts for answer in part]
     return measures.summarise(found), found

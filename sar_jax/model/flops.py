@@ -1,23 +1,64 @@
-"""Floating-point operations of a model, counted by hand."""
+"""Floating-point operations of a decoder, counted by hand: the one count, for `plan` and for mfu.
+
+A product of a token with a matrix is 2 flops a parameter. A token that attends over k keys takes
+2 k H for its scores and 2 k H for the weighted values, in each of N heads. Norms, rotary embedding,
+softmax and lookups are left out. Letters: N heads, H head dim.
+"""
+
+import numpy as np
+from jaxtyping import Int
 
 from sar_jax.model.parameters import ModelConfig, count_params
 
 
-def matmul_params(cfg: ModelConfig) -> tuple[int, int]:
-    """Parameters that multiply every token: of all layers, and of the head."""
-    head = cfg.vocab_size * cfg.embed_dim
-    return count_params(cfg) - head * (1 if cfg.tied else 2), head
+def layer_params(cfg: ModelConfig) -> int:
+    """Parameters of all layers: those that multiply every token (norms, a few, among them)."""
+    return count_params(cfg) - head_params(cfg) * (1 if cfg.tied else 2)
+
+
+def head_params(cfg: ModelConfig) -> int:
+    """Parameters of the head, be it the embedding table or its own."""
+    return cfg.vocab_size * cfg.embed_dim
 
 
 def attention_flops(cfg: ModelConfig, keys: float) -> float:
-    """Of one token's scores and weighted values over `keys` keys before it, in all layers; windows
-    see fewer."""
+    """Of one token's attention over `keys` keys, in all layers; layers with a window see fewer."""
     seen = sum(min(keys, cfg.kinds[kind].window or keys) for kind in cfg.layer_kinds)
     return 4 * cfg.num_heads * cfg.head_dim * seen
 
 
-def forward_flops(cfg: ModelConfig, tokens: float, keys: float) -> float:
-    """Of `tokens` tokens with their logits, each attending over `keys` others on average: 2 flops a
-    parameter and token."""
-    layers, head = matmul_params(cfg)
-    return tokens * (2 * (layers + head) + attention_flops(cfg, keys))
+def forward_flops(cfg: ModelConfig, tokens: float, keys: float, head: bool = True) -> float:
+    """Of `tokens` tokens, each attending over `keys` keys on average.
+
+    head   are logits computed?
+    """
+    params = layer_params(cfg) + head * head_params(cfg)
+    return tokens * (2 * params + attention_flops(cfg, keys))
+
+
+def sequence_flops(
+    cfg: ModelConfig,
+    lengths: Int[np.ndarray, " B"],
+    starts: Int[np.ndarray, " B"] | int = 0,
+    head: bool = True,
+) -> float:
+    """Of the forward pass over sequences, each token attending to itself and those before it.
+
+    lengths   tokens of each sequence
+    starts    tokens at its beginning that were read before: they are attended to, and not counted
+    head      are logits computed?
+    """
+    params = layer_params(cfg) + head * head_params(cfg)
+    pairs = 0.0
+    for kind in cfg.layer_kinds:
+        window = cfg.kinds[kind].window
+        pairs += float((_pairs(lengths, window) - _pairs(starts, window)).sum())
+    tokens = float((lengths - starts).sum())
+    return 2 * params * tokens + 4 * cfg.num_heads * cfg.head_dim * pairs
+
+
+def _pairs(length: Int[np.ndarray, " B"] | int, window: int | None) -> np.ndarray:
+    """Tokens and the keys that they see, in a sequence: 1 + 2 + ... + n, or w each from w on."""
+    n = np.asarray(length, np.float64)
+    rising = n if window is None else np.minimum(n, window)
+    return rising * (rising + 1) / 2 + (n - rising) * (window or 0)

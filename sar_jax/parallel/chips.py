@@ -1,11 +1,14 @@
-"""TPU chips and slices, as published: what `sar_jax.plan` compares a program with.
+"""Chips as published: what `sar_jax.plan` compares a program with, and what the metric mfu divides by.
 
 Sources: Google Cloud's pages on TPU v4, v5e, v5p, v6e and 7x (peak, HBM bandwidth, inter-chip
-interconnect; read in November 2026), and the TPU compiler (libtpu 0.0.52), which names the memory
-that it leaves to programs when one does not fit."""
+interconnect; read in November 2026); the TPU compiler (libtpu 0.0.52), which names the memory that
+it leaves to programs when one does not fit; NVIDIA's data sheets.
+"""
 
+import math
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,77 +16,92 @@ from jax.experimental import topologies
 
 from sar_jax.errors import UserError
 
+_GIB = 2**30
+
 
 class Chip(NamedTuple):
-    """One JAX device. hbm: bytes that programs may use; flops: dense bf16, a second; bandwidth:
-    bytes a second to HBM; interconnect: bytes a second in one direction over all links, half of the
-    published bidirectional figure; devices: of a chip (the compiler takes the two cores of v4 and
-    7x as devices of their own)."""
+    """One chip, or the part of one that a JAX device is (`of_device`).
 
+    kind           `device_kind` of its devices
+    hbm            bytes that programs may use
+    flops          dense bf16, a second
+    bandwidth      bytes a second to HBM
+    interconnect   bytes a second in one direction over all links: half of the published
+                   bidirectional figure
+    slices         shapes from small to large, for advice
+    """
+
+    kind: str
     hbm: float
     flops: float
     bandwidth: float
     interconnect: float
-    devices: int
-    slices: tuple[str, ...]  # from small to large, for advice
+    slices: tuple[str, ...] = ()
+
+    def of_device(self, devices_a_chip: int) -> "Chip":
+        """The share of each of the devices that a chip is: two where its cores are devices."""
+        n = devices_a_chip
+        return self._replace(
+            hbm=self.hbm / n,
+            flops=self.flops / n,
+            bandwidth=self.bandwidth / n,
+            interconnect=self.interconnect / n,
+        )
 
 
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4")
+_SQUARES = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CHIPS = {
-    "v4": Chip(
-        15.25 * 2**30,
-        275e12 / 2,
-        1228e9 / 2,
-        150e9 / 2,
-        2,
-        ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
-    ),
-    "v5e": Chip(
-        15.75 * 2**30, 197e12, 819e9, 200e9, 1, ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-    ),
-    "v5p": Chip(
-        95.73 * 2**30,
-        459e12,
-        2765e9,
-        600e9,
-        1,
-        ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8"),
-    ),
-    "v6e": Chip(
-        31.24 * 2**30,
-        918e12,
-        1640e9,
-        400e9,
-        1,
-        ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
-    ),
-    "tpu7x": Chip(
-        94.74 * 2**30,
-        2307e12 / 2,
-        7380e9 / 2,
-        600e9 / 2,
-        2,
-        ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4"),
-    ),
+    "v4": Chip("TPU v4", 30.5 * _GIB, 275e12, 1228e9, 150e9, _CUBES),
+    "v5e": Chip("TPU v5 lite", 15.75 * _GIB, 197e12, 819e9, 200e9, _SQUARES),
+    "v5p": Chip("TPU v5", 95.73 * _GIB, 459e12, 2765e9, 600e9, (*_CUBES, "4x4x8")),
+    "v6e": Chip("TPU v6 lite", 31.24 * _GIB, 918e12, 1640e9, 400e9, _SQUARES),
+    "tpu7x": Chip("TPU7x", 189.48 * _GIB, 2307e12, 7380e9, 600e9, _CUBES),
 }
+# Dense bf16, a second, of other devices: for the metric mfu. A v5p calls itself "TPU v5p", too.
+_OTHERS = {
+    "TPU v5p": CHIPS["v5p"].flops,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+}
+
+
+def devices_a_chip(devices: Sequence[jax.Device]) -> int:
+    """How many of the devices are one chip: of v4 on TPU VMs one, for the compiler two; of 7x two."""
+    place = lambda d: (getattr(d, "slice_index", 0), getattr(d, "coords", d.id))
+    first = place(devices[0])
+    return sum(place(device) == first for device in devices)
+
+
+def peak_flops(devices: Sequence[jax.Device]) -> float | None:
+    """Dense bf16 peak of one device, flop a second; None where the kind is not in the table.
+
+    devices   all devices of a run, which are of one kind
+    """
+    kinds = {chip.kind: chip.flops for chip in CHIPS.values()} | _OTHERS
+    peak = kinds.get(devices[0].device_kind)
+    return peak and peak / devices_a_chip(devices)
+
+
 _FORM = re.compile(r"(\w+):([1-9]\d*(?:x[1-9]\d*){1,2})")
 
 
-def describe(name: str) -> tuple[Chip, list[jax.Device]]:
-    """The chip and the devices of a slice like "v6e:2x4", for compilation; none of them has to be
-    there.
+class Slice(NamedTuple):
+    """TPUs that are connected. devices: as JAX has them; device: what each of them is."""
+
+    name: str
+    chips: int
+    devices: list[jax.Device]
+    device: Chip
+
+
+def describe(name: str) -> Slice:
+    """A slice like "v6e:2x4", for compilation; none of its chips has to be there.
 
     Raises `UserError` that lists what there is, or says how to install the compiler.
     """
-    match = _FORM.fullmatch(name)
-    known = "; ".join(f"{chip}:{', '.join(c.slices)}" for chip, c in CHIPS.items())
-    if (
-        not match
-        or match[1] not in CHIPS
-        or name.count("x") - match[1].count("x") != CHIPS[match[1]].slices[0].count("x")
-    ):
-        raise UserError(
-            f"--topology is {name!r}: it is written CHIP:SHAPE, like v6e:2x4. Known: {known}"
-        )
+    chip = _parse(name)
     # This machine is no TPU VM that could be asked; and several plans may be made at once.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -94,25 +112,36 @@ def describe(name: str) -> tuple[Chip, list[jax.Device]]:
     except ImportError:
         raise UserError("the TPU compiler is missing: pip install libtpu") from None
     try:
-        devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # the runtime raises its own kinds
+        reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"--topology is {name!r}: the compiler knows no such slice ({str(error).splitlines()[0][:200]}). "
-            f"Known: {known}"
+            f"--topology is {name!r}: the compiler knows no such slice ({reason}). "
+            f"Known: {_known()}"
         ) from None
-    return CHIPS[match[1]], list(devices)
+    each = devices_a_chip(devices)
+    return Slice(name, len(devices) // each, devices, CHIPS[chip].of_device(each))
+
+
+def _parse(name: str) -> str:
+    """The chip of a slice's name."""
+    match = _FORM.fullmatch(name)
+    if match and match[1] in CHIPS:
+        dimensions = match[2].count("x")
+        if dimensions == CHIPS[match[1]].slices[0].count("x"):
+            return match[1]
+    raise UserError(
+        f"--topology is {name!r}: it is written CHIP:SHAPE, like v6e:2x4. Known: {_known()}"
+    )
+
+
+def _known() -> str:
+    return "; ".join(f"{name}:{', '.join(chip.slices)}" for name, chip in CHIPS.items())
 
 
 def next_slice(name: str) -> str | None:
     """The next larger slice of the same chips, if one is listed."""
     chip, shape = name.split(":")
-    slices = CHIPS[chip].slices
-    larger = [s for s in slices if _size(s) > _size(shape)]
+    size = lambda shape: math.prod(map(int, shape.split("x")))
+    larger = [s for s in CHIPS[chip].slices if size(s) > size(shape)]
     return f"{chip}:{larger[0]}" if larger else None
-
-
-def _size(shape: str) -> int:
-    total = 1
-    for n in shape.split("x"):
-        total *= int(n)
-    return total

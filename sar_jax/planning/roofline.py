@@ -1,7 +1,7 @@
 """How long a training step takes at the limits of a chip: flops counted by hand, bytes, and what
 the compiler sends.
 
-    a call   = max(flops / peak, HBM bytes / bandwidth, bytes sent / interconnect)     seconds; perfect overlap
+    a call   = max(flops / peak, HBM bytes / bandwidth, bytes sent / interconnect)   perfect overlap
     a step   = sum over programs of calls * seconds
 
 Estimates, and optimistic ones: no chip reaches its peak. Left out: the host's work, verification,
@@ -9,12 +9,13 @@ checkpoints, activations' traffic to HBM. Letters as in `structs`; L layers, N h
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sar_jax import config as config_lib
 from sar_jax.model import flops
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
+from sar_jax.planning.programs import Residents
 
 _FILLED = 0.95  # of a packed row, as measured by the metric packing/filled on long rows
 _OCCUPIED = 0.9  # of the slots, by the metric rollout/occupancy
@@ -22,100 +23,156 @@ _STANDALONE = 40  # tokens of the context without its question
 
 
 class Call(NamedTuple):
-    """One run of a program on one device: flops, bytes from and to HBM; and how often a step runs
-    it."""
+    """One run of a program on one device.
+
+    flops   floating-point operations
+    hbm     bytes from and to HBM
+    calls   how often a step runs it
+    """
 
     flops: float
     hbm: float
     calls: float
 
 
-def step_calls(
-    config: config_lib.TrainConfig,
-    cfg: ModelConfig,
-    devices: int,
-    resident: Any,
-    prompt_tokens: float,
-    answer_tokens: float,
-    reads: int,
-) -> dict[str, Call]:
-    """What every program costs a device in one training step.
+class Limits(NamedTuple):
+    """Seconds that a call takes at each limit; the largest is how long it takes at least."""
 
-    resident: `programs.Residents`; prompt_tokens, answer_tokens: means; reads: tokens of a call of
-    prefill, all rows."""
-    rollout, packing = config.rollout, config.packing
-    answers, T = rollout.questions * rollout.samples, packing.row_tokens
-    rows = lambda count, context: count * (context + answer_tokens) / (T * _FILLED)
-    micro = lambda count: math.ceil(count / packing.rows_per_microbatch)
-    updates = rollout.questions // config.loss.minibatch_questions
-    with_question = updates * micro(rows(answers / updates, prompt_tokens))
-    alone = micro(rows(answers, _STANDALONE)) if config.rewards.self_aligned else 0
-    batch_tokens = packing.rows_per_microbatch * T / devices
-    forward = flops.forward_flops(
-        cfg, batch_tokens, T / 2
-    )  # the kernel skips what is above the diagonal of a row
-    whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
-    recomputed = 4 if config.model.remat else 3
-    # Decoding: every token reads the weights and the live columns of its device's slots. Were
-    # lengths exponential, a slot looked at at any time would be as far into its answer as answers
-    # are long on average.
-    columns = prompt_tokens + answer_tokens
-    token = flops.forward_flops(cfg, rollout.slots, columns)
-    steps = answers * answer_tokens / (rollout.slots * _OCCUPIED)
-    prompt = flops.forward_flops(cfg, reads, prompt_tokens / 2)
-    spared = 1 if config.lora.rank else 0  # frozen weights need no gradient of their own
-    learning = lambda flops: Call(
-        (recomputed - spared) * flops, recomputed * whole + 2 * resident.gradients, with_question
-    )
-    applying = Call(0, 2 * (resident.masters + resident.moments) + resident.gradients, updates)
-    critic = {}
-    if config.advantage.estimator == "critic":  # the same decoder without logits
-        bare = forward - 2 * batch_tokens * flops.matmul_params(cfg)[1]
-        critic = {
-            "value": Call(bare, whole, with_question),
-            "value_gradient": learning(bare),
-            "value_apply": applying,
-        }
-    fold = {"fold": Call(0, resident.masters + 2 * resident.base, 1)} if config.lora.rank else {}
+    compute: float
+    memory: float
+    network: float
+
+
+class Work(NamedTuple):
+    """What a step has to do, on average.
+
+    prompt_tokens, answer_tokens   means of a question's and of an answer's length
+    reads                          tokens of a call of prefill, all rows
+    devices                        of the slice
+    """
+
+    prompt_tokens: float
+    answer_tokens: float
+    reads: int
+    devices: int
+
+
+class _Microbatches(NamedTuple):
+    """Of a step: those with the question, in all updates; and those of standalone rows."""
+
+    with_question: int
+    alone: int
+
+
+def step_calls(
+    config: config_lib.TrainConfig, cfg: ModelConfig, resident: Residents, work: Work
+) -> dict[str, Call]:
+    """What every program costs a device in one training step."""
+    micro = _microbatches(config, work)
     return {
-        **fold,
-        "hand_over": Call(0, resident.masters + 2 * resident.decoding_weights, 1),
-        "prefill": Call(
-            prompt / devices,
-            resident.decoding_weights,
-            math.ceil(rollout.questions * prompt_tokens / (reads * _FILLED)),
-        ),
-        "decode": Call(
-            token / devices,
-            resident.decoding_weights + live_bytes(config, cfg, columns) / devices,
-            steps,
-        ),
-        "cast": Call(0, resident.masters + resident.weights, 1),
-        "score": Call(
-            forward, whole, with_question * (2 if config_lib.needs_reference(config) else 1) + alone
-        ),
-        "gradient": learning(forward),
-        "apply": applying,
-        **critic,
+        **_weights_calls(config, resident),
+        **_decoder_calls(config, cfg, resident, work),
+        **_learner_calls(config, cfg, resident, work, micro),
     }
 
 
+def _microbatches(config: config_lib.TrainConfig, work: Work) -> _Microbatches:
+    answers = config.rollout.questions * config.rollout.samples
+    filled = config.packing.row_tokens * _FILLED
+    rows = lambda count, context: count * (context + work.answer_tokens) / filled
+    micro = lambda count: math.ceil(count / config.packing.rows_per_microbatch)
+    updates = config_lib.updates_per_step(config)
+    with_question = updates * micro(rows(answers / updates, work.prompt_tokens))
+    alone = micro(rows(answers, _STANDALONE)) if config.rewards.self_aligned else 0
+    return _Microbatches(with_question, alone)
+
+
+def _weights_calls(config: config_lib.TrainConfig, resident: Residents) -> dict[str, Call]:
+    """Copies: of the weights for score, and for the decoder."""
+    r = resident
+    found = {}
+    if config.lora.rank:
+        found["fold"] = Call(0, r.masters + 2 * r.base, 1)
+    found["hand_over"] = Call(0, r.masters + 2 * r.decoding_weights, 1)
+    found["cast"] = Call(0, r.masters + r.weights, 1)
+    return found
+
+
+def _decoder_calls(
+    config: config_lib.TrainConfig, cfg: ModelConfig, resident: Residents, work: Work
+) -> dict[str, Call]:
+    """Every token reads the weights and the live columns of its device's slots.
+
+    Were lengths exponential, a slot looked at at any time would be as far into its answer as
+    answers are long on average.
+    """
+    rollout = config.rollout
+    answers = rollout.questions * rollout.samples
+    columns = work.prompt_tokens + work.answer_tokens
+    token = flops.forward_flops(cfg, rollout.slots, columns)
+    # the keys and values of questions need no logits
+    prompt = flops.forward_flops(cfg, work.reads, work.prompt_tokens / 2, head=False)
+    live = live_bytes(config, cfg, columns) / work.devices
+    steps = answers * work.answer_tokens / (rollout.slots * _OCCUPIED)
+    reads = math.ceil(rollout.questions * work.prompt_tokens / (work.reads * _FILLED))
+    weights = resident.decoding_weights
+    return {
+        "prefill": Call(prompt / work.devices, weights, reads),
+        "decode": Call(token / work.devices, weights + live, steps),
+    }
+
+
+def _learner_calls(
+    config: config_lib.TrainConfig,
+    cfg: ModelConfig,
+    resident: Residents,
+    work: Work,
+    micro: _Microbatches,
+) -> dict[str, Call]:
+    r, T = resident, config.packing.row_tokens
+    tokens = config.packing.rows_per_microbatch * T / work.devices
+    keys = T / 2  # the kernel skips what is above the diagonal of a row
+    forward = flops.forward_flops(cfg, tokens, keys)
+    whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
+    recomputed = 4 if config.model.remat else 3
+    spared = 1 if config.lora.rank else 0  # frozen weights need no gradient of their own
+
+    def learning(forward: float) -> Call:
+        bytes_moved = recomputed * whole + 2 * r.gradients
+        return Call((recomputed - spared) * forward, bytes_moved, micro.with_question)
+
+    updates = config_lib.updates_per_step(config)
+    applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
+    compared = 2 if config_lib.needs_reference(config) else 1
+    found = {
+        "score": Call(forward, whole, micro.with_question * compared + micro.alone),
+        "gradient": learning(forward),
+        "apply": applying,
+    }
+    if config.advantage.estimator == "critic":
+        bare = flops.forward_flops(cfg, tokens, keys, head=False)
+        found["value"] = Call(bare, whole, micro.with_question)
+        found["value_gradient"] = learning(bare)
+        found["value_apply"] = applying
+    return found
+
+
 def live_bytes(config: config_lib.TrainConfig, cfg: ModelConfig, columns: float) -> float:
-    """Keys and values that all slots hold, over all devices, with `columns` each; windows keep
-    fewer."""
+    """Keys and values that all slots hold, over all devices.
+
+    columns   of each slot; layers with a window keep fewer
+    """
     dtype = config.rollout.cache_dtype or config.model.dtype
-    size = {"float32": 4, "bfloat16": 2, "int8": 1 + 4 / cfg.head_dim}[
-        dtype
-    ]  # eight bits: and a scale for each head
+    # eight bits: and a scale of four bytes for each head
+    size = {"float32": 4, "bfloat16": 2, "int8": 1 + 4 / cfg.head_dim}[dtype]
     held = sum(min(columns, cfg.kinds[kind].window or columns) for kind in cfg.layer_kinds)
     return 2 * cfg.num_kv_heads * cfg.head_dim * size * held * config.rollout.slots
 
 
-def seconds(call: Call, sent: float, chip: Chip) -> dict[str, float]:
-    """The three limits of one call; the largest one is how long it takes at least. sent: bytes to
-    other devices."""
-    return {
-        "compute": call.flops / chip.flops,
-        "memory": call.hbm / chip.bandwidth,
-        "network": sent / chip.interconnect,
-    }
+def limits(call: Call, sent: float, device: Chip) -> Limits:
+    """The three limits of one call. sent: bytes to other devices."""
+    return Limits(
+        compute=call.flops / device.flops,
+        memory=call.hbm / device.bandwidth,
+        network=sent / device.interconnect,
+    )

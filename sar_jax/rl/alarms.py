@@ -96,7 +96,7 @@ def echoing(lines: Lines, cfg: config_lib.Guards) -> str | None:
     now = _now(lines, "completions/question_overlap")
     if not cfg.echo or now is None or now <= cfg.echo:
         return None
-    return f"{100 * now:.0f} % of the answers' token trigrams stand in their question"
+    return f"{100 * now:.0f} % of the answers' token trigrams are in their question"
 
 
 ALARMS: Mapping[str, tuple[Callable[[Lines, config_lib.Guards], str | None], str]] = {

@@ -1,13 +1,14 @@
-"""The next token of every slot: temperature, top-k, top-p, min-p, and the logprobs of what was
-drawn.
+"""Logits -> the next token of every slot, and the logprobs of what was drawn.
 
     logits --/ temperature--> --top-k--> --top-p--> --min-p--> the distribution that is drawn from
 
-A draw needs few random bits, not one for each entry of the vocabulary: the entries stand in blocks,
-the largest of a block's logits plus Gumbel noise is distributed like the block's log-sum-exp plus
-Gumbel noise, so first a block is drawn and then an entry of it. The sums of the blocks give the
-logprob, too, and nothing of the vocabulary's size has to leave a device where the vocabulary is
-spread over several. Nothing is sorted while the filters are off. Letters: S slots, V vocabulary.
+A draw needs few random bits, not one for each entry of the vocabulary: the entries are in blocks,
+and the largest of a block's logits plus Gumbel noise is distributed like the block's log-sum-exp
+plus Gumbel noise, so a block is drawn first and then an entry of it. The sums of the blocks give
+the logprob, too, and nothing of the vocabulary's size has to leave a device where the vocabulary is
+spread over several. Nothing is sorted while the filters are off.
+
+Letters: S slots, V vocabulary, n blocks of v entries.
 """
 
 from typing import NamedTuple
@@ -23,20 +24,23 @@ _BLOCKS = 128  # of the vocabulary: with 150,000 entries a draw takes 128 + 1,18
 
 
 class Picked(NamedTuple):
-    """token; logp: of the distribution that was drawn from; policy_logp: of the softmax of all
-    logits, without temperature."""
+    """A token of every slot.
+
+    sampling_logp   of the distribution that it was drawn from
+    logp            of the softmax of all logits, without temperature
+    """
 
     token: Int[Array, " S"]
+    sampling_logp: Float[Array, " S"]
     logp: Float[Array, " S"]
-    policy_logp: Float[Array, " S"]
 
 
 def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
-    """Which entries the filters leave, one after the other as `transformers` applies them; the most
-    probable always stays.
+    """Which entries the filters leave, one after the other as `transformers` applies them.
 
     A filter is a threshold: top-p's is that of the last entry before which less than top_p has been
-    collected."""
+    collected. The most probable entry always stays.
+    """
     threshold = jnp.full(logits.shape[:1], -jnp.inf)
     top_k = sampling.top_k if 0 < sampling.top_k < logits.shape[-1] else 0
     if top_k or sampling.top_p < 1:
@@ -55,60 +59,66 @@ def kept(logits: Float[Array, "S V"], sampling: Sampling) -> Bool[Array, "S V"]:
 def pick(
     logits: Float[Array, "S V"], keys: Array, greedy: Bool[Array, ""], sampling: Sampling
 ) -> Picked:
-    """Draws a token in every slot with its own key; or takes the most probable one, whose logp is
-    that of all logits."""
-    largest, sums, blocks = _block_sums(logits)
-    policy_total = largest + jnp.log(sums.sum(axis=-1))
+    """A token of every slot.
+
+    keys     one random key a slot
+    greedy   the most probable token instead of a draw; then both logprobs are that of all logits
+    """
+    policy = _blocks(logits)
+    policy_total = policy.largest + jnp.log(policy.sums.sum(axis=-1))
 
     def take_best() -> Picked:
-        logp = largest - policy_total
+        logp = policy.largest - policy_total
         return Picked(jnp.argmax(logits, axis=-1).astype(jnp.int32), logp, logp)
 
     def draw() -> Picked:
         if sampling == Sampling():  # the softmax of the logits themselves
-            token, chosen = _draw(sums, blocks, keys)
+            token, chosen = _draw(policy, keys)
             return Picked(token, chosen - policy_total, chosen - policy_total)
         scaled = logits / sampling.temperature
-        scaled = jnp.where(kept(scaled, sampling), scaled, -jnp.inf)
-        top, own_sums, own_blocks = _block_sums(scaled)
-        token, chosen = _draw(own_sums, own_blocks, keys)
-        return Picked(
-            token,
-            chosen - top - jnp.log(own_sums.sum(axis=-1)),
-            chosen * sampling.temperature - policy_total,
-        )
+        filtered = _blocks(jnp.where(kept(scaled, sampling), scaled, -jnp.inf))
+        token, chosen = _draw(filtered, keys)
+        sampling_logp = chosen - filtered.largest - jnp.log(filtered.sums.sum(axis=-1))
+        return Picked(token, sampling_logp, chosen * sampling.temperature - policy_total)
 
     return jax.lax.cond(greedy, take_best, draw)
 
 
-def _block_sums(
-    logits: Array,
-) -> tuple[Float[Array, " S"], Float[Array, "S n"], Float[Array, "S n v"]]:
-    """The largest logit, the sums of exp(logit - largest) of each block, and the logits in blocks,
-    -inf beyond the last."""
+class _Blocks(NamedTuple):
+    """The vocabulary in blocks.
+
+    largest   the largest logit
+    sums      of exp(logit - largest), of each block
+    logits    in blocks, -inf beyond the last entry
+    """
+
+    largest: Float[Array, " S"]
+    sums: Float[Array, "S n"]
+    logits: Float[Array, "S n v"]
+
+
+def _blocks(logits: Float[Array, "S V"]) -> _Blocks:
     V = logits.shape[-1]
     size = -(-V // _BLOCKS)
-    padded = (
-        logits
-        if size * _BLOCKS == V
-        else jnp.pad(logits, ((0, 0), (0, size * _BLOCKS - V)), constant_values=-jnp.inf)
-    )
+    padded = logits
+    if size * _BLOCKS != V:
+        padding = ((0, 0), (0, size * _BLOCKS - V))
+        padded = jnp.pad(logits, padding, constant_values=-jnp.inf)
     blocks, largest = padded.reshape(len(logits), _BLOCKS, size), logits.max(axis=-1)
-    return largest, jnp.exp(blocks - largest[:, None, None]).sum(axis=-1), blocks
+    return _Blocks(largest, jnp.exp(blocks - largest[:, None, None]).sum(axis=-1), blocks)
 
 
-def _draw(sums: Array, blocks: Array, keys: Array) -> tuple[Int[Array, " S"], Float[Array, " S"]]:
+def _draw(blocks: _Blocks, keys: Array) -> tuple[Int[Array, " S"], Float[Array, " S"]]:
     """A token of every slot and its logit: first its block, then its place there."""
-    size = blocks.shape[-1]
+    size = blocks.logits.shape[-1]
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (_BLOCKS + size,)))(keys)
-    block = jnp.argmax(jnp.log(sums) + noise[:, :_BLOCKS], axis=-1)
+    block = jnp.argmax(jnp.log(blocks.sums) + noise[:, :_BLOCKS], axis=-1)
     if _spread():
-        here = (
-            jnp.arange(_BLOCKS)[:, None] == block[:, None, None]
-        )  # a reduction: only the block's logits travel
-        inside = jnp.where(here, blocks, -jnp.inf).max(axis=1)
+        # a reduction: only the block's logits travel
+        here = jnp.arange(_BLOCKS)[:, None] == block[:, None, None]
+        inside = jnp.where(here, blocks.logits, -jnp.inf).max(axis=1)
     else:
-        inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+        inside = jnp.take_along_axis(blocks.logits, block[:, None, None], axis=1)[:, 0]
     place = jnp.argmax(inside + noise[:, _BLOCKS:], axis=-1)
     chosen = jnp.take_along_axis(inside, place[:, None], axis=-1)[:, 0]
     return (block * size + place).astype(jnp.int32), chosen
@@ -116,6 +126,5 @@ def _draw(sums: Array, blocks: Array, keys: Array) -> tuple[Int[Array, " S"], Fl
 
 def _spread() -> bool:
     """Is the vocabulary spread over several devices?"""
-    return (
-        bool(dividing("tensor", _BLOCKS)) and jax.sharding.get_abstract_mesh().shape["tensor"] > 1
-    )
+    mesh = jax.sharding.get_abstract_mesh()
+    return bool(dividing("tensor", _BLOCKS)) and mesh.shape["tensor"] > 1

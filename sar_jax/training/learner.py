@@ -1,12 +1,14 @@
 """One optimizer update over micro-batches of packed rows: pure functions over a `TrainState`.
 
     sums  = 0
-    sums += gradient and metric sums of each micro-batch       accumulate, jitted, one shape; sums donated
-    state = apply(state, sums)                                 clip, AdamW, skip if not finite; state donated
+    sums += gradient and metrics of each micro-batch    accumulate: jitted, one shape, sums donated
+    state = apply(state, sums)                          clip, AdamW, skip if not finite; state donated
 
 A loss is a sum over tokens times one scale that is known before the first micro-batch, so the
-gradient does not depend on how the rows were cut into micro-batches or spread over devices."""
+gradient does not depend on how the rows were cut into micro-batches or spread over devices.
+"""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,15 +20,20 @@ from jaxtyping import Array, Float, Int
 
 from sar_jax import config as config_lib
 from sar_jax.model import lora, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.rl import losses
 from sar_jax.structs import Batch, Packed
 from sar_jax.training.score import score_rows
 
 
 class TrainState(NamedTuple):
-    """params: float32 master weights; updates: applied so far; skipped: updates left out, gradient
-    not finite."""
+    """Something that learns.
+
+    params      float32 master weights
+    opt_state   of the optimizer
+    updates     applied so far
+    skipped     updates that were left out, since the gradient was not finite
+    """
 
     params: parameters.Params
     opt_state: Any
@@ -42,6 +49,7 @@ class States(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+Sums = tuple[parameters.Params, Metrics]  # of gradients and metrics over tokens
 # (params, micro-batch, scale) -> (scaled loss, sums of metrics over tokens)
 LossFn = Callable[[parameters.Params, Any, Float[Array, ""]], tuple[Float[Array, ""], Metrics]]
 
@@ -49,41 +57,38 @@ LossFn = Callable[[parameters.Params, Any, Float[Array, ""]], tuple[Float[Array,
 def make_optimizer(
     cfg: config_lib.Optimizer, total_updates: int, decay_mask: Any
 ) -> optax.GradientTransformation:
-    """AdamW on gradients clipped to a global norm; see `config.Optimizer` for the schedule."""
-    rise = optax.linear_schedule(
-        cfg.lr / max(cfg.warmup_updates, 1), cfg.lr, max(cfg.warmup_updates - 1, 1)
+    """AdamW on gradients clipped to a global norm; see `config.Optimizer` for the schedule.
+
+    total_updates   of the whole run: the cosine ends there
+    decay_mask      a tree like the parameters, True where weight decay acts
+    """
+    warmup = cfg.warmup_updates
+    schedule = optax.cosine_decay_schedule(
+        cfg.lr, max(total_updates - warmup, 1), cfg.final_lr_fraction
     )
-    fall = optax.cosine_decay_schedule(
-        cfg.lr, max(total_updates - cfg.warmup_updates, 1), cfg.final_lr_fraction
+    if warmup:
+        rise = optax.linear_schedule(cfg.lr / warmup, cfg.lr, max(warmup - 1, 1))
+        schedule = optax.join_schedules([rise, schedule], [warmup])
+    adamw = optax.adamw(
+        schedule,
+        cfg.b1,
+        cfg.b2,
+        cfg.eps,
+        mu_dtype=cfg.mu_dtype,
+        weight_decay=cfg.weight_decay,
+        mask=decay_mask,
     )
-    schedule = (
-        optax.join_schedules([rise, fall], [cfg.warmup_updates]) if cfg.warmup_updates else fall
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(cfg.clip_norm),
-        optax.adamw(
-            schedule,
-            cfg.b1,
-            cfg.b2,
-            cfg.eps,
-            mu_dtype=cfg.mu_dtype,
-            weight_decay=cfg.weight_decay,
-            mask=decay_mask,
-        ),
-    )
+    return optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw)
 
 
 def describe_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state's shapes, dtypes and shardings without its memory; moments are sharded like the
-    parameters.
+    """The state's shapes, dtypes and shardings without its memory; moments are sharded like params.
 
-    `params`: arrays, or anything else whose leaves have shape, dtype and sharding.
+    params   arrays, or anything else whose leaves have shape, dtype and sharding
     """
-    params = jax.tree.map(
-        lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params
-    )
-    scalar = _scalar_sharding(params)
     place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    params = jax.tree.map(lambda p: place(p, p.sharding), params)
+    scalar = _scalar_sharding(params)
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda x, p: place(x, p.sharding),
@@ -110,23 +115,50 @@ def _scalar_sharding(params: Any) -> jax.sharding.Sharding:
     return sharding
 
 
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One optimizer update over micro-batches, as three jitted functions; `described`: its state.
+
+    zeros        (params, micro-batch, scale, frozen) -> sums
+    accumulate   (params, sums, micro-batch, scale, frozen) -> sums; donates the sums
+    apply        (state, gradient) -> state, gradient norm before clipping; donates the state
+
+    Sums are the gradient and the metrics, both summed over tokens. `frozen`: parameters that the
+    loss needs and that do not learn (the base of `lora`).
+    """
+
+    described: TrainState
+    zeros: Callable[..., Sums]
+    accumulate: Callable[..., Sums]
+    apply: Callable[..., tuple[TrainState, Array]]
+
+    def __call__(
+        self,
+        state: TrainState,
+        microbatches: Sequence[Any],
+        scale: float,
+        frozen: parameters.Params | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        """The new state and the metrics; donates the old state.
+
+        scale   what each micro-batch's sum over tokens is multiplied by, the same for all
+
+        Metrics `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens,
+        as the loss gave them.
+        """
+        scale, frozen = jnp.float32(scale), frozen or {}
+        sums = self.zeros(state.params, microbatches[0], scale, frozen)
+        for microbatch in microbatches:
+            sums = self.accumulate(state.params, sums, microbatch, scale, frozen)
+        gradient, metrics = sums
+        state, norm = self.apply(state, gradient)
+        return state, {**metrics, "grad_norm": norm}
+
+
 def make_update(
-    state: TrainState,
-    optimizer: optax.GradientTransformation,
-    loss_fn: LossFn,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`update(state, micro-batches, scale, frozen={}) -> state, metrics`; the update donates its
-    state.
-
-    `frozen`: parameters beside the state's that `loss_fn` needs and that do not learn (the base of
-    `sar_jax.model.lora`).
-
-    `state`: a state, or its description; only the shardings are read.
-
-    Metrics: `loss` and `grad_norm` (before clipping) are final; the others are sums over tokens, as
-    `loss_fn` gave them."""
-    param_shardings = jax.tree.map(lambda p: p.sharding, state.params)
-    state_shardings = jax.tree.map(lambda p: p.sharding, state)
+    described: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn
+) -> Update:
+    """The update of a loss. described: a state, or its description; only shardings are read."""
 
     def loss_of(params, frozen, *rest):
         loss, metrics = loss_fn(lora.merged(frozen, params), *rest)
@@ -139,64 +171,53 @@ def make_update(
     def add(params, sums, microbatch, scale, frozen):
         # The backward pass adds each layer's gradient to the sums where they are: there is no
         # second stack of gradients.
-        grads = jax.tree.map(jax.new_ref, sums[0])
+        gradient = jax.tree.map(jax.new_ref, sums[0])
         loss, vjp, metrics = jax.vjp(
             lambda p: loss_of(p, frozen, microbatch, scale), params, has_aux=True
         )
-        vjp.with_refs(grads)(jnp.ones_like(loss))
-        return jax.tree.map(jax.freeze, grads), jax.tree.map(jnp.add, sums[1], metrics)
+        vjp.with_refs(gradient)(jnp.ones_like(loss))
+        return jax.tree.map(jax.freeze, gradient), jax.tree.map(jnp.add, sums[1], metrics)
 
-    sums_shardings = (param_shardings, _scalar_sharding(state.params))
-    zeros = jax.jit(zeros, out_shardings=sums_shardings)
-    accumulate = jax.jit(add, donate_argnums=1, out_shardings=sums_shardings)
-
-    def apply(state: TrainState, grads):
-        norm = optax.tree.norm(grads)
+    def apply(state: TrainState, gradient):
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new = TrainState(
-            optax.apply_updates(state.params, updates), opt_state, state.updates + 1, state.skipped
-        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = TrainState(params, opt_state, state.updates + 1, state.skipped)
         old = state._replace(skipped=state.skipped + 1)
         return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old), norm
 
-    apply = jax.jit(
-        apply, donate_argnums=0, out_shardings=(state_shardings, _scalar_sharding(state.params))
+    param_shardings = jax.tree.map(lambda p: p.sharding, described.params)
+    state_shardings = jax.tree.map(lambda p: p.sharding, described)
+    scalar = _scalar_sharding(described.params)
+    sums_shardings = (param_shardings, scalar)
+    return Update(
+        described,
+        zeros=jax.jit(zeros, out_shardings=sums_shardings),
+        accumulate=jax.jit(add, donate_argnums=1, out_shardings=sums_shardings),
+        apply=jax.jit(apply, donate_argnums=0, out_shardings=(state_shardings, scalar)),
     )
 
-    def update(
-        state: TrainState,
-        microbatches: Sequence[Any],
-        scale: float,
-        frozen: Any = None,
-    ) -> tuple[TrainState, Metrics]:
-        scale, frozen = jnp.float32(scale), frozen or {}
-        sums = zeros(state.params, microbatches[0], scale, frozen)
-        for microbatch in microbatches:
-            sums = accumulate(state.params, sums, microbatch, scale, frozen)
-        grads, metrics = sums
-        state, norm = apply(state, grads)
-        return state, {**metrics, "grad_norm": norm}
 
-    update.parts = {"zeros": zeros, "accumulate": accumulate, "apply": apply}
-    return update
+def make_policy_loss(network: Network, cfg: config_lib.Loss, chunk: int) -> LossFn:
+    """The clipped policy loss with KL on a `Batch`.
 
+    chunk   vocabulary entries whose logits exist at once
 
-def make_policy_loss(graphdef: network_lib.GraphDef, cfg: config_lib.Loss, chunk: int) -> LossFn:
-    """The clipped policy loss with KL on a `Batch`; scale = 1 / `losses.DIVISORS[cfg.average]` of
-    the mini-batch."""
+    Its scale is 1 / `losses.DIVISORS[cfg.average]` of the mini-batch.
+    """
     make_log_ratio, weigh = losses.LOG_RATIOS[cfg.ratio], losses.TOKEN_WEIGHTS[cfg.average]
     estimate_kl = losses.KL_ESTIMATORS[cfg.kl_estimator]
 
     def loss_fn(params, batch: Batch, scale):
-        logps = score_rows(graphdef, params, batch.packed, chunk).logps
         segments, mask = batch.packed.segment_ids, batch.packed.mask
+        total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
+        logps = score_rows(network, params, batch.packed, chunk).logps
         log_ratio = make_log_ratio(logps - batch.old_logps, segments, mask)
         per_token, clipped = losses.clipped_policy_loss(
             log_ratio, batch.advantages, cfg.clip_low, cfg.clip_high, cfg.dual_clip
         )
         kl = estimate_kl(logps, batch.ref_logps) if cfg.kl else jnp.zeros_like(logps)
-        total = lambda x: jnp.sum(jnp.where(mask, x, 0.0))
         metrics = {
             "clip_ratio": total(clipped),
             "kl": total(kl),
@@ -207,20 +228,18 @@ def make_policy_loss(graphdef: network_lib.GraphDef, cfg: config_lib.Loss, chunk
                 batch.old_logps, batch.sampling_logps, cfg.importance_cap
             )
             per_token = weights * per_token
-            metrics |= {
-                "importance/weight": total(weights),
-                "importance/capped": total(weights >= cfg.importance_cap),
-            }
+            metrics["importance/weight"] = total(weights)
+            metrics["importance/capped"] = total(weights >= cfg.importance_cap)
         return scale * total(weigh(per_token + cfg.kl * kl, segments, mask)), metrics
 
     return loss_fn
 
 
-def make_supervised_loss(graphdef: network_lib.GraphDef, chunk: int) -> LossFn:
+def make_supervised_loss(network: Network, chunk: int) -> LossFn:
     """Next-token cross-entropy on the answers of `Packed` rows; scale = 1 / tokens in the batch."""
 
     def loss_fn(params, packed: Packed, scale):
-        logps = score_rows(graphdef, params, packed, chunk).logps
+        logps = score_rows(network, params, packed, chunk).logps
         return -scale * jnp.sum(logps), {}
 
     return loss_fn

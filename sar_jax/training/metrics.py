@@ -20,19 +20,6 @@ from tensorboardX.summary import histogram, scalar
 from sar_jax.files import is_remote, write_atomically
 from sar_jax.training.workdir import read_metrics
 
-# Dense bf16 peak, flop/s a device, as published by the vendors; MFU is reported where the device is
-# known.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-}
-
 _COPY_EVERY = 10
 
 

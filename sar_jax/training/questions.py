@@ -10,6 +10,7 @@ n, ... of the shuffled order."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import grain
 
@@ -21,15 +22,24 @@ from sar_jax.text.tasks import mix
 from sar_jax.text.tasks.example import Source
 
 
+class Prepared(NamedTuple):
+    """Rows whose prompts fit, and how many were left out since theirs are too long."""
+
+    rows: list[Question]
+    left_out: int
+
+
 def prepare(
     source: Source,
     prompter: Prompter,
     max_prompt_tokens: int,
     name: str,
     limit: int | None = None,
-) -> tuple[list[Question], int]:
-    """The first `limit` rows whose prompts fit, and how many were too long. Raises `UserError` if
-    none fits."""
+) -> Prepared:
+    """The first `limit` rows whose prompts fit; name: of the source, for messages.
+
+    Raises `UserError` if none fits.
+    """
     rows: list[Question] = []
     dropped = 0
     for index in range(len(source)):
@@ -37,60 +47,50 @@ def prepare(
         prompt = prompter.prompt(example.question)
         if len(prompt) > max_prompt_tokens:
             dropped += 1
-        else:
-            rows.append(Question(example, prompt))
-            if len(rows) == limit:
-                break
+            continue
+        rows.append(Question(example, prompt))
+        if len(rows) == limit:
+            break
     if not rows:
         raise UserError(
             f"{name}: all {dropped} prompts are longer than config.data.max_prompt_tokens = "
             f"{max_prompt_tokens} tokens; raise it (and config.packing.row_tokens)"
         )
-    return rows, dropped
+    return Prepared(rows, dropped)
 
 
 def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
-    """A run's training and evaluation rows; prints how many, and what was left out. Raises
-    `UserError`.
+    """A run's training and evaluation rows; prints how many, and what was left out.
 
-    Training rows whose question stands in the evaluation set are taken out: in all of it, not only
-    in the `eval_questions` that the run asks, since the rest of it is asked later."""
+    Training rows whose question is in the evaluation set are taken out: in all of it, not only in
+    the `eval_questions` that the run asks, since the rest of it is asked later. Raises `UserError`.
+    """
     train = tasks.load(config.train, "train")
     test = tasks.load(config.eval, "test") if config.eval else []
     kept, shared = mix.decontaminate([train[i] for i in range(len(train))], [test])
     if not kept:
         raise UserError(
-            f"{config.train}: every question stands in the evaluation set {config.eval} too, and none is left "
-            "to train on; give other questions as config.data.eval, or none (--config.data.eval=)"
+            f"{config.train}: every question is in the evaluation set {config.eval} too, and none "
+            "is left to train on; give other questions as config.data.eval, or none "
+            "(--config.data.eval=)"
         )
-    rows, long = prepare(kept, prompter, config.max_prompt_tokens, config.train)
-    _tell(
-        "train",
-        config.train,
-        rows,
-        [(shared, f"they stand in {config.eval}"), _too_long(long, config)],
-    )
+    longest = config.max_prompt_tokens
+    too_long = f"their prompts are longer than {longest} tokens"
+    found = prepare(kept, prompter, longest, config.train)
+    shared_too = (shared, f"they are in {config.eval}")
+    _tell("train", config.train, found.rows, [shared_too, (found.left_out, too_long)])
     if not test:
-        return rows, []
-    eval_rows, long = prepare(
-        test, prompter, config.max_prompt_tokens, config.eval, config.eval_questions
-    )
-    _tell("test", config.eval, eval_rows, [_too_long(long, config)])
-    return rows, eval_rows
-
-
-def _too_long(count: int, config: Data) -> tuple[int, str]:
-    return count, f"their prompts are longer than {config.max_prompt_tokens} tokens"
+        return found.rows, []
+    evaluated = prepare(test, prompter, longest, config.eval, config.eval_questions)
+    _tell("test", config.eval, evaluated.rows, [(evaluated.left_out, too_long)])
+    return found.rows, evaluated.rows
 
 
 def _tell(
     split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]
 ) -> None:
-    print(
-        f"{split}: {len(rows)} questions from {name}"
-        + "".join(f"; {count} left out, {why}" for count, why in left_out if count),
-        flush=True,
-    )
+    reasons = "".join(f"; {count} left out, {why}" for count, why in left_out if count)
+    print(f"{split}: {len(rows)} questions from {name}{reasons}", flush=True)
 
 
 def fingerprint(rows: Sequence[Question]) -> str:

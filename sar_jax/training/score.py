@@ -2,42 +2,51 @@
 
 Policy and reference, with and without the question, pretraining, the update's gradient and
 `sar_jax.explain` all go through `score_rows`. Logits exist for one chunk of the vocabulary at a
-time, forward and backward: no array [tokens, vocabulary] does."""
+time, forward and backward: there is no array [tokens, vocabulary].
+
+Letters: R packed rows, T tokens a row, D embed.
+"""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sar_jax.model import network as network_lib
-from sar_jax.model import parameters
+from sar_jax.model.network import Network
+from sar_jax.model.parameters import Params
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.structs import Packed, Scores
 
+Score = Callable[[Params, Packed], Scores]
+
 
 def token_scores(
-    graphdef: network_lib.GraphDef,
-    params: parameters.Params,
+    network: Network,
+    params: Params,
     hidden: Float[Array, "R T D"],
     targets: Int[Array, "R T"],
     chunk: int,
 ) -> Scores:
-    """logps and entropy of `targets` under the logits of `hidden`, about `chunk` vocabulary entries
-    at a time, in float32.
+    """logps and entropy of `targets` under the logits of `hidden`, in float32.
+
+    chunk   about this many vocabulary entries at a time
 
     A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l.
     Then log sum exp is m + log s, and the entropy m + log s - u / s. Cut along the vocabulary and
     not along the tokens, each chunk of the head is gathered once, and its gradient summed over the
-    devices once, however many tokens there are."""
-    heads, ids, make_logits = network_lib.head_chunks(graphdef, params, chunk)
+    devices once, however many tokens there are.
+    """
+    pieces = network_lib.head_chunks(network, params, chunk)
     vocab_size, dtype = params["embedding"].shape[0], hidden.dtype
     hidden = hidden.astype(jnp.float32)  # so that the chunks' gradients are added in float32
 
     def body(carry, xs):
         m, s, u, target = carry
         head, ids = xs
-        logits = make_logits(hidden.astype(dtype), head)
+        logits = pieces.logits(hidden.astype(dtype), head)
         here = jnp.where(ids < vocab_size, logits, -jnp.inf)
         largest = jnp.maximum(m, jax.lax.stop_gradient(here).max(axis=-1))
         weights, shrink = jnp.exp(here - largest[..., None]), jnp.exp(m - largest)
@@ -46,32 +55,29 @@ def token_scores(
         return (largest, s * shrink + weights.sum(axis=-1), u, target), None
 
     zero = jnp.zeros(targets.shape, jnp.float32)
-    (m, s, u, target), _ = jax.lax.scan(
-        jax.checkpoint(body), (zero - jnp.inf, zero, zero, zero), (heads, ids)
-    )
+    start = (zero - jnp.inf, zero, zero, zero)
+    (m, s, u, target), _ = jax.lax.scan(jax.checkpoint(body), start, (pieces.head, pieces.ids))
     lse = m + jnp.log(s)
     return Scores(target - lse, jax.lax.stop_gradient(lse - u / s))
 
 
-def score_rows(
-    graphdef: network_lib.GraphDef, params: parameters.Params, packed: Packed, chunk: int
-) -> Scores:
-    """Scores of the masked tokens of packed rows, 0 elsewhere. Differentiable in `params` (the
-    logps).
+def score_rows(network: Network, params: Params, packed: Packed, chunk: int) -> Scores:
+    """Scores of the masked tokens of packed rows, 0 elsewhere; `logps` is differentiable in `params`.
+
+    chunk   vocabulary entries whose logits exist at once, about
 
     The token in column t is predicted from column t - 1, which is in the same segment: a prompt is
-    never empty."""
+    never empty.
+    """
     hidden = network_lib.forward(
-        graphdef, params, packed.tokens, packed.positions, packed.segment_ids
+        network, params, packed.tokens, packed.positions, packed.segment_ids
     )
     previous = jnp.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    scores = token_scores(
-        graphdef, params, constrain(previous, BATCH, None, None), packed.tokens, chunk
-    )
+    previous = constrain(previous, BATCH, None, None)
+    scores = token_scores(network, params, previous, packed.tokens, chunk)
     return jax.tree.map(lambda x: jnp.where(packed.mask, x, 0.0), scores)
 
 
-def make_score(graphdef: network_lib.GraphDef, chunk: int):
-    """The jitted `score(params, packed) -> Scores`, the same executable for policy and
-    reference."""
-    return jax.jit(functools.partial(score_rows, graphdef, chunk=chunk))
+def make_score(network: Network, chunk: int) -> Score:
+    """The jitted `score(params, packed)`, the same executable for policy and reference."""
+    return jax.jit(functools.partial(score_rows, network, chunk=chunk))

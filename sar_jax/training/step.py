@@ -1,27 +1,46 @@
-"""One step of a run, and one evaluation."""
+"""One step of a run, and one evaluation.
+
+experience   collect(...)     questions, sample, score, verify, reward
+state        update(...)      once for each mini-batch; the critic first, where there is one
+metrics      of both, times, mfu
+"""
 
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from sar_jax.evaluation import judged
-from sar_jax.parallel import sharding
+from sar_jax.model import flops
+from sar_jax.parallel import chips, sharding
 from sar_jax.rl import losses
 from sar_jax.training import experience, screen
-from sar_jax.training import metrics as metrics_lib
-from sar_jax.training.experience import Minibatch
 from sar_jax.training.learner import States
+from sar_jax.training.minibatches import Minibatch
+from sar_jax.training.rollouts import Lengths
 from sar_jax.training.setup import Run
 
 
-def train_step(
-    run: Run, states: States, iterator: Any, step: int
-) -> tuple[States, dict[str, float], list[dict[str, Any]]]:
-    """One step: new states, metrics, and the sampled answers."""
+class Stepped(NamedTuple):
+    """The states after a step, its metrics, and one record an answer."""
+
+    states: States
+    metrics: dict[str, float]
+    records: list[dict[str, Any]]
+
+
+class _Learned(NamedTuple):
+    """A state after its updates, and their metrics."""
+
+    state: Any
+    metrics: dict[str, float]
+
+
+def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
+    """One step. iterator: of this process's questions; step: its number, from 1."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
     exp = experience.collect(
@@ -34,123 +53,115 @@ def train_step(
         run.alpha.of(step),
     )
     update_start = time.perf_counter()
-    found: dict[str, float] = {}
-    if run.critic is not None:
-        states, found = _learn_values(run, states, exp.minibatches)
-        found["time/critic_update"] = time.perf_counter() - update_start
+    metrics: dict[str, float] = {}
+    if states.critic is not None:
+        critic = _learn_values(run, states.critic, exp.minibatches)
+        states = states._replace(critic=critic.state)
+        metrics |= critic.metrics
+        metrics["time/critic_update"] = time.perf_counter() - update_start
         update_start = time.perf_counter()
-    if run.critic is None or step > run.config.critic.warmup_steps:
-        states, metrics = _learn_policy(run, states, exp.minibatches)
-        found |= metrics
+    learns = states.critic is None or step > run.config.critic.warmup_steps
+    if learns:
+        policy = _learn_policy(run, states.policy, exp.minibatches)
+        states = states._replace(policy=policy.state)
+        metrics |= policy.metrics
     now = time.perf_counter()
-    metrics = (
-        exp.metrics
-        | run.alpha.metrics(step)
-        | found
-        | {
-            "skipped_updates": int(states.policy.skipped),
-            "time/update": now - update_start,
-            "time/step": now - start,
-            "tokens_per_second": sum(m.tokens for m in exp.minibatches) / (now - start),
-        }
-    )
+    metrics = exp.metrics | run.alpha.metrics(step) | metrics
+    metrics["skipped_updates"] = int(states.policy.skipped)
+    metrics["time/update"] = now - update_start
+    metrics["time/step"] = now - start
+    metrics["tokens_per_second"] = sum(m.tokens for m in exp.minibatches) / (now - start)
     run.alpha.learn(exp.metrics)
-    return states, metrics | _mfu(run, exp, now - start), exp.samples
+    peak = chips.peak_flops(jax.devices())
+    if peak is not None:
+        spent = model_flops(run, exp.sampled, exp.trained, learns)
+        metrics["mfu"] = spent / (now - start) / peak / jax.device_count()
+    return Stepped(states, metrics, exp.records)
 
 
-def _learn_policy(
-    run: Run, states: States, minibatches: list[Minibatch]
-) -> tuple[States, dict[str, float]]:
+def _learn_policy(run: Run, state: Any, minibatches: list[Minibatch]) -> _Learned:
     """An update for each mini-batch."""
-    config, state, collected = run.config, states.policy, []
+    config, collected = run.config, []
+    limit = config.rollout.max_answer_tokens
     for minibatch in minibatches:
         batches = sharding.place(minibatch.microbatches, sharding.by_rows(run.tools.mesh))
-        divisor = losses.DIVISORS[config.loss.average](
-            minibatch.answers, minibatch.tokens, config.rollout.max_answer_tokens
-        )
-        state, found = run.update(state, batches, 1 / divisor, run.frozen)
+        divide = losses.DIVISORS[config.loss.average]
+        divisor = divide(minibatch.answers, minibatch.tokens, limit)
+        state, found = run.assembly.update(state, batches, 1 / divisor, run.frozen)
         collected.append(found)
-    return states._replace(policy=state), _update_metrics(collected, minibatches)
+    return _Learned(state, _update_metrics(collected, minibatches))
 
 
-def _learn_values(
-    run: Run, states: States, minibatches: list[Minibatch]
-) -> tuple[States, dict[str, float]]:
+def _learn_values(run: Run, state: Any, minibatches: list[Minibatch]) -> _Learned:
     """The same for the critic; metrics `value/...`."""
-    state, collected = states.critic, []
+    collected = []
     for minibatch in minibatches:
         batches = sharding.place(minibatch.values, sharding.by_rows(run.tools.mesh))
-        state, found = run.critic.update(state, batches, 1 / max(minibatch.tokens, 1))
+        scale = 1 / max(minibatch.tokens, 1)
+        state, found = run.assembly.critic.update(state, batches, scale)
         collected.append(found)
     metrics = _update_metrics(collected, minibatches)
-    return states._replace(critic=state), {
-        f"value/{name}": value for name, value in metrics.items()
-    }
+    return _Learned(state, {f"value/{name}": value for name, value in metrics.items()})
 
 
 def _update_metrics(
     collected: list[dict[str, Any]], minibatches: list[Minibatch]
 ) -> dict[str, float]:
-    """Means over the step's updates; all but loss and grad_norm are sums over tokens, divided by
-    the mini-batch's tokens."""
+    """Means over the step's updates.
+
+    All but loss and grad_norm are sums over tokens, divided by the mini-batch's tokens.
+    """
     collected = jax.device_get(collected)
-    plain = {name: [float(c[name]) for c in collected] for name in ("loss", "grad_norm")}
-    per_token = {
-        name: [float(c[name]) / max(m.tokens, 1) for c, m in zip(collected, minibatches)]
-        for name in collected[0]
-        if name not in plain
-    }
-    return {name: float(np.mean(values)) for name, values in (per_token | plain).items()}
+    found = {}
+    for name in collected[0]:
+        final = name in ("loss", "grad_norm")
+        divisors = [1 if final else max(m.tokens, 1) for m in minibatches]
+        values = [float(update[name]) / n for update, n in zip(collected, divisors)]
+        found[name] = float(np.mean(values))
+    return {name: found[name] for name in sorted(found, key=("loss", "grad_norm").__contains__)}
 
 
-def _mfu(run: Run, exp: experience.Experience, seconds: float) -> dict[str, float]:
-    """Model flops utilisation where the device's peak is known: 2 flops a parameter and token
-    forward, 6 with backward."""
-    peak = metrics_lib.PEAK_FLOPS.get(jax.devices()[0].device_kind)
-    if peak is None:
-        return {}
-    config = run.config
-    answers = sum(m.tokens for m in exp.minibatches)
-    whole = sum(
-        int((b.packed.segment_ids > 0).sum()) for m in exp.minibatches for b in m.microbatches
-    )
-    alone = (
-        answers
-        + len(run.tools.prompter.standalone) * config.rollout.questions * config.rollout.samples
-    )
-    sampled = answers + (whole - answers) // config.rollout.samples  # a question is read once
-    forward = (
-        sampled
-        + whole * (1 if run.reference is None else 2)
-        + alone * bool(config.rewards.self_aligned)
-    )
-    learning = 4 if run.frozen else 6  # frozen weights have no gradient of their own
-    return {
-        "mfu": (2 * forward + learning * whole)
-        * run.num_params
-        / seconds
-        / peak
-        / jax.device_count()
-    }
+def model_flops(run: Run, sampled: Lengths, trained: Lengths, learns: bool) -> float:
+    """Flops of a step's model passes: what ran, without what is recomputed or padding.
+
+    sampled   tokens of all questions and answers that were sampled
+    trained   of those that were scored and trained on
+    learns    was the policy updated, and not the critic alone?
+
+    A question is read once for all its answers, without logits. A backward pass takes twice its
+    forward pass; once, where the weights are frozen and have no gradient of their own.
+    """
+    config, cfg = run.config, run.assembly.base.cfg
+    samples = config.rollout.samples
+    of = lambda lengths, **options: flops.sequence_flops(cfg, lengths, **options)
+    questions = np.repeat(sampled.prompts, samples)
+    decoding = of(sampled.prompts, head=False) + of(questions + sampled.answers, starts=questions)
+    whole = np.repeat(trained.prompts, samples) + trained.answers
+    scoring = of(whole) * (1 if run.reference is None else 2)
+    if config.rewards.self_aligned:
+        scoring += of(trained.answers + len(run.tools.prompter.standalone))
+    backward = 1 if run.frozen else 2
+    learning = of(whole) * (1 + backward) * learns
+    critic = of(whole, head=False) * (1 + 1 + 2) if run.assembly.critic else 0
+    return decoding + scoring + learning + critic
 
 
 def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
-    result, found = judged.greedy_evaluation(
+    config, tools = run.config, run.tools
+    decoder = judged.Decoder(
         run.greedy,
-        run.tools.hand_over(states.policy.params),
-        run.eval_rows,
-        run.config.evaluation.batch,
-        run.config.data.max_prompt_tokens,
-        run.tools.prompter.tokenizer,
-        run.tools.verifier,
+        samples=1,
+        batch=config.evaluation.batch,
+        width=config.data.max_prompt_tokens,
+        tokenizer=tools.prompter.tokenizer,
+        verifier=tools.verifier,
     )
+    weights = tools.decoding_weights(states.policy.params)
+    result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows)
     run.metrics.write_samples(step, found, "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
-    return {
-        f"eval/{name}": value
-        for name, value in dataclasses.asdict(result).items()
-        if value is not None
-    }
+    values = dataclasses.asdict(result).items()
+    return {f"eval/{name}": value for name, value in values if value is not None}

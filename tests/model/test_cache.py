@@ -11,8 +11,10 @@ import torch
 from jax.experimental.pallas import tpu as pltpu
 
 from sar_jax.model import cache as cache_lib
+from sar_jax.model import decoding
 from sar_jax.model import network as network_lib
 from sar_jax.model.attention import paged, portable
+from sar_jax.model.network import Network
 from sar_jax.rollout import slots
 from sar_jax.structs import Sampling
 
@@ -22,7 +24,7 @@ def torch_logits(network, ids) -> np.ndarray:
         return network(torch.tensor([list(ids)])).logits[0].numpy()
 
 
-def packed_prefill(loaded, graphdef, questions, width=24):
+def packed_prefill(loaded, network, questions, width=24):
     """Two questions share the first row; the last one has the second."""
     tokens, positions, segments = np.zeros((3, 2, width), np.int32)
     places, filled = [], [0, 0]
@@ -36,32 +38,32 @@ def packed_prefill(loaded, graphdef, questions, width=24):
         )
         places.append((row, filled[row], len(q) - 1))
         filled[row] += len(q) - 1
-    return jax.jit(network_lib.prefill, static_argnums=0)(
-        graphdef, loaded.params, tokens, positions, segments
+    return jax.jit(decoding.prefill, static_argnums=0)(
+        network, loaded.params, tokens, positions, segments
     ), places
 
 
 def test_decoding_equals_the_full_forward(each_family, rng):
     """Questions of different lengths, one twice, in slots of any order; each token's logits equal
     transformers', also after the cache has grown and after the slots have moved."""
-    loaded, n, kernel = each_family, 30, "xla"
-    cfg = loaded.cfg
+    loaded, n = each_family, 30
+    cfg, network = loaded.cfg, loaded.network
     questions = [rng.integers(0, cfg.vocab_size, size).tolist() for size in (9, 13, 20)]
     answers = rng.integers(0, cfg.vocab_size, (4, n))
-    (keys, values), places = packed_prefill(loaded, loaded.graphdef, questions)
+    (keys, values), places = packed_prefill(loaded, loaded.network, questions)
     slots, which = [2, 0, 4, 3], [0, 1, 2, 0]  # slot 1 stays free
     entries = cache_lib.Entries(
         jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3))
     )
-    cache = cache_lib.create(cfg, kernel, 5, 34, "float32")
-    cache = jax.jit(cache_lib.insert, static_argnums=(0, 1))(
-        cfg, kernel, cache, keys, values, entries, jnp.int32(4)
+    cache = cache_lib.create(network, 5, 34, "float32")
+    cache = jax.jit(cache_lib.insert, static_argnums=0)(
+        network, cache, keys, values, entries, jnp.int32(4)
     )
     step = jax.jit(
-        lambda tokens, positions, cache: network_lib.decode(
-            loaded.graphdef,
+        lambda tokens, positions, cache: decoding.decode(
+            loaded.network,
             loaded.params,
-            network_lib.apart(loaded.params),
+            decoding.apart(loaded.params),
             tokens,
             positions,
             cache,
@@ -73,13 +75,13 @@ def test_decoding_equals_the_full_forward(each_family, rng):
     found, order = [], slots
     for t in range(n):
         if t == 10:
-            cache = cache_lib.resize(cfg, kernel, cache, jnp.arange(5), 60)
+            cache = cache_lib.resize(network, cache, jnp.arange(5), 60)
         if t == 20:
             kept = [4, 3, 2, 0]
-            cache = cache_lib.resize(cfg, kernel, cache, jnp.array(kept), 60)
+            cache = cache_lib.resize(network, cache, jnp.array(kept), 60)
             token, position, order = token[kept], position[kept], [kept.index(s) for s in order]
         hidden, cache = step(token, position, cache)
-        found.append(np.asarray(network_lib.unembed(loaded.graphdef, loaded.params, hidden))[order])
+        found.append(np.asarray(network_lib.unembed(loaded.network, loaded.params, hidden))[order])
         for slot, answer in zip(order, answers[:, t]):
             token[slot], position[slot] = answer, position[slot] + 1
     for i, w in enumerate(which):
@@ -92,9 +94,11 @@ def test_decoding_equals_the_full_forward(each_family, rng):
 def test_a_window_s_cache_has_its_window_s_columns(each_family):
     cfg = each_family.cfg
     for kernel, padded in (("xla", lambda x, m: x), ("splash", lambda x, m: -(-x // m) * m)):
-        known = cache_lib.groups(cfg, kernel)
+        network = Network(cfg, kernel=kernel)
+        known = cache_lib.groups(network)
         assert sorted(l for g in known for l in g.layers) == list(range(cfg.num_layers))
-        for group, shape in zip(known, cache_lib.shapes(cfg, kernel, 3, 400), strict=True):
+        shapes = [x.shape for x in cache_lib.describe(network, 3, 400, "float32").k]
+        for group, shape in zip(known, shapes, strict=True):
             windows = {cfg.kinds[cfg.layer_kinds[l]].window for l in group.layers}
             assert len(windows) == 1
             columns = min(windows.pop() or 400, 400)
@@ -117,10 +121,10 @@ def test_decoding_copies_no_cache(each_family):
         pytest.skip(
             "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
         )
-    state = slots.create(loaded.cfg, "xla", 11, 57, "float32")  # sizes that nothing else has
+    state = slots.create(loaded.network, 11, 57, "float32")  # sizes that nothing else has
     compiled = (
         slots.decode.lower(
-            loaded.graphdef,
+            loaded.network,
             loaded.params,
             state,
             jnp.int32(4),
@@ -179,22 +183,22 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
         pytest.skip(
             "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
         )
-    graphdef = network_lib.build(loaded.cfg, "float32", remat=False, kernel="splash")
+    network = Network(loaded.cfg, "float32", remat=False, kernel="splash")
     question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
-    (keys, values), places = packed_prefill(loaded, loaded.graphdef, [question, question])
+    (keys, values), places = packed_prefill(loaded, loaded.network, [question, question])
     entries = cache_lib.Entries(*(jnp.array([x]) for x in (1, *places[1])))
-    cache = cache_lib.create(loaded.cfg, "splash", 2, 40, "float32")
-    cache = cache_lib.insert(loaded.cfg, "splash", cache, keys, values, entries, jnp.int32(1))
+    cache = cache_lib.create(network, 2, 40, "float32")
+    cache = cache_lib.insert(network, cache, keys, values, entries, jnp.int32(1))
     expected = torch_logits(loaded.torch, [*question, *answer])[8:]
     with pltpu.force_tpu_interpret_mode():
         step = jax.jit(
-            lambda token, position, cache: network_lib.decode(
-                graphdef, loaded.params, None, token, position, cache
+            lambda token, position, cache: decoding.decode(
+                network, loaded.params, None, token, position, cache
             )
         )
         for t, token in enumerate([question[-1], *answer]):
             hidden, cache = step(
                 jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache
             )
-            logits = np.asarray(network_lib.unembed(loaded.graphdef, loaded.params, hidden))[1]
+            logits = np.asarray(network_lib.unembed(loaded.network, loaded.params, hidden))[1]
             np.testing.assert_allclose(logits, expected[t], atol=0.05 * np.abs(expected[t]).max())

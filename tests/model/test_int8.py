@@ -13,7 +13,7 @@ from support.rollouts import draw
 from sar_jax.config import TrainConfig
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import int8, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.planning import programs, roofline
 from sar_jax.rl import packing
@@ -85,16 +85,17 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
         )
     cfg = int8.described(loaded.cfg, "int8")
     light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
-    light.graphdef = network_lib.build(cfg, "float32", remat=True)
+    light.network = Network(cfg, "float32", remat=True)
     prompts, rollouts = draw(light, range(4), params=rounded)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)
-    scorer = score.make_score(loaded.graphdef, 32)
+    scorer = score.make_score(loaded.network, 32)
     gaps = {}
     for name, params in (("rounded", widened(rounded)), ("before", loaded.params)):
         scored = packing.from_grid(jax.device_get(scorer(params, packed)).logps, layout)
         gaps[name] = max(
-            np.abs(s[:n] - x).max() for s, n, x in zip(rollouts.logps, rollouts.lengths, scored)
+            np.abs(s[:n] - x).max()
+            for s, n, x in zip(rollouts.sampling_logps, rollouts.lengths, scored)
         )
     assert gaps["rounded"] < 2e-5 < 1e-3 < gaps["before"]
 
@@ -145,7 +146,7 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
     """Questions out of packed rows, then tokens, into slots that move and grow; three blocks of
     columns, past every window. "splash" is the kernel for TPUs, interpreted: it multiplies in
     bfloat16."""
-    cfg = each_family.cfg
+    cfg, network = each_family.cfg, Network(each_family.cfg, kernel=kernel)
     if cfg.family not in ("gemma2", "phi3"):
         pytest.skip(
             "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
@@ -158,9 +159,9 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
     W, starts, lengths = 300, [3, 0, 20], [21, 280, 9]
     keys, values = normal(2, L, K, W, H), normal(2, L, K, W, H)
     rows, slots = [1, 0, 1], [4, 0, 2]
-    cache = cache_lib.create(cfg, kernel, 5, 310, "int8")
+    cache = cache_lib.create(network, 5, 310, "int8")
     entries = cache_lib.Entries(*map(jnp.array, (slots, rows, starts, lengths)))
-    cache = cache_lib.insert(cfg, kernel, cache, keys, values, entries, jnp.int32(3))
+    cache = cache_lib.insert(network, cache, keys, values, entries, jnp.int32(3))
     history = {
         slot: [
             [(nearest(keys[r, l, :, c]), nearest(values[r, l, :, c])) for c in range(b, b + n)]
@@ -168,17 +169,13 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
         ]
         for slot, r, b, n in zip(slots, rows, starts, lengths)
     }
-    places = {
-        l: (g, i)
-        for g, group in enumerate(cache_lib.groups(cfg, kernel))
-        for i, l in enumerate(group.layers)
-    }
-    write = jax.jit(cache_lib.write, static_argnums=(0, 1) if cut else (0, 1, 7, 8))
+    places = cache_lib.places(network)
+    write = jax.jit(cache_lib.write, static_argnums=0 if cut else (0, 6, 7))
     for t in range(6):
         if t == 2:
-            cache = cache_lib.resize(cfg, kernel, cache, jnp.arange(5), 400)
+            cache = cache_lib.resize(network, cache, jnp.arange(5), 400)
         if t == 4:
-            cache = cache_lib.resize(cfg, kernel, cache, jnp.array([4, 2, 0]), 400)
+            cache = cache_lib.resize(network, cache, jnp.array([4, 2, 0]), 400)
             history = {i: history[slot] for i, slot in enumerate([4, 2, 0])}
         S = cache.k[0].shape[-3]
         positions = np.array(
@@ -188,7 +185,7 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
             q, k, v = normal(S, cfg.num_heads, H) / 10, normal(S, K, H), normal(S, K, H)
             place = tuple(map(jnp.int32, places[l])) if cut else places[l]
             with pltpu.force_tpu_interpret_mode():
-                found, cache = write(cfg, kernel, cache, q, k, v, positions, *place)
+                found, cache = write(network, cache, q, k, v, positions, *place)
             for s, layers in history.items():
                 layers[l].append((nearest(k[s]), nearest(v[s])))
                 expected = attended(cfg, q[s], layers[l], cfg.kinds[cfg.layer_kinds[l]].window)
@@ -209,12 +206,12 @@ def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded,
     prompts, rollouts = draw(loaded, range(8), params=params, **settings)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(24)], ids, 96, 1)
-    scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
+    scores = jax.device_get(score.make_score(loaded.network, 32)(loaded.params, packed))
     gap = np.concatenate(
         [
             np.abs(s[:n] - x)
             for s, n, x in zip(
-                rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+                rollouts.sampling_logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
             )
         ]
     )
@@ -231,8 +228,8 @@ def test_a_cache_of_eight_bits_takes_half_of_bfloat16_and_its_scales(loaded):
     for dtype in ("bfloat16", "int8"):
         config = TrainConfig()
         config.rollout.cache_dtype = dtype
-        sizes[dtype] = programs.cache_bytes(config, loaded.cfg, sharding.make_mesh(1, 8, 1))
-        assert sizes[dtype] == cache_lib.bytes_of(loaded.cfg, "xla", 96 // 8, 1024 + 4096, dtype)
+        sizes[dtype] = programs.describe(config, loaded.cfg, sharding.make_mesh(1, 8, 1)).cache
+        assert sizes[dtype] == cache_lib.bytes_of(loaded.network, 96 // 8, 1024 + 4096, dtype)
         # every column live
         assert roofline.live_bytes(config, loaded.cfg, 5120) == 8 * sizes[dtype]
     assert sizes["bfloat16"] == 2 * 3 * 2 * 12 * 5120 * 10 * 2 and sizes["int8"] * 20 == sizes[

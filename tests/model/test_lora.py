@@ -15,7 +15,7 @@ from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import lora, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.training import learner, score
@@ -65,7 +65,7 @@ def rows(cfg, rng):
 def test_a_model_with_adapters_is_the_model_with_their_products_added(each_family, rng):
     cfg = lora.adapted(each_family.cfg, settings())
     adapters, packed = random_adapters(cfg, rng), rows(each_family.cfg, rng)
-    scorers = {c: score.make_score(network_lib.build(c), 32) for c in (cfg, each_family.cfg)}
+    scorers = {c: score.make_score(Network(c), 32) for c in (cfg, each_family.cfg)}
     logps = lambda cfg, params: np.asarray(scorers[cfg](params, packed).logps)
     ours = logps(cfg, lora.merged(each_family.params, adapters))
     expected = logps(each_family.cfg, by_hand(each_family.params, adapters))
@@ -90,9 +90,9 @@ def test_only_the_targets_have_adapters(loaded, rng):
 
 
 def gradients(cfg, params, frozen, packed):
-    graphdef = network_lib.build(cfg)
+    network = Network(cfg)
     loss = lambda params: jnp.sum(
-        jnp.sin(score.score_rows(graphdef, lora.merged(frozen, params), packed, 32).logps)
+        jnp.sin(score.score_rows(network, lora.merged(frozen, params), packed, 32).logps)
     )
     return jax.grad(loss)(params)
 
@@ -137,7 +137,7 @@ def test_eight_devices_equal_one(loaded, rng):
         )
         state = learner.init_state(params, optimizer)
         update = learner.make_update(
-            state, optimizer, learner.make_supervised_loss(network_lib.build(cfg), 32)
+            state, optimizer, learner.make_supervised_loss(Network(cfg), 32)
         )
         with jax.set_mesh(mesh):
             state, metrics = update(

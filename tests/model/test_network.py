@@ -15,6 +15,7 @@ from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
 
 from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Packed
@@ -26,15 +27,15 @@ def torch_logits(network, ids) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def all_logits(graphdef, params, tokens, positions, segment_ids):
+def all_logits(network, params, tokens, positions, segment_ids):
     return network_lib.unembed(
-        graphdef, params, network_lib.forward(graphdef, params, tokens, positions, segment_ids)
+        network, params, network_lib.forward(network, params, tokens, positions, segment_ids)
     )
 
 
-def our_logits(loaded, packed, graphdef=None) -> np.ndarray:
+def our_logits(loaded, packed, network=None) -> np.ndarray:
     return np.asarray(
-        all_logits(graphdef or loaded.graphdef, loaded.params, *map(jnp.asarray, packed[:3]))
+        all_logits(network or loaded.network, loaded.params, *map(jnp.asarray, packed[:3]))
     )
 
 
@@ -210,7 +211,7 @@ def test_gradients_equal_transformers(each_family, rng):
     @jax.jit
     def total(params):
         logps = jax.nn.log_softmax(
-            all_logits(each_family.graphdef, params, *map(jnp.asarray, packed[:3]))[0, :-1]
+            all_logits(each_family.network, params, *map(jnp.asarray, packed[:3]))[0, :-1]
         )
         return jnp.take_along_axis(logps, jnp.asarray(ids)[1:, None], axis=-1).sum()
 
@@ -243,9 +244,9 @@ def test_remat_and_dtype_change_no_shape_and_little_value(each_family, rng):
     loaded = each_family
     packed = one_row(rng.integers(0, loaded.cfg.vocab_size, 12), right=4)
     full = our_logits(loaded, packed)
-    plain = network_lib.build(loaded.cfg, "float32", remat=False)
+    plain = Network(loaded.cfg, "float32", remat=False)
     np.testing.assert_allclose(our_logits(loaded, packed, plain), full, atol=1e-6)
-    half = network_lib.build(loaded.cfg, "bfloat16")
+    half = Network(loaded.cfg, "bfloat16")
     hidden = network_lib.forward(half, loaded.params, *map(jnp.asarray, packed[:3]))
     assert hidden.dtype == jnp.bfloat16
     logits = np.asarray(network_lib.unembed(half, loaded.params, hidden))

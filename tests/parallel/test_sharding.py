@@ -10,8 +10,8 @@ import pytest
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.planning import hlo, programs
 from sar_jax.rl import packing
@@ -70,13 +70,24 @@ def test_handed_over_weights_are_the_cast_masters(each_family, sizes, tensor):
         tensor = 1
     decoding = sharding.decoding_mesh(mesh, tensor, cfg.num_kv_heads)
     masters = jax.device_put(each_family.params, each_family.shardings(mesh))
-    weights = handover.make_hand_over(cfg, mesh, decoding, "bfloat16")(masters)
+    hand_over = handover.make_hand_over(cfg, mesh, decoding, "bfloat16")
+    hand_over = hand_over or handover.make_cast(parameters.param_specs(cfg), mesh, "bfloat16")
+    weights = hand_over(masters)
     for master, weight in zip(jax.tree.leaves(each_family.params), jax.tree.leaves(weights)):
         np.testing.assert_array_equal(np.asarray(weight), np.asarray(master.astype(jnp.bfloat16)))
         assert all(
             axis in (None, "tensor") or decoding.shape[axis] == 1 for axis in weight.sharding.spec
         )
-    assert handover.make_cast(cfg, mesh, "float32")(masters) is masters
+
+
+def test_what_changes_nothing_is_no_function(loaded, mesh):
+    """float32 weights are the masters; on the same mesh, the decoder takes what the scorer does."""
+    specs = parameters.param_specs(loaded.cfg)
+    assert handover.make_cast(specs, mesh, "float32") is None
+    cast = handover.make_cast(specs, mesh, "bfloat16")
+    for master, weight in zip(*map(jax.tree.leaves, (loaded.params, cast(loaded.params)))):
+        np.testing.assert_array_equal(np.asarray(weight), np.asarray(master.astype(jnp.bfloat16)))
+    assert handover.make_hand_over(loaded.cfg, mesh, mesh, "bfloat16") is None
 
 
 def big_enough(cfg):
@@ -107,13 +118,13 @@ def test_decoding_gathers_no_weights(loaded):
     params = parameters.describe_params(
         cfg, sharding.param_shardings(parameters.param_specs(cfg), mesh, sharding.DECODING_RULES)
     )
-    graphdef = network_lib.build(cfg, "float32")
+    network = Network(cfg, "float32")
 
     with jax.set_mesh(mesh):
-        state = slots.create(cfg, "xla", 2, 16, "float32")
+        state = slots.create(network, 2, 16, "float32")
         text = (
             slots.decode.lower(
-                graphdef,
+                network,
                 params,
                 state,
                 np.int32(4),
@@ -148,11 +159,11 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
     packed, _ = packing.pack(prompts, answers, 24, 8)
     packed = packing.microbatches(packed, 8)[0]
     grid = rng.normal(size=packed.tokens.shape).astype(np.float32)
-    loss = learner.make_policy_loss(loaded.graphdef, config_lib.Loss(kl=0.1), 64)
+    loss = learner.make_policy_loss(loaded.network, config_lib.Loss(kl=0.1), 64)
     gradient = jax.jit(jax.value_and_grad(lambda p, b: loss(p, b, jnp.float32(0.01))[0]))
-    scorer = score.make_score(loaded.graphdef, 64)
+    scorer = score.make_score(loaded.network, 64)
     ids = np.array([p[:3] for p in prompts[:8]], np.int32)
-    decode = sampler.make_sample(loaded.graphdef, loaded.stop, 1, 6, greedy=True, slots=8)
+    decode = sampler.Sample(loaded.network, loaded.stop, 1, 6, greedy=True, slots=8)
     rows = (ids, np.full(8, 3, np.int32), np.arange(8, dtype=np.int32))
 
     def everything(mesh, decoding):
@@ -162,7 +173,8 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
             scores = jax.device_get(scorer(params, placed))
             batch = Batch(*places(mesh, packed, (grid, scores.logps + 0.1 * grid, scores.logps)))
             value, grads = jax.device_get(gradient(params, batch))
-        weights = handover.make_hand_over(loaded.cfg, mesh, decoding, "float32")(params)
+        hand_over = handover.make_hand_over(loaded.cfg, mesh, decoding, "float32")
+        weights = hand_over(params) if hand_over else params
         return scores, value, grads, decode(weights, *rows, jax.random.key(0))
 
     mesh = sharding.make_mesh(*sizes)
@@ -210,7 +222,7 @@ def test_of_the_embedding_only_the_tokens_gradients_are_sent(loaded):
         packing=config_lib.Packing(row_tokens=32, rows_per_microbatch=8)
     )
     config.model.dtype = "float32"
-    gradient = programs.describe(config, cfg, sharding.make_mesh(1, 8, 1))[0]["gradient"]
+    gradient = programs.describe(config, cfg, sharding.make_mesh(1, 8, 1)).programs["gradient"]
     with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
         sent = hlo.collective_bytes(gradient.lower().compile().as_text(), 8)
     others = parameters.count_params(cfg) - cfg.vocab_size * cfg.embed_dim

@@ -228,7 +228,7 @@ def scored(loaded, rng):
     prompts = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (3, 1, 5, 2, 4)]
     answers = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (6, 1, 3, 9, 2)]
     packed, layout = packing.pack(prompts, answers, 16, 1)
-    logps = np.asarray(score.score_rows(loaded.graphdef, loaded.params, packed, 8).logps)
+    logps = np.asarray(score.score_rows(loaded.network, loaded.params, packed, 8).logps)
     far = rng.choice([0.05, 0.3, 3.0, 15.0, 30.0], size=logps.shape)
     old, ref, sampling = (
         (logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3)
@@ -249,13 +249,13 @@ def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, s
     parameters' gradient."""
     mask, scale = scored.packed.mask, 1 / (5 * 40)
     cfg = config.Loss(clip_low=LOW, clip_high=HIGH, dual_clip=DUAL, kl=kl)
-    loss_fn = learner.make_policy_loss(loaded.graphdef, cfg, 8)
+    loss_fn = learner.make_policy_loss(loaded.network, cfg, 8)
     (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
         loaded.params, scored, scale
     )
 
     logps, pull_back = jax.vjp(
-        lambda p: score.score_rows(loaded.graphdef, p, scored.packed, 8).logps, loaded.params
+        lambda p: score.score_rows(loaded.network, p, scored.packed, 8).logps, loaded.params
     )
     tensor = torch.tensor(np.asarray(logps), requires_grad=True)
     old, ref, advantages = (
@@ -283,7 +283,7 @@ def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, s
     "settings", [{}, dict(average="sequences", ratio="sequence", importance_cap=2.0)]
 )
 def test_what_stands_off_the_mask_has_no_effect(loaded, scored, settings):
-    loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=KL, **settings), 8)
+    loss_fn = learner.make_policy_loss(loaded.network, config.Loss(kl=KL, **settings), 8)
     f = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     mask = scored.packed.mask
     _, *fields = scored
@@ -294,7 +294,7 @@ def test_what_stands_off_the_mask_has_no_effect(loaded, scored, settings):
 
 
 def test_the_loss_is_linear_in_the_scale(loaded, scored):
-    loss_fn = jax.jit(learner.make_policy_loss(loaded.graphdef, config.Loss(kl=KL), 8))
+    loss_fn = jax.jit(learner.make_policy_loss(loaded.network, config.Loss(kl=KL), 8))
     one, third = (loss_fn(loaded.params, scored, scale) for scale in (1.0, 1 / 3))
     assert float(one[0]) == pytest.approx(3 * float(third[0]), rel=1e-6)
     for name in one[1]:

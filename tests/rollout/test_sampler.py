@@ -1,6 +1,8 @@
 """The sampler: its logprobs are the scorer's, its answers depend on (key, row) alone, and greedy is
 transformers' greedy."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -40,8 +42,8 @@ def draw(
     tokens, lengths = texts_lib.pad_prompts(prompts, width, count or len(rows))
     numbers = np.zeros(count or len(rows), np.int32)
     numbers[: len(rows)] = rows
-    function = sampler.make_sample(
-        loaded.graphdef, stop or loaded.stop, samples, limit, greedy, **settings
+    function = sampler.Sample(
+        loaded.network, stop or loaded.stop, samples, limit, greedy, **settings
     )
     return prompts, function(
         params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits
@@ -52,9 +54,9 @@ def test_sampler_logps_equal_scorer_logps(loaded):
     prompts, rollouts = draw(loaded, range(4))
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)
-    scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
+    scores = jax.device_get(score.make_score(loaded.network, 32)(loaded.params, packed))
     for sampled, n, scored in zip(
-        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+        rollouts.sampling_logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
     ):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)
 
@@ -106,7 +108,7 @@ def test_samples_follow_the_distribution(loaded, torch_model):
     )  # its mean for a fair sampler
     assert 0.5 * np.abs(counts - expected).sum() < 1.25 * noise
     np.testing.assert_allclose(
-        rollouts.logps[:, 0], np.log(expected[rollouts.tokens[:, 0]]), atol=1e-5
+        rollouts.sampling_logps[:, 0], np.log(expected[rollouts.tokens[:, 0]]), atol=1e-5
     )
 
 
@@ -128,7 +130,7 @@ def same(one, other, atol=1e-5):
     np.testing.assert_array_equal(one.lengths, other.lengths)
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_array_equal(one.stopped, other.stopped)
-    np.testing.assert_allclose(one.logps, other.logps, atol=atol)
+    np.testing.assert_allclose(one.sampling_logps, other.sampling_logps, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +176,7 @@ def test_slots_move_within_their_devices(loaded):
     found, mesh = [], sharding.make_mesh(2, 2, 2)
     tokens, lengths = texts_lib.pad_prompts([[1, 2, 3 + q] for q in range(8)], 8, 8)
     for params in (loaded.params, jax.device_put(loaded.params, loaded.shardings(mesh))):
-        made = sampler.make_sample(loaded.graphdef, (-1,), 4, 30, slots=32)
+        made = sampler.Sample(loaded.network, (-1,), 4, 30, slots=32)
         found.append(
             made(params, tokens, lengths, np.arange(8), jax.random.key(0), limits.reshape(-1))
         )
@@ -202,7 +204,7 @@ def test_slots_are_busy_while_answers_wait(loaded):
     limits = np.minimum(np.random.default_rng(3).geometric(0.04, 64) + 1, 200)
     made = {}
     for slots in (8, 63):
-        made[slots] = sampler.make_sample(loaded.graphdef, (-1,), 8, 200, slots=slots)
+        made[slots] = sampler.Sample(loaded.network, (-1,), 8, 200, slots=slots)
         tokens, lengths = texts_lib.pad_prompts([[1, 2, 3]] * 8, 8, 8)
         found = made[slots](loaded.params, tokens, lengths, np.arange(8), jax.random.key(0), limits)
         np.testing.assert_array_equal(found.lengths, limits)
@@ -216,7 +218,7 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     """Whatever lengths the answers have, and however many there are."""
     mesh = sharding.make_mesh(*shape, devices=jax.devices()[: int(np.prod(shape))])
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
-    made = sampler.make_sample(loaded.graphdef, (-1,), 2, 490, slots=24)
+    made = sampler.Sample(loaded.network, (-1,), 2, 490, slots=24)
     count = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: (
@@ -231,23 +233,26 @@ def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     call([[1, 2]], [3, 3])
     before = len(count)
     assert before > 0
-    assert [len(s) for s in shapes_lib.plan_shapes("xla", 24, 30, 490, mesh.size)[:2]] == [2, 3]
+    assert [len(s) for s in shapes_lib.plan_shapes(loaded.network, 24, 30, 490, mesh.size)[:2]] == [
+        2,
+        3,
+    ]
     call([[1] * n for n in range(1, 31)], [140, 1] * 15 + [30] * 29 + [490])
     call([[5] * 29] * 3, [150, 140, 1, 1, 90, 2])
     assert len(count) == before
 
 
 def test_filters_and_temperature_report_what_they_drew_from_and_what_the_policy_says(loaded):
-    """Scored on the same tokens: policy_logps are the scorer's; logps those of the two most
+    """Scored on the same tokens: logps are the scorer's; sampling_logps those of the two most
     probable at temperature 0.5."""
     settings = Sampling(temperature=0.5, top_k=2)
     prompts, rollouts = draw(loaded, range(2), sampling=settings)
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(6)], ids, 96, 1)
-    scores = jax.device_get(score.make_score(loaded.graphdef, 32)(loaded.params, packed))
+    scores = jax.device_get(score.make_score(loaded.network, 32)(loaded.params, packed))
     for sampled, drawn, n, scored in zip(
-        rollouts.policy_logps,
         rollouts.logps,
+        rollouts.sampling_logps,
         rollouts.lengths,
         packing.from_grid(scores.logps, layout),
     ):
@@ -260,13 +265,13 @@ def test_a_cache_in_bfloat16_comes_close(loaded):
     _, rounded = draw(loaded, range(4), limit=8, greedy=True, cache_dtype="bfloat16")
     first = whole.tokens[:, 0] == rounded.tokens[:, 0]
     assert first.mean() > 0.8
-    gap = np.abs(whole.logps[first, 0] - rounded.logps[first, 0])
+    gap = np.abs(whole.sampling_logps[first, 0] - rounded.sampling_logps[first, 0])
     assert 0 < gap.max() < 0.1
 
 
 @pytest.mark.parametrize("width, limit", [(40, 560), (300, 300), (700, 60), (1024, 4096)])
-def test_the_least_columns_hold_every_question_and_the_most_every_answer(width, limit):
-    columns = shapes_lib.plan_shapes("xla", 16, width, limit, 1).columns
+def test_the_least_columns_hold_every_question_and_the_most_every_answer(loaded, width, limit):
+    columns = shapes_lib.plan_shapes(loaded.network, 16, width, limit, 1).columns
     assert (
         columns[0] >= width
         and columns[-1] == width + limit
@@ -288,20 +293,20 @@ def test_slots_that_cannot_fit_are_refused_with_how_many_would(loaded):
     config.model.dtype = "float32"
     slot = 2 * 3 * 2 * 10 * 4 * 5120 * 3 // 2
     config.rollout.slots = 96
-    shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot)
+    network = loaded.network
+    shapes_lib.check_slots(config, network, 1, 1, 96 * slot)
     with pytest.raises(UserError, match="config.rollout.slots is 96.*at most 95 slots fit"):
-        shapes_lib.check_slots(config, loaded.cfg, "xla", 1, 1, 96 * slot - 1)
-    shapes_lib.check_slots(
-        config, loaded.cfg, "xla", 4, 8, 12 * slot
-    )  # 24 on each of four, half of it on each of two
+        shapes_lib.check_slots(config, network, 1, 1, 96 * slot - 1)
+    # 24 on each of four, half of it on each of two
+    shapes_lib.check_slots(config, network, 4, 8, 12 * slot)
     with pytest.raises(UserError, match="at most 92 slots fit"):
-        shapes_lib.check_slots(config, loaded.cfg, "xla", 4, 8, 12 * slot - 1)
-    padded = (
-        2 * 3 * 2 * 128 * 4 * 5120 * 4 // 3
-    )  # as the kernel for TPUs has them; while the last move from 96 to 32
-    shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded)
+        shapes_lib.check_slots(config, network, 4, 8, 12 * slot - 1)
+    # as the kernel for TPUs has them; while the last move from 96 to 32
+    padded = 2 * 3 * 2 * 128 * 4 * 5120 * 4 // 3
+    network = dataclasses.replace(network, kernel="splash")
+    shapes_lib.check_slots(config, network, 1, 1, 96 * padded)
     with pytest.raises(UserError, match="at most 95 slots fit"):
-        shapes_lib.check_slots(config, loaded.cfg, "splash", 1, 1, 96 * padded - 1)
+        shapes_lib.check_slots(config, network, 1, 1, 96 * padded - 1)
 
 
 def test_greedy_answers_are_those_of_transformers(each_family):
@@ -325,8 +330,8 @@ def test_sampled_logps_of_every_family_are_the_scorers(each_family):
     prompts, rollouts = draw(each_family, range(3), limit=40, stop=(0,))
     ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
     packed, layout = packing.pack([prompts[b // 3] for b in range(9)], ids, 96, 1)
-    scores = jax.device_get(score.make_score(each_family.graphdef, 32)(each_family.params, packed))
+    scores = jax.device_get(score.make_score(each_family.network, 32)(each_family.params, packed))
     for sampled, n, scored in zip(
-        rollouts.logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
+        rollouts.sampling_logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
     ):
         np.testing.assert_allclose(sampled[:n], scored, atol=2e-5)

@@ -5,7 +5,7 @@ import pathlib
 
 from sar_jax.config import Prompt
 from sar_jax.model import hf, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.text.prompts import Prompter, load_tokenizer
 from sar_jax.text.tasks import arithmetic
@@ -136,14 +136,14 @@ def load_torch(folder: pathlib.Path, long: bool = False):
 
 
 class Loaded:
-    """The random model as ours: cfg, params on one device, graphdef in float32, prompter, stop
+    """The random model as ours: cfg, params on one device, network in float32, prompter, stop
     ids."""
 
     def __init__(self, folder: pathlib.Path, mesh, max_length: int = 512):
         self.folder, self.mesh = folder, mesh
         self.cfg = hf.load_config(folder, max_length)
         self.params = hf.load_params(folder, self.cfg, self.shardings(mesh))
-        self.graphdef = network_lib.build(self.cfg, "float32", remat=True)
+        self.network = Network(self.cfg)
         self.tokenizer = load_tokenizer(str(folder))
         self.prompter = Prompter(self.tokenizer, Prompt())
         self.stop = (self.tokenizer.eos_token_id,)

@@ -30,16 +30,12 @@ def sequences(loaded, rng, count=6):
     return [ids(2, 9) for _ in range(count)], [ids(1, 14) for _ in range(count)]
 
 
-def structure(loaded):
-    return critic.build(loaded.cfg, "float32", True, "xla")
-
-
 def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
     """At each answer token, of the state before it; packed answers do not see each other."""
     params = make_params(each_family, rng)
     prompts, answers = sequences(each_family, rng)
     packed, layout = packing.pack(prompts, answers, 64, 2)
-    values = np.asarray(critic.make_values(structure(each_family))(params, packed))
+    values = np.asarray(critic.make_values(each_family.network)(params, packed))
     assert (values[~packed.mask] == 0).all()
     for prompt, answer, found in zip(prompts, answers, packing.from_grid(values, layout)):
         with torch.no_grad():
@@ -66,7 +62,7 @@ def updated(loaded, params, micro, tokens, mesh=None):
         config_lib.Optimizer(lr=1e-3, eps=1e-2), 10, jax.tree.map(lambda _: True, params)
     )
     state = learner.init_state(jax.tree.map(jnp.copy, params), optimizer)
-    update = learner.make_update(state, optimizer, critic.make_loss(structure(loaded), 0.5))
+    update = learner.make_update(state, optimizer, critic.make_loss(loaded.network, 0.5))
     state, metrics = update(
         state, sharding.place(micro, sharding.by_rows(mesh)) if mesh else micro, 1 / tokens
     )

@@ -7,17 +7,16 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from support.rollouts import make_tools
 
 from sar_jax import config as config_lib
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import packing
-from sar_jax.rollout import sampler
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.text.answers import judge
-from sar_jax.text.answers.verifier import ErrorShare
 from sar_jax.text.prompts import Prompter
 from sar_jax.text.tasks import arithmetic
-from sar_jax.training import experience, score
+from sar_jax.training import experience, records, score
 from sar_jax.training import questions as questions_lib
 
 
@@ -30,18 +29,7 @@ def made(loaded, verifier):
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=2, logprob_chunk=88)
     config.rewards.length = 0.5  # so that rewards differ within a group of a random model
     prompter = Prompter(loaded.tokenizer, config_lib.Prompt(system="", instruction=""))
-    tools = experience.Tools(
-        sampler.make_sample(loaded.graphdef, loaded.stop, 3, 10),
-        score.make_score(loaded.graphdef, 88),
-        prompter,
-        loaded.mesh,
-        config,
-        verifier,
-        ErrorShare(1, 1),
-        cast=lambda p: p,
-        hand_over=lambda p: p,
-        fetch_reference=lambda r: r,
-    )
+    tools = make_tools(loaded, config, prompter, verifier)
     rows, _ = questions_lib.prepare(arithmetic.Arithmetic("train"), prompter, 150, "arithmetic", 4)
     reference = jax.tree.map(lambda x: x * 1.05, loaded.params)
     return (
@@ -83,12 +71,12 @@ def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded)
     for b in range(12):
         ids = tuple(rollouts.tokens[b, : rollouts.lengths[b]].tolist())
         expected[(tuple(rows[b // 3].prompt), ids)] = (
-            exp.samples[b]["advantage"],
-            rollouts.logps[b, : len(ids)],
+            exp.records[b]["advantage"],
+            rollouts.sampling_logps[b, : len(ids)],
         )
     found = list(answers_on_grid(exp))
     assert len(found) == 12 and {(p, t) for t, *_, p in found} == set(expected)
-    reference_score = score.make_score(loaded.graphdef, 88)
+    reference_score = score.make_score(loaded.network, 88)
     for ids, advantages, old, ref, prompt in found:
         advantage, sampled = expected[(prompt, ids)]
         np.testing.assert_allclose(advantages, advantage, atol=1e-6)
@@ -105,20 +93,20 @@ def test_minibatches_hold_their_own_questions(made):
         prompts = {p for *_, p in answers_on_grid(exp._replace(minibatches=[minibatch]))}
         assert prompts == {tuple(r.prompt) for r in rows[2 * k : 2 * k + 2]}
         assert minibatch.answers == 6
-        assert minibatch.tokens == sum(s["length"] for s in exp.samples[6 * k : 6 * k + 6])
+        assert minibatch.tokens == sum(s["length"] for s in exp.records[6 * k : 6 * k + 6])
 
 
 def test_samples_rewards_follow_from_their_own_figures(made):
     exp = made[-1]
-    for s in exp.samples:
+    for s in exp.records:
         sar = np.clip((s["ppl_standalone"] - s["ppl_conditional"]) / s["ppl_standalone"], -1, 1)
         assert s["reward/self_aligned"] == pytest.approx(sar, abs=1e-6)
         assert s["reward"] == pytest.approx(
             s["correct"] + 0.2 * sar - 0.5 * s["length"] / 10, abs=1e-6
         )
-    rewards = np.array([s["reward"] for s in exp.samples]).reshape(4, 3)
+    rewards = np.array([s["reward"] for s in exp.records]).reshape(4, 3)
     assert rewards.std(axis=1).max() > 1e-3
-    advantages = np.array([s["advantage"] for s in exp.samples]).reshape(4, 3)
+    advantages = np.array([s["advantage"] for s in exp.records]).reshape(4, 3)
     np.testing.assert_allclose(advantages, rewards - rewards.mean(axis=1, keepdims=True), atol=1e-9)
     assert sum(
         v for k, v in exp.metrics.items() if k.startswith("advantage_share/")
@@ -145,9 +133,9 @@ def test_without_the_self_aligned_weight_no_standalone_pass_is_made(made, loaded
 
 def test_overlap_shows_an_echo_of_the_question():
     prompt = [5, 6, 7, 8, 9]
-    assert experience._overlap(prompt, np.array([5, 6, 7, 8])) == 1
-    assert experience._overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
-    assert experience._overlap(prompt, np.array([5])) == 0
+    assert records.overlap(prompt, np.array([5, 6, 7, 8])) == 1
+    assert records.overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
+    assert records.overlap(prompt, np.array([5])) == 0
 
 
 def with_truths(tools, params, rows, key, tell):
@@ -193,7 +181,7 @@ def test_refilling_trains_on_groups_that_tell_something(made, loaded, allowed):
         exp.metrics["rollout/occupancy"] == decoder[0] / decoder[1]
         and exp.metrics["time/decode"] == decoder[4]
     )
-    groups = [exp.samples[i : i + 3] for i in range(0, 12, 3)]
+    groups = [exp.records[i : i + 3] for i in range(0, 12, 3)]
     mixed = [0 < sum(s["correct"] for s in group) < 3 for group in groups]
     assert mixed == [True] * min(telling, 4) + [False] * (4 - min(telling, 4))
     assert exp.metrics["frac_reward_zero_std"] == pytest.approx(mixed.count(False) / 4)
@@ -235,7 +223,7 @@ def test_answers_that_the_limit_cut_off_can_be_left_out_of_the_loss(made, loaded
     exp = experience.collect(
         tools._replace(config=config), lambda: rows, loaded.params, reference, jax.random.key(0)
     )
-    clipped = sum(s["clipped"] for s in whole.samples)
+    clipped = sum(s["clipped"] for s in whole.records)
     assert 0 < clipped <= 12
     kept = sorted(ids for ids, *_ in answers_on_grid(exp) if ids)
     assert len(kept) == 12 - clipped and all(len(ids) <= 10 for ids in kept)
@@ -264,7 +252,7 @@ def collected(made, params, **settings):
 
 def rewards_and_advantages(exp):
     return (
-        np.array([s[name] for s in exp.samples]).reshape(4, 3) for name in ("reward", "advantage")
+        np.array([s[name] for s in exp.records]).reshape(4, 3) for name in ("reward", "advantage")
     )
 
 
@@ -290,14 +278,14 @@ def test_the_advantages_estimator_and_its_divisor(made, loaded):
 def test_the_self_aligned_rewards_form_cap_and_weight(made, loaded):
     tools, rows, reference, _ = made
     exp = collected(made, loaded.params, self_aligned__form="difference", self_aligned__cap=300.0)
-    for s in exp.samples:
+    for s in exp.records:
         expected = min(s["ppl_standalone"], 300) - min(s["ppl_conditional"], 300)
         assert s["reward/self_aligned"] == pytest.approx(expected, rel=1e-5, abs=1e-4)
-    assert max(s["ppl_standalone"] for s in exp.samples) > 300
+    assert max(s["ppl_standalone"] for s in exp.records) > 300
     exp = experience.collect(
         tools, lambda: rows, loaded.params, reference, jax.random.key(0), alpha=0.07
     )
-    for s in exp.samples:
+    for s in exp.records:
         expected = s["correct"] + 0.07 * s["reward/self_aligned"] - 0.5 * s["length"] / 10
         assert s["reward"] == pytest.approx(expected, abs=1e-6)
 
@@ -341,5 +329,5 @@ def test_shares_of_the_advantage_by_hand():
 
 def test_the_error_of_the_accuracy_is_that_of_a_mean_over_questions(made):
     exp = made[-1]
-    per_question = np.array([s["correct"] for s in exp.samples]).reshape(4, 3).mean(axis=1)
+    per_question = np.array([s["correct"] for s in exp.records]).reshape(4, 3).mean(axis=1)
     assert exp.metrics["accuracy_error"] == pytest.approx(per_question.std(ddof=1) / 2)

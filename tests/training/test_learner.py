@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sar_jax import config
-from sar_jax.model import network as network_lib
 from sar_jax.model import parameters
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.planning import programs
 from sar_jax.rl import advantages as advantages_lib
@@ -61,7 +61,7 @@ def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
     )  # the update donates them
     state = learner.init_state(params, optimizer)
     if settings is None or settings not in _COMPILED:
-        loss_fn = learner.make_policy_loss(loaded.graphdef, loss or config.Loss(kl=0.1), 8)
+        loss_fn = learner.make_policy_loss(loaded.network, loss or config.Loss(kl=0.1), 8)
         _COMPILED[settings] = learner.make_update(state, optimizer, loss_fn)
     return state, _COMPILED[settings]
 
@@ -153,7 +153,7 @@ def test_loss_is_the_papers_formula(loaded, rng):
     prompts, answers, advantages, old, ref = data
     packed, layout = packing.pack(prompts, answers, 32, 8)
     logps = packing.from_grid(
-        jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout
+        jax.device_get(score.make_score(loaded.network, 8)(loaded.params, packed).logps), layout
     )
     total = kl_total = 0.0
     for lp, a, o, r in zip(logps, advantages, old, ref):
@@ -174,7 +174,7 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
     old = packing.from_grid(
-        jax.device_get(score.make_score(loaded.graphdef, 8)(loaded.params, packed).logps), layout
+        jax.device_get(score.make_score(loaded.network, 8)(loaded.params, packed).logps), layout
     )
     micro = batches((prompts, answers, advantages, old, ref), 32, 8)
     tokens = sum(map(len, answers))
@@ -256,13 +256,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rn
 def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
     """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where
     they are."""
-    graphdef = network_lib.build(loaded.cfg, "bfloat16")
+    network = Network(loaded.cfg, "bfloat16")
     optimizer = learner.make_optimizer(
         config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg)
     )
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(
-        state, optimizer, learner.make_policy_loss(graphdef, config.Loss(kl=0.1), 8)
+        state, optimizer, learner.make_policy_loss(network, config.Loss(kl=0.1), 8)
     )
     state, _ = update(state, batches(sequences(loaded, rng), 32, 8), 1 / (8 * LIMIT))
     before, after = (
@@ -276,17 +276,17 @@ def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
 def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     """Scored with the weights cast beforehand, updated with weights cast at use: the same bfloat16
     numbers."""
-    graphdef = network_lib.build(loaded.cfg, "bfloat16")
+    network = Network(loaded.cfg, "bfloat16")
     prompts, answers, advantages, _, ref = sequences(loaded, rng)
     packed, layout = packing.pack(prompts, answers, 32, 8)
     cast = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
     old = packing.from_grid(
-        jax.device_get(score.make_score(graphdef, 8)(cast, packed).logps), layout
+        jax.device_get(score.make_score(network, 8)(cast, packed).logps), layout
     )
     optimizer = learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
     state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
     update = learner.make_update(
-        state, optimizer, learner.make_policy_loss(graphdef, config.Loss(), 8)
+        state, optimizer, learner.make_policy_loss(network, config.Loss(), 8)
     )
     _, metrics = update(
         state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT)
@@ -302,12 +302,12 @@ def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
     state, update = make(loaded)
     micro = batches(sequences(loaded, rng), 40, 2)[:2]
     assert len(micro) == 2
-    loss_fn = learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8)
-    sums = update.parts["zeros"](state.params, micro[0], jnp.float32(1), {})
+    loss_fn = learner.make_policy_loss(loaded.network, config.Loss(kl=0.1), 8)
+    sums = update.zeros(state.params, micro[0], jnp.float32(1), {})
     assert all(not np.any(x) for x in jax.tree.leaves(sums))
     expected = jax.tree.map(np.asarray, sums)
     for batch in micro:
-        sums = update.parts["accumulate"](state.params, sums, batch, jnp.float32(0.01), {})
+        sums = update.accumulate(state.params, sums, batch, jnp.float32(0.01), {})
         (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
             state.params, batch, jnp.float32(0.01)
         )
@@ -326,9 +326,8 @@ def test_gradients_are_added_where_the_sums_are(loaded):
     )
     options = config.TrainConfig(packing=config.Packing(row_tokens=16, rows_per_microbatch=1))
     options.model.dtype = "float32"
-    gradient = programs.describe(options, cfg, sharding.make_mesh(1, 1, 1, jax.devices()[:1]))[0][
-        "gradient"
-    ]
+    described = programs.describe(options, cfg, sharding.make_mesh(1, 1, 1, jax.devices()[:1]))
+    gradient = described.programs["gradient"]
     with jax.sharding.use_abstract_mesh(gradient.mesh.abstract_mesh):
         memory = gradient.lower().compile().memory_analysis()
     size = 4 * parameters.count_params(cfg)
@@ -341,11 +340,8 @@ def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
     for count in (2, 5, 8):
         data = sequences(loaded, rng, count)
         state, _ = update(state, batches(data, 32, 2), 1.0)
-    assert {name: part._cache_size() for name, part in update.parts.items()} == {
-        "zeros": 1,
-        "accumulate": 1,
-        "apply": 1,
-    }
+    functions = (update.zeros, update.accumulate, update.apply)
+    assert [function._cache_size() for function in functions] == [1, 1, 1]
 
 
 def test_group_advantages_sum_to_zero(rng):
@@ -366,7 +362,7 @@ def test_a_rounded_first_moment_is_half_as_large_and_hardly_another_update(loade
         )
         state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
         update = learner.make_update(
-            state, optimizer, learner.make_policy_loss(loaded.graphdef, config.Loss(kl=0.1), 8)
+            state, optimizer, learner.make_policy_loss(loaded.network, config.Loss(kl=0.1), 8)
         )
         for _ in range(2):
             state, _ = update(state, micro, 1 / (8 * LIMIT))

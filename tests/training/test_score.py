@@ -10,6 +10,7 @@ import torch
 from sar_jax.config import TrainConfig
 from sar_jax.explain import explain
 from sar_jax.model import parameters
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.training import score
@@ -36,7 +37,7 @@ def draw(loaded, rng, count=7, low=1, high=30):
 
 def run(loaded, contexts, answers, width=64, rows=2, chunk=16):
     packed, layout = packing.pack(contexts, answers, width, rows)
-    scores = jax.device_get(score.make_score(loaded.graphdef, chunk)(loaded.params, packed))
+    scores = jax.device_get(score.make_score(loaded.network, chunk)(loaded.params, packed))
     return scores, packed, layout
 
 
@@ -140,7 +141,7 @@ def test_gradient_equals_torch(loaded, hf_folder, rng):
     contexts, answers = draw(loaded, rng, 3)
     packed, _ = packing.pack(contexts, answers, 64, 1)
     grads = jax.jit(
-        jax.grad(lambda p: score.score_rows(loaded.graphdef, p, packed, 16).logps.sum())
+        jax.grad(lambda p: score.score_rows(loaded.network, p, packed, 16).logps.sum())
     )(loaded.params)
     total = 0
     for context, answer in zip(contexts, answers):
@@ -163,18 +164,17 @@ def test_gradient_equals_torch(loaded, hf_folder, rng):
 def test_no_array_of_tokens_by_vocabulary_exists(loaded):
     """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring
     [tokens, V]."""
-    from sar_jax.model import network as network_lib
 
     def temporaries(width, vocab_size, chunk):
         cfg = loaded.cfg.__class__(**{**vars(loaded.cfg), "vocab_size": vocab_size})
-        graphdef = network_lib.build(cfg, "float32")
+        network = Network(cfg, "float32")
         params = parameters.spec_map(
             lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg)
         )
         packed = packing.Packed(
             *(jax.ShapeDtypeStruct((1, width), d) for d in (jnp.int32,) * 3 + (jnp.bool_,))
         )
-        loss = lambda p, x: score.score_rows(graphdef, p, x, chunk).logps.sum()
+        loss = lambda p, x: score.score_rows(network, p, x, chunk).logps.sum()
         return (
             jax.jit(jax.grad(loss))
             .lower(params, packed)
@@ -198,7 +198,7 @@ def test_the_chunk_changes_nothing(loaded, rng, chunk):
     contexts, answers = draw(loaded, rng, 4)
     packed, _ = packing.pack(contexts, answers, 64, 2)
     whole, cut = (
-        jax.device_get(score.make_score(loaded.graphdef, c)(loaded.params, packed))
+        jax.device_get(score.make_score(loaded.network, c)(loaded.params, packed))
         for c in (loaded.cfg.vocab_size, chunk)
     )
     np.testing.assert_allclose(cut.logps, whole.logps, atol=2e-6)
@@ -208,11 +208,11 @@ def test_the_chunk_changes_nothing(loaded, rng, chunk):
 def test_eight_devices_equal_one(loaded, rng):
     contexts, answers = draw(loaded, rng, 16)
     packed, _ = packing.pack(contexts, answers, 64, 8)
-    one = jax.device_get(score.make_score(loaded.graphdef, 16)(loaded.params, packed))
+    one = jax.device_get(score.make_score(loaded.network, 16)(loaded.params, packed))
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
     with jax.set_mesh(mesh):
-        eight = score.make_score(loaded.graphdef, 16)(
+        eight = score.make_score(loaded.network, 16)(
             params, sharding.place(packed, sharding.by_rows(mesh))
         )
     np.testing.assert_allclose(np.asarray(eight.logps), one.logps, atol=1e-5)

@@ -29,7 +29,7 @@ def logps_as_parameters(monkeypatch):
     monkeypatch.setattr(
         learner,
         "score_rows",
-        lambda graphdef, params, packed, chunk: Scores(jnp.where(packed.mask, params, 0.0), None),
+        lambda network, params, packed, chunk: Scores(jnp.where(packed.mask, params, 0.0), None),
     )
 
 
