@@ -97,7 +97,7 @@ class Sample:
         lengths: Int[np.ndarray, " Q"],
         rows: Int[np.ndarray, " Q"],
         key: jax.Array,
-        limits: Int[np.ndarray, " Q*M"] | None = None,
+        limits: Int[np.ndarray, " B"] | None = None,
     ) -> Rollouts:
         """M answers to each question, on the host.
 
@@ -271,7 +271,7 @@ class _Call:
         tokens, positions, segments = np.zeros((3, rows, width), np.int32)
         filled, placed = [0] * rows, []
         for i, q in enumerate(todo):
-            n = self.lengths[q] - 1
+            n = int(self.lengths[q]) - 1
             row = next((r for r in range(rows) if filled[r] + n <= width), None)
             if row is None:
                 break

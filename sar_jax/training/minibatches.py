@@ -40,7 +40,7 @@ def make(
     sampling_logps   of the distribution that was drawn from, for each of the B answers
     """
 
-    def place(values: PerAnswer) -> np.ndarray:
+    def place(values: PerAnswer | np.ndarray) -> np.ndarray:
         own = [values[b] for b in grid.answers]
         return packing.to_grid(own, grid.layout, grid.packed.tokens.shape)
 

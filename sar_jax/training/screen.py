@@ -1,8 +1,8 @@
 """What a user sees while a run goes on: progress bar, sampled answers, and the table at its end."""
 
-import pathlib
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -71,7 +71,7 @@ def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     }
 
 
-def print_summary(console: Console, lines: list[dict[str, float]], workdir: pathlib.Path) -> None:
+def print_summary(console: Console, lines: list[dict[str, float]], workdir: epath.Path) -> None:
     """The table before -> after, and where everything was written."""
     results = _results(lines)
     if results:
