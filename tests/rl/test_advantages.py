@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from support.drawn import holds_for
 
 from sar_jax.rl import advantages as advantages_lib
 
@@ -22,16 +22,32 @@ def by_definition(reward, values, penalties, gamma, lam):
     )
 
 
-@given(st.data())
-def test_ragged_answers_follow_the_definition(data):
-    number = st.floats(-3, 3)
-    lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
-    values = [np.array(data.draw(st.lists(number, min_size=n, max_size=n))) for n in lengths]
-    penalties = [v[::-1] * 0.3 for v in values] if data.draw(st.booleans()) else None
-    rewards = data.draw(st.lists(number, min_size=len(lengths), max_size=len(lengths)))
-    gamma, lam = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))
+NUMBER = st.floats(-3, 3)
+
+
+@holds_for(
+    [  # rewards and values of each answer; is each token charged; gamma, lambda
+        ([(1.0, [0.5])], False, 1.0, 1.0),
+        ([(0.0, [0.5, -0.25, 2.0])], False, 0.9, 0.95),
+        ([(1.0, [0.3, 0.1]), (-2.5, [1.5])], True, 1.0, 0.0),
+        ([(1.0, [0.3, 0.1]), (-2.5, [1.5])], True, 0.0, 1.0),
+        ([(0.7, [1.0, -1.0, 0.5, 3.0, -3.0, 0.0, 0.2]), (0.0, [2.0, 1.0])], True, 0.99, 0.5),
+        ([(2.0, [0.1] * 9), (1.0, [0.2]), (0.0, [-0.3] * 4), (3.0, [0.0])], True, 0.5, 0.9),
+        ([(-1.0, [0.4, 0.6, 0.8]), (1.5, [0.9, 0.1, 0.2, 0.4])], False, 0.3, 0.3),
+    ],
+    answers=st.lists(
+        st.tuples(NUMBER, st.lists(NUMBER, min_size=1, max_size=9)), min_size=1, max_size=5
+    ),
+    charged=st.booleans(),
+    gamma=st.floats(0, 1),
+    lam=st.floats(0, 1),
+)
+def test_ragged_answers_follow_the_definition(answers, charged, gamma, lam):
+    rewards = [reward for reward, _ in answers]
+    values = [np.array(value) for _, value in answers]
+    penalties = [v[::-1] * 0.3 for v in values] if charged else None
     found = advantages_lib.gae(rewards, values, penalties, gamma, lam)
-    for b in range(len(lengths)):
+    for b in range(len(answers)):
         expected = by_definition(
             rewards[b], values[b], None if penalties is None else penalties[b], gamma, lam
         )

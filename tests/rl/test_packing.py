@@ -3,13 +3,34 @@ alone is scored."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.drawn import holds_for
 
 from sar_jax.rl import packing
 from sar_jax.structs import Packed
 
 TOKENS = st.integers(0, 7)  # few ids, so that 0 (padding's) and repeats are common
+
+
+def problem_of(lengths, width, rows_multiple, token=lambda i: i % 8):
+    """As `problems` draws them, of sequences of (prompt, answer) lengths."""
+    ids = iter(token(i) for i in range(1000))
+    take = lambda n: [next(ids) for _ in range(n)]
+    pairs = [(take(prompt), take(answer)) for prompt, answer in lengths]
+    return [p for p, _ in pairs], [a for _, a in pairs], width, rows_multiple
+
+
+PROBLEMS = [
+    problem_of([], 2, 3),  # no sequence: rows of padding
+    problem_of([(1, 1)], 2, 1),
+    problem_of([(1, 1)] * 5, 2, 2),
+    problem_of([(1, 3), (3, 1), (2, 2)], 4, 1),  # every sequence fills its row
+    problem_of([(1, 1)] * 12, 24, 4),  # all in one row
+    problem_of([(5, 7), (1, 2), (3, 9), (2, 2), (8, 1)], 12, 1),
+    problem_of([(5, 7), (1, 2), (3, 9), (2, 2), (8, 1), (1, 1)], 13, 3),
+    problem_of([(2, 3), (2, 3), (2, 3), (2, 3), (1, 1)], 12, 2, lambda i: 0),  # padding's id alone
+    problem_of([(9, 15), (1, 1), (23, 1), (1, 23), (6, 6), (4, 8), (11, 2)], 24, 2),
+]
 
 
 @st.composite
@@ -43,8 +64,7 @@ def test_worked_example():
     assert [a.dtype for a in packed] == [np.int32, np.int32, np.int32, np.bool_]
 
 
-@settings(deadline=None, max_examples=200)
-@given(problems())
+@holds_for(PROBLEMS, problem=problems())
 def test_every_sequence_stands_whole_exactly_once(problem):
     prompts, answers, width, multiple = problem
     packed, layout = packing.pack(prompts, answers, width, multiple)
@@ -74,8 +94,7 @@ def test_every_sequence_stands_whole_exactly_once(problem):
     )
 
 
-@settings(deadline=None)
-@given(problems())
+@holds_for(PROBLEMS, problem=problems())
 def test_no_two_rows_would_fit_into_one(problem):
     """First fit: a row was opened only because the earlier ones were full."""
     packed, _ = packing.pack(*problem)
@@ -83,8 +102,11 @@ def test_no_two_rows_would_fit_into_one(problem):
     assert len(used) < 2 or used[0] + used[1] > problem[2]
 
 
-@settings(deadline=None)
-@given(problems(), st.integers(0, 2**32 - 1))
+@holds_for(
+    [(problem, seed) for seed, problem in enumerate(PROBLEMS)],
+    problem=problems(),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_gather_inverts_scatter(problem, seed):
     packed, layout = packing.pack(*problem)
     rng = np.random.default_rng(seed)
@@ -124,8 +146,11 @@ def test_gather_finds_the_answers_tokens_and_scatter_spreads_a_scalar():
     assert grid.sum() == 6.0
 
 
-@settings(deadline=None)
-@given(problems(), st.integers(0, 7))
+@holds_for(
+    [(problem, i % 8) for i, problem in enumerate(PROBLEMS)],
+    problem=problems(),
+    token=st.integers(0, 7),
+)
 def test_the_mask_does_not_see_token_values(problem, token):
     """Padding's id, or an end of sequence as an answer's first, inner and last token: the same
     rows, the same mask."""
@@ -149,8 +174,7 @@ def test_numpy_ids_are_packed_like_lists():
         np.testing.assert_array_equal(a, b)
 
 
-@settings(deadline=None)
-@given(problems())
+@holds_for(PROBLEMS, problem=problems())
 def test_microbatches_are_the_rows_in_order(problem):
     packed, _ = packing.pack(*problem)
     pieces = packing.microbatches(packed, problem[3])

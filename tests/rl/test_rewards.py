@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+from support.drawn import holds_for
 
 from sar_jax import config
 from sar_jax.rl import rewards
@@ -127,14 +127,41 @@ def test_equal_answers_have_equal_and_finite_rewards(name):
     assert np.isfinite(found).all() and np.ptp(found) == 0
 
 
-@given(st.floats(-30, 0), st.floats(-30, 0))
+LOGP = st.floats(-30, 0)
+MEAN_LOGPS = [  # with the question, and alone
+    (-0.5, -0.9),
+    (-0.9, -0.5),
+    (-1.5, -1.5),
+    (0.0, -30.0),
+    (-30.0, 0.0),
+    (0.0, 0.0),
+    (-1e-9, -1e-12),
+    (-2.0, -1.3),
+    (-2.0, -1.4),
+    (-29.3, -28.7),
+    (-1e-300, 0.0),
+]
+
+
+@holds_for(MEAN_LOGPS, given_=LOGP, alone=LOGP)
 def test_self_aligned_equals_the_perplexity_form(given_, alone):
     ppl_given, ppl_alone = math.exp(-given_), math.exp(-alone)
     value = max(-1.0, min(1.0, (ppl_alone - ppl_given) / ppl_alone))
     assert of_one(given_, alone) == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-@given(st.lists(st.tuples(st.floats(-20, 0), st.floats(-20, 0)), min_size=1, max_size=9))
+@holds_for(
+    [
+        [(-0.5, -0.9)],
+        [(0.0, 0.0)],
+        [(-20.0, 0.0), (0.0, -20.0)],
+        [(-0.1, -1.1), (-2.0, -1.9), (-0.5, -0.5)],
+        [(-3.0, -0.2), (-0.7, -0.1), (-1.0, -4.0), (-0.3, -0.9)],
+        [(0.0, -20.0)] * 9,
+        [(-20.0, 0.0)] * 9,
+    ],
+    logps=st.lists(st.tuples(st.floats(-20, 0), st.floats(-20, 0)), min_size=1, max_size=9),
+)
 def test_self_aligned_equals_the_form_by_token_values(logps):
     """v_j = log P(a_j | q) - log P(a_j); R_SA = clip(1 - exp(-mean v), -1, 1)."""
     given_, alone = zip(*logps)
@@ -303,7 +330,7 @@ def test_the_forms_stay_finite_at_the_ends(form, cap):
     np.testing.assert_allclose(found[same], 0, atol=1e-12)
 
 
-@given(st.floats(-30, 0), st.floats(-30, 0))
+@holds_for(MEAN_LOGPS, given_=LOGP, alone=LOGP)
 def test_every_form_has_the_sign_of_what_the_question_does(given_, alone):
     s = Signals(np.array([[True]]), np.array([[3]]), np.array([[given_]]), np.array([[alone]]), 8)
     for form in rewards.SELF_ALIGNED:

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.drawn import holds_for
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
@@ -18,8 +18,27 @@ def tokenizer():
     return train_tokenizer(["How many apples does Mia have? 12 + 34 = 46."] * 20, 300, 64)
 
 
-@settings(deadline=None)
-@given(st.text())
+@holds_for(
+    [
+        "",
+        " ",
+        "\n\n\t ",
+        "Mia has 47 apples.",
+        "  two  blanks  ",
+        "\r\n",
+        "caf\u00e9 cafe\u0301",
+        "日本語、한국어 и кириллица",
+        "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 👩‍👩‍👧",
+        "\x00\x07\x1b",
+        "\u2028\u2029\x85\ufeff",
+        "\ue000\U0010ffff\ufffd",
+        "<|im_start",
+        r"\frac{1}{2} $x^2$ {% if %} {{ x }}",
+        "1234567890" * 20,
+        "a" * 3000,
+    ],
+    text=st.text(),
+)
 def test_any_text_survives(tokenizer, text):
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert tokenizer.decode(ids) == text
