@@ -7,7 +7,8 @@ import support.environment  # noqa: F401   before JAX
 import jax
 import numpy as np
 import pytest
-from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
+from support.models import FAMILIES, Loaded, make_hf_folder
+from support.oracle import Oracle
 
 from sar_jax.parallel import sharding
 
@@ -30,9 +31,13 @@ _LONGEST = (
 )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     rank = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    if "explore" not in config.option.markexpr:
+        drawn = [item for item in items if item.get_closest_marker("explore")]
+        config.hook.pytest_deselected(items=drawn)
+        items[:] = [item for item in items if not item.get_closest_marker("explore")]
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +46,9 @@ def hf_folder(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def torch_model(hf_folder):
-    return load_torch(hf_folder)
+def oracle(hf_folder) -> Oracle:
+    """Of the model that `loaded` is."""
+    return Oracle(hf_folder)
 
 
 @pytest.fixture(scope="session")
@@ -58,12 +64,12 @@ def loaded(hf_folder, mesh) -> Loaded:
 
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
 def each_family(request, tmp_path_factory, mesh) -> Loaded:
-    """A random model of every family; `.torch` is the oracle."""
+    """A random model of every family, with its oracle."""
     folder = make_hf_folder(
         tmp_path_factory.mktemp("family") / request.param, seed=2, family=request.param
     )
     loaded = Loaded(folder, mesh)
-    loaded.torch = load_torch(folder, long=True)
+    loaded.oracle = Oracle(folder, long=True)
     return loaded
 
 

@@ -7,21 +7,12 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
+from support.models import FAMILIES, Loaded, load_torch, make_hf_folder, read_tensors
 
 from sar_jax import export
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
 from sar_jax.parallel import sharding
-
-
-def read_all(folder) -> dict[str, np.ndarray]:
-    """Every tensor of a folder, by the library's own reader."""
-    return {
-        name: tensor
-        for file in folder.glob("*.safetensors")
-        for name, tensor in load_file(file).items()
-    }
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -34,7 +25,7 @@ def test_folder_to_params_to_folder_is_bit_equal(tmp_path, mesh, family, tied, s
     again.mkdir()
     hf.save_weights(loaded.params, loaded.cfg, again, shard_size)
     assert (again / "model.safetensors.index.json").exists() == (shard_size == "30KB")
-    original, reread = read_all(source), read_all(again)
+    original, reread = read_tensors(source), read_tensors(again)
     assert original.keys() == reread.keys()
     assert ("lm_head.weight" in reread) == (not tied)
     for name, tensor in original.items():
@@ -49,7 +40,7 @@ def test_folder_to_params_to_folder_is_bit_equal(tmp_path, mesh, family, tied, s
 
 
 def test_folders_that_transformers_shards_load(tmp_path, each_family, mesh):
-    each_family.torch.save_pretrained(tmp_path / "m", max_shard_size="40KB")
+    each_family.oracle.single.save_pretrained(tmp_path / "m", max_shard_size="40KB")
     assert len(list((tmp_path / "m").glob("*.safetensors"))) > 1
     params = hf.load_params(tmp_path / "m", each_family.cfg, each_family.shardings(mesh))
     jax.tree.map(
@@ -137,12 +128,13 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, ea
         output,
         each_family.tokenizer,
         raw,
-        source=each_family.folder,
+        source=str(each_family.folder),
     )
     assert json.loads((output / "config.json").read_text()) == raw
     ids = torch.tensor(rng.integers(0, each_family.cfg.vocab_size, (1, 20)))
     with torch.no_grad():
-        assert torch.equal(load_torch(output, long=True)(ids).logits, each_family.torch(ids).logits)
+        again = load_torch(output, long=True)(ids).logits
+        assert torch.equal(again, each_family.oracle.single(ids).logits)
     tokenizer = AutoTokenizer.from_pretrained(output)
     assert tokenizer.encode("12 apples €") == each_family.tokenizer.encode("12 apples €")
     assert tokenizer.chat_template == each_family.tokenizer.chat_template
@@ -159,7 +151,7 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
         params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw | {name: "float32"}
     )
     assert json.loads((tmp_path / "out/config.json").read_text()) == raw | {name: "bfloat16"}
-    tensors = read_all(tmp_path / "out")
+    tensors = read_tensors(tmp_path / "out")
     assert {str(t.dtype) for t in tensors.values()} == {"bfloat16"}
     assert str(load_torch(tmp_path / "out").dtype) == "torch.bfloat16"
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
-from support.rollouts import draw
+from support.oracle import assert_same
+from support.rollouts import draw, scored
 
 from sar_jax.config import TrainConfig
 from sar_jax.model import cache as cache_lib
@@ -16,8 +17,7 @@ from sar_jax.model import int8, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.planning import programs, roofline
-from sar_jax.rl import packing
-from sar_jax.training import handover, score
+from sar_jax.training import handover
 
 # Which axes of a stacked matrix are inputs.
 INPUTS = {
@@ -46,7 +46,8 @@ def test_matrices_are_rounded_to_the_nearest_of_255_steps(loaded):
     layers["up_proj"] = layers["up_proj"].copy()
     layers["up_proj"][0, :, 3] = 0  # an output that is always 0 has no largest input
     with jax.debug_nans(True):  # what NaN is as a whole number differs between devices
-        found = jax.device_get(int8.rounded(loaded.params | {"layers": layers}))
+        made = int8.rounded(jax.device_put(loaded.params | {"layers": layers}))
+    found = jax.device_get(made)
     back = widened(found)["layers"]
     for name, inputs in INPUTS.items():
         whole, weight = found["layers"][name], layers[name]
@@ -87,17 +88,10 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
     light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
     light.network = Network(cfg, "float32", remat=True)
     prompts, rollouts = draw(light, range(4), params=rounded)
-    ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
-    packed, layout = packing.pack([prompts[b // 3] for b in range(12)], ids, 96, 1)
-    scorer = score.make_score(loaded.network, 32)
-    gaps = {}
-    for name, params in (("rounded", widened(rounded)), ("before", loaded.params)):
-        scored = packing.from_grid(jax.device_get(scorer(params, packed)).logps, layout)
-        gaps[name] = max(
-            np.abs(s[:n] - x).max()
-            for s, n, x in zip(rollouts.sampling_logps, rollouts.lengths, scored)
-        )
-    assert gaps["rounded"] < 2e-5 < 1e-3 < gaps["before"]
+    flat = np.concatenate([s[:n] for s, n in zip(rollouts.sampling_logps, rollouts.lengths)])
+    assert_same(flat, np.concatenate(scored(loaded, prompts, rollouts, widened(rounded))))
+    before = np.concatenate(scored(loaded, prompts, rollouts))
+    assert np.abs(flat - before).max() > 1e-2
 
 
 @pytest.mark.parametrize("sizes, tensor", [((1, 8, 1), 2), ((2, 2, 2), 1)])
@@ -141,7 +135,7 @@ def attended(cfg, q, history, window) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("kernel, error", [("xla", 1e-5), ("splash", 0.02)])
+@pytest.mark.parametrize("kernel, error", [("xla", 1e-4), ("splash", 0.02)])
 def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel, error):
     """Questions out of packed rows, then tokens, into slots that move and grow; three blocks of
     columns, past every window. "splash" is the kernel for TPUs, interpreted: it multiplies in
@@ -153,15 +147,23 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
         )
     cut = {"xla": 0, "splash": 1}[kernel]
     L, K, H = cfg.num_layers, cfg.num_kv_heads, cfg.head_dim
-    normal = lambda *shape: (
-        rng.normal(size=shape) * rng.choice([0.1, 1, 10], (*shape[:-1], 1))
-    ).astype(np.float32)
+
+    def drawn(*shape):
+        """Of three sizes, and nowhere so near to the middle between two steps that rounding
+        decides."""
+        steps = rng.integers(-126, 127, shape) + rng.uniform(-0.4, 0.4, shape)
+        steps[..., 0] = 127
+        sizes = rng.choice([0.1, 1, 10], (*shape[:-1], 1)) / 50
+        return (steps * sizes).astype(np.float32)
+
     W, starts, lengths = 300, [3, 0, 20], [21, 280, 9]
-    keys, values = normal(2, L, K, W, H), normal(2, L, K, W, H)
+    keys, values = drawn(2, L, K, W, H), drawn(2, L, K, W, H)
     rows, slots = [1, 0, 1], [4, 0, 2]
     cache = cache_lib.create(network, 5, 310, "int8")
     entries = cache_lib.Entries(*map(jnp.array, (slots, rows, starts, lengths)))
-    cache = cache_lib.insert(network, cache, keys, values, entries, jnp.int32(3))
+    cache = cache_lib.insert(
+        network, cache, jnp.asarray(keys), jnp.asarray(values), entries, jnp.int32(3)
+    )
     history = {
         slot: [
             [(nearest(keys[r, l, :, c]), nearest(values[r, l, :, c])) for c in range(b, b + n)]
@@ -182,7 +184,7 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
             [len(history[s][0]) if s in history else 0 for s in range(S)], np.int32
         )
         for l in range(L):
-            q, k, v = normal(S, cfg.num_heads, H) / 10, normal(S, K, H), normal(S, K, H)
+            q, k, v = drawn(S, cfg.num_heads, H) / 10, drawn(S, K, H), drawn(S, K, H)
             place = tuple(map(jnp.int32, places[l])) if cut else places[l]
             with pltpu.force_tpu_interpret_mode():
                 found, cache = write(network, cache, q, k, v, positions, *place)
@@ -204,17 +206,8 @@ def test_answers_drawn_with_a_cache_of_eight_bits_are_almost_the_scorers(loaded,
         limit=16, stop=(-1,), slots=8, cache_dtype="int8", limits=np.arange(24) % 16 + 1
     )
     prompts, rollouts = draw(loaded, range(8), params=params, **settings)
-    ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
-    packed, layout = packing.pack([prompts[b // 3] for b in range(24)], ids, 96, 1)
-    scores = jax.device_get(score.make_score(loaded.network, 32)(loaded.params, packed))
-    gap = np.concatenate(
-        [
-            np.abs(s[:n] - x)
-            for s, n, x in zip(
-                rollouts.sampling_logps, rollouts.lengths, packing.from_grid(scores.logps, layout)
-            )
-        ]
-    )
+    flat = np.concatenate([s[:n] for s, n in zip(rollouts.sampling_logps, rollouts.lengths)])
+    gap = np.abs(flat - np.concatenate(scored(loaded, prompts, rollouts)))
     assert 1e-4 < gap.mean() < 0.02 and gap.max() < 0.2
     if shape is not None:
         plain = draw(loaded, range(8), **settings)[1]

@@ -9,21 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.models import FAMILIES, Loaded, load_torch, make_hf_folder
+from support.drawn import holds_for
+from support.models import FAMILIES, Loaded, make_hf_folder, read_tensors
+from support.oracle import Oracle, assert_as_close, assert_same
 
+from sar_jax.model import hf, parameters
 from sar_jax.model import network as network_lib
-from sar_jax.model import parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Packed
-
-
-def torch_logits(network, ids) -> np.ndarray:
-    with torch.no_grad():
-        return network(torch.tensor(np.asarray(ids)[None])).logits[0].numpy()
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -58,14 +54,14 @@ def test_packed_rows_equal_transformers_on_each_sequence_alone(each_family, rng,
     logits = our_logits(each_family, packed)
     for s, row, start, n in zip(ids, layout.row, layout.start, layout.length):
         ours = logits[row, start - 2 : start + n]
-        np.testing.assert_allclose(ours, torch_logits(each_family.torch, s), atol=1e-5)
+        assert_as_close(ours, *each_family.oracle.logits(s))
 
 
 @pytest.mark.parametrize("left, right", [(7, 0), (0, 7), (100, 3)])
 def test_padding_on_either_side_changes_nothing(each_family, rng, left, right):
     ids = rng.integers(0, each_family.cfg.vocab_size, 33)
     logits = our_logits(each_family, one_row(ids, left, right))[0, left : left + 33]
-    np.testing.assert_allclose(logits, torch_logits(each_family.torch, ids), atol=1e-5)
+    assert_as_close(logits, *each_family.oracle.logits(ids))
 
 
 def test_logits_vary_and_depend_on_the_past_only(each_family, rng):
@@ -84,9 +80,8 @@ def test_logits_vary_and_depend_on_the_past_only(each_family, rng):
 def test_long_inputs_equal_transformers(each_family, rng):
     """Beyond every window, beyond LongRoPE's original length; many query blocks."""
     ids = rng.integers(0, each_family.cfg.vocab_size, 450)
-    np.testing.assert_allclose(
-        our_logits(each_family, one_row(ids))[0], torch_logits(each_family.torch, ids), atol=1e-5
-    )
+    ours = our_logits(each_family, one_row(ids))[0]
+    assert_as_close(ours, *each_family.oracle.logits(ids))
 
 
 @pytest.mark.parametrize("max_length, length", [(20, 20), (21, 40)])
@@ -96,116 +91,176 @@ def test_longrope_is_chosen_by_the_longest_sequence_of_the_run(
     """Short factors where no sequence can be longer than the original 20 positions, long ones
     otherwise: as `transformers` on a row of that length; and the same for a short row beside it."""
     folder = make_hf_folder(tmp_path / "m", family="phi3")
-    loaded, network = Loaded(folder, mesh, max_length), load_torch(folder)
+    loaded, oracle = Loaded(folder, mesh, max_length), Oracle(folder)
     ids = rng.integers(0, loaded.cfg.vocab_size, length)
-    long_row = our_logits(loaded, one_row(ids))[0]
-    np.testing.assert_allclose(long_row, torch_logits(network, ids), atol=1e-5)
-    np.testing.assert_allclose(our_logits(loaded, one_row(ids[:9]))[0], long_row[:9], atol=1e-5)
+    single, double = oracle.logits(ids)
+    assert_as_close(our_logits(loaded, one_row(ids))[0], single, double)
+    assert_as_close(our_logits(loaded, one_row(ids[:9]))[0], single[:9], double[:9])
 
 
-# Any value that a published config may hold, on top of the odd ones of each family.
-_SHARED = st.fixed_dictionaries(
-    {},
-    optional={
-        "num_hidden_layers": st.integers(1, 4),
-        "rms_norm_eps": st.sampled_from([1e-6, 1e-3, 0.1]),
-        "intermediate_size": st.integers(3, 70),
-        "tie_word_embeddings": st.booleans(),
-    },
-)
-_THETA = st.sampled_from([100.0, 1e4, 1e6, 5e6])
-_PLAIN_ROPE = st.one_of(
-    st.builds(lambda t: {"rope_type": "default", "rope_theta": t}, _THETA),
-    st.builds(
-        lambda t, f: {"rope_type": "linear", "rope_theta": t, "factor": f},
-        _THETA,
-        st.sampled_from([2.0, 7.5]),
-    ),
-)
+def mutants(cfg):
+    """The description with one thing slightly wrong, by name."""
+    replace = functools.partial(dataclasses.replace, cfg)
+    change = lambda kinds: replace(kinds=tuple(kinds))
+    bases = [tuple(f**1.001 for f in kind.rope.frequencies) for kind in cfg.kinds]
+    ropes = [kind.rope._replace(frequencies=f) for kind, f in zip(cfg.kinds, bases)]
+    found = {
+        "rotary base": change(kind._replace(rope=rope) for kind, rope in zip(cfg.kinds, ropes)),
+        "rotary scale": change(
+            kind._replace(rope=kind.rope._replace(scale=1.001 * kind.rope.scale))
+            for kind in cfg.kinds
+        ),
+        "norm epsilon": replace(norm_eps=1.5 * cfg.norm_eps),
+        "norm offset": replace(norm_offset=cfg.norm_offset + 1e-3),
+        "query scale": replace(query_scale=1.001 * cfg.query_scale),
+        "embedding scale": replace(embed_scale=1.001 * cfg.embed_scale),
+        "activation": replace(activation="silu" if cfg.activation == "gelu" else "gelu"),
+        "cap of logits": replace(final_softcap=1.001 * (cfg.final_softcap or 100)),
+        "cap of scores": replace(attn_softcap=1.001 * (cfg.attn_softcap or 100)),
+    }
+    if any(kind.window for kind in cfg.kinds):
+        found["window"] = change(
+            kind._replace(window=kind.window and kind.window + 1) for kind in cfg.kinds
+        )
+    if len(cfg.kinds) > 1:
+        rolled = cfg.layer_kinds[1:] + cfg.layer_kinds[:1]
+        found["order of the kinds"] = replace(layer_kinds=rolled)
+    if not cfg.tied:
+        found["tied head"] = replace(tied=True)
+    return found
+
+
+def test_what_is_slightly_wrong_is_not_close(each_family, rng):
+    """Of the comparison that the tests above are: it holds, and with any of the mutants it does
+    not."""
+    ids = rng.integers(0, each_family.cfg.vocab_size, 60)
+    oracle = each_family.oracle.logits(ids)
+    assert_as_close(our_logits(each_family, one_row(ids))[0], *oracle)
+    for name, cfg in mutants(each_family.cfg).items():
+        wrong = our_logits(each_family, one_row(ids), Network(cfg))[0]
+        with pytest.raises(AssertionError, match="off by"):
+            assert_as_close(wrong, *oracle)
+            pytest.fail(f"a wrong {name} is close")
+
+
+def _heads(count, kv_heads, size):
+    return {"num_attention_heads": count, "num_key_value_heads": kv_heads, "head_dim": size}
+
+
+def _rope(theta, factor=None):
+    kind = {"rope_type": "default"} if factor is None else {"rope_type": "linear", "factor": factor}
+    return {"rope_parameters": {**kind, "rope_theta": theta}}
+
+
+def _sizes(layers, ffw, eps, tied):
+    return {
+        "num_hidden_layers": layers,
+        "intermediate_size": ffw,
+        "rms_norm_eps": eps,
+        "tie_word_embeddings": tied,
+    }
+
+
+def _windows(window, first, on):
+    return {"sliding_window": window, "max_window_layers": first, "use_sliding_window": on}
+
+
+def _gemma3(window, scalar, cap, pattern):
+    return {
+        "sliding_window": window,
+        "query_pre_attn_scalar": scalar,
+        "final_logit_softcapping": cap,
+        "layer_types": None,
+        "sliding_window_pattern": pattern,
+    }
+
+
+def _gemma2(window, cap, scores_cap):
+    return {
+        "sliding_window": window,
+        "final_logit_softcapping": cap,
+        "attn_logit_softcapping": scores_cap,
+    }
+
+
+# Values that a published config may hold, on top of the odd ones of each family.
+CONFIGURATIONS = [
+    ("qwen3", _heads(6, 1, 8) | _rope(100.0) | _sizes(1, 3, 1e-6, True)),
+    ("qwen3", _heads(6, 6, 12) | _rope(5e6, 7.5) | _sizes(4, 70, 0.1, False)),
+    ("qwen3", _heads(2, 1, 16) | _rope(1e4, 2.0)),
+    ("llama", _heads(4, 2, 6) | _rope(1e4) | _sizes(2, 17, 1e-3, True)),
+    ("llama", _heads(6, 3, 4) | _rope(1e6, 2.0) | _sizes(4, 40, 1e-6, False)),
+    ("llama", _heads(2, 1, 16) | _sizes(3, 5, 0.1, True)),
+    ("qwen2", _rope(100.0, 7.5) | _windows(1, 0, True) | _sizes(2, 9, 1e-6, False)),
+    ("qwen2", _rope(5e6) | _windows(50, 3, True) | _sizes(4, 33, 0.1, True)),
+    ("qwen2", _rope(1e4) | _windows(5, 1, False)),
+    ("phi3", {"sliding_window": None, "num_key_value_heads": 1} | _sizes(1, 70, 1e-3, False)),
+    ("phi3", {"sliding_window": 1, "num_key_value_heads": 6} | _sizes(4, 3, 1e-6, True)),
+    ("phi3", {"sliding_window": 50, "num_key_value_heads": 2}),
+    ("gemma3_text", _heads(6, 6, 12) | _gemma3(50, 300, 2.0, 2) | _sizes(2, 70, 0.1, True)),
+    ("gemma3_text", _heads(2, 1, 16) | _gemma3(7, 64, 30.0, 1) | _sizes(1, 11, 1e-3, False)),
+    ("gemma3_text", _heads(4, 2, 6) | _gemma3(3, 40, None, 4)),
+    # so steep that float32 itself is off by 1e-5
+    ("gemma3_text", _heads(6, 1, 8) | _gemma3(1, 9, None, 2) | _sizes(4, 3, 3e-5, False)),
+    ("gemma3_text", _heads(6, 1, 8) | _gemma3(1, 9, None, 3) | _sizes(4, 3, 1e-6, False)),
+    ("gemma2", _heads(6, 3, 4) | _gemma2(1, 2.0, 50.0) | _sizes(1, 3, 0.1, True)),
+    ("gemma2", _heads(6, 6, 12) | _gemma2(50, 30.0, 2.0) | _sizes(4, 40, 1e-6, False)),
+    ("gemma2", _heads(2, 1, 16) | _gemma2(9, 7.5, 11.0)),
+]
 _HEADS = st.sampled_from([(6, 1, 8), (6, 6, 12), (4, 2, 6), (2, 1, 16), (6, 3, 4)])
-_HEADED = st.builds(
-    lambda h: {"num_attention_heads": h[0], "num_key_value_heads": h[1], "head_dim": h[2]}, _HEADS
+_HEADED = _HEADS.map(lambda sizes: _heads(*sizes))
+_ROPE = st.builds(_rope, st.sampled_from([100.0, 1e4, 1e6, 5e6]), st.sampled_from([None, 2.0, 7.5]))
+_SIZES = st.builds(
+    _sizes,
+    st.integers(1, 4),
+    st.integers(3, 70),
+    st.sampled_from([1e-6, 1e-3, 0.1]),
+    st.booleans(),
 )
-_WINDOW = st.integers(1, 50)
+_WINDOW, _CAP = st.integers(1, 50), st.floats(2, 50)
 _DRAWN = {
-    "qwen3": st.builds(lambda h, r: {**h, "rope_parameters": r}, _HEADED, _PLAIN_ROPE),
-    "llama": st.builds(lambda h, r: {**h, "rope_parameters": r}, _HEADED, _PLAIN_ROPE),
-    "qwen2": st.builds(
-        lambda r, w, first, on: {
-            "rope_parameters": r,
-            "sliding_window": w,
-            "max_window_layers": first,
-            "use_sliding_window": on,
-        },
-        _PLAIN_ROPE,
-        _WINDOW,
-        st.integers(0, 4),
-        st.booleans(),
-    ),
-    "phi3": st.builds(
-        lambda w, k: {"sliding_window": w, "num_key_value_heads": k},
-        st.none() | _WINDOW,
-        st.sampled_from([1, 2, 6]),
-    ),
-    "gemma3_text": st.builds(
-        lambda h, w, q, c, s: {
-            **h,
-            "sliding_window": w,
-            "query_pre_attn_scalar": q,
-            "final_logit_softcapping": c,
-            "layer_types": None,
-            "sliding_window_pattern": s,
-        },
-        # 9: scores three times as steep as they are drawn; steeper, float32's own rounding reaches
-        # 1e-5
+    "qwen3": [_HEADED, _ROPE],
+    "llama": [_HEADED, _ROPE],
+    "qwen2": [_ROPE, st.builds(_windows, _WINDOW, st.integers(0, 4), st.booleans())],
+    "phi3": [
+        st.fixed_dictionaries(
+            {
+                "sliding_window": st.none() | _WINDOW,
+                "num_key_value_heads": st.sampled_from([1, 2, 6]),
+            }
+        )
+    ],
+    "gemma3_text": [
         _HEADED,
-        _WINDOW,
-        st.integers(9, 300),
-        st.none() | st.floats(2, 30),
-        st.integers(1, 4),
-    ),
-    "gemma2": st.builds(
-        lambda h, w, c, a: {
-            **h,
-            "sliding_window": w,
-            "final_logit_softcapping": c,
-            "attn_logit_softcapping": a,
-        },
-        _HEADED,
-        _WINDOW,
-        st.floats(2, 30),
-        st.floats(2, 50),
-    ),
+        st.builds(_gemma3, _WINDOW, st.integers(1, 300), st.none() | _CAP, st.integers(1, 4)),
+    ],
+    "gemma2": [_HEADED, st.builds(_gemma2, _WINDOW, _CAP, _CAP)],
 }
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-@settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(data=st.data())
-def test_drawn_configurations_equal_transformers(tmp_path_factory, mesh, family, data):
-    overrides = data.draw(_SHARED) | data.draw(_DRAWN[family])
-    if overrides.get("num_hidden_layers") and "layer_types" in FAMILIES[family]:
-        overrides["layer_types"] = None
+def _of(family):
+    parts = st.tuples(*_DRAWN[family], st.just({}) | _SIZES)
+    merge = lambda dicts: (family, functools.reduce(dict.__or__, dicts))
+    return parts.map(merge)
+
+
+@holds_for(CONFIGURATIONS, model=st.sampled_from(sorted(FAMILIES)).flatmap(_of))
+def test_any_configuration_equals_transformers(tmp_path_factory, mesh, model):
+    family, overrides = model
     folder = make_hf_folder(
         tmp_path_factory.mktemp("drawn") / "m", seed=3, family=family, **overrides
     )
-    loaded, network = Loaded(folder, mesh), load_torch(folder, long=True)
+    loaded, oracle = Loaded(folder, mesh), Oracle(folder, long=True)
     ids = np.random.default_rng(1).integers(0, loaded.cfg.vocab_size, 60)
-    np.testing.assert_allclose(
-        our_logits(loaded, one_row(ids, 2, 3))[0, 2:62], torch_logits(network, ids), atol=1e-5
-    )
+    ours = our_logits(loaded, one_row(ids, 2, 3))[0, 2:62]
+    assert_as_close(ours, *oracle.logits(ids))
 
 
-def test_gradients_equal_transformers(each_family, rng):
-    """Of the summed logprobs of a sequence, in every parameter that the first layer has."""
-    ids = rng.integers(
-        1, each_family.cfg.vocab_size, 30
-    )  # torch gives the padding id, 0, no gradient
+def test_gradients_equal_transformers(each_family, rng, tmp_path):
+    """Of the summed logprobs of a sequence, in every parameter; by the names that an export gives
+    them."""
+    # torch gives the padding id, 0, no gradient
+    ids = rng.integers(1, each_family.cfg.vocab_size, 30)
     packed = one_row(ids)
 
     @jax.jit
@@ -215,22 +270,16 @@ def test_gradients_equal_transformers(each_family, rng):
         )
         return jnp.take_along_axis(logps, jnp.asarray(ids)[1:, None], axis=-1).sum()
 
-    ours = jax.grad(total)(each_family.params)
-    network = each_family.torch
-    network.zero_grad()
-    logps = torch.log_softmax(network(torch.tensor(ids[None])).logits[0, :-1], dim=-1)
-    logps.gather(1, torch.tensor(ids[1:, None])).sum().backward()
-    layer, theirs = ours["layers"], network.model.layers[0]
-    pairs = [
-        (ours["embedding"], network.model.embed_tokens.weight.grad),
-        (layer["attn_norm"][0], theirs.input_layernorm.weight.grad),
-        (layer["down_proj"][0].T, theirs.mlp.down_proj.weight.grad),
-        (layer["o_proj"][0].reshape(-1, 48).T, theirs.self_attn.o_proj.weight.grad),
-    ]
-    for a, b in pairs:
-        b = b.numpy()
-        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
-    network.zero_grad()
+    def theirs(network):
+        logps = torch.log_softmax(network(torch.tensor(ids[None])).logits[0, :-1], dim=-1)
+        return logps.gather(1, torch.tensor(ids[1:, None])).sum()
+
+    single, double = each_family.oracle.gradients(theirs)
+    hf.save_weights(jax.grad(total)(each_family.params), each_family.cfg, tmp_path)
+    ours = read_tensors(tmp_path)
+    assert ours.keys() == single.keys()
+    for name, gradient in ours.items():
+        assert_as_close(gradient, single[name], double[name])
 
 
 def test_a_dimension_that_does_not_divide_is_replicated(loaded):
@@ -245,7 +294,7 @@ def test_remat_and_dtype_change_no_shape_and_little_value(each_family, rng):
     packed = one_row(rng.integers(0, loaded.cfg.vocab_size, 12), right=4)
     full = our_logits(loaded, packed)
     plain = Network(loaded.cfg, "float32", remat=False)
-    np.testing.assert_allclose(our_logits(loaded, packed, plain), full, atol=1e-6)
+    assert_same(our_logits(loaded, packed, plain), full)
     half = Network(loaded.cfg, "bfloat16")
     hidden = network_lib.forward(half, loaded.params, *map(jnp.asarray, packed[:3]))
     assert hidden.dtype == jnp.bfloat16

@@ -1,17 +1,14 @@
 """The one table of chips: what a device is of its chip, in a run and for the compiler."""
 
-import types
-
 import pytest
+from support.devices import described
 
 from sar_jax.parallel import chips
 
 
 def device(kind, number, coords=None, slice_index=0):
-    found = types.SimpleNamespace(device_kind=kind, id=number, slice_index=slice_index)
-    if coords is not None:
-        found.coords = coords
-    return found
+    place = {} if coords is None else {"coords": coords}
+    return described(device_kind=kind, id=number, slice_index=slice_index, **place)
 
 
 def test_a_v4_of_a_run_is_a_chip_and_for_the_compiler_half_a_chip():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.oracle import assert_same
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
@@ -180,12 +181,11 @@ def test_eight_devices_compute_what_one_does(each_family, rng):
     mesh = sharding.make_mesh(*sizes)
     one = everything(loaded.mesh, loaded.mesh)
     eight = everything(mesh, sharding.decoding_mesh(mesh, -1, loaded.cfg.num_kv_heads))
-    np.testing.assert_allclose(eight[0].logps, one[0].logps, atol=2e-5)
-    np.testing.assert_allclose(eight[1], one[1], rtol=1e-5, atol=1e-7)
-    for ours, expected in zip(jax.tree.leaves(eight[2]), jax.tree.leaves(one[2])):
-        np.testing.assert_allclose(ours, expected, atol=1e-5 * max(np.abs(expected).max(), 1e-3))
+    assert_same(eight[0].logps, one[0].logps)
+    assert_same(eight[1], one[1], scale=0.01 * np.abs(grid).sum())
+    jax.tree.map(assert_same, eight[2], one[2])
     np.testing.assert_array_equal(eight[3].tokens, one[3].tokens)
-    np.testing.assert_allclose(eight[3].logps, one[3].logps, atol=2e-5)
+    assert_same(eight[3].logps, one[3].logps)
 
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2)])
@@ -211,7 +211,7 @@ def test_a_lookups_gradient_is_not_put_together(sizes, rng):
         compiled = jax.jit(gradient).lower(*arrays).compile()
         found = compiled(*arrays)
     assert found.sharding.is_equivalent_to(parts, 2)
-    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-6)
+    assert_same(found, expected)
     assert sum(hlo.collective_bytes(compiled.as_text(), 8).values()) < 0.5 * table.nbytes
 
 

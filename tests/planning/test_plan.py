@@ -98,7 +98,7 @@ ENTRY %main (y: bf16[8,4]) -> bf16[64,4] {
   %last = bf16[8,4]{1,0} get-tuple-element(%loop), index=1
   ROOT %whole = bf16[64,4]{1,0} fusion(%last), kind=kCustom, calls=%piece.2
 }
-"""
+"""  # noqa: E501
 
 
 def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
@@ -229,7 +229,7 @@ def made(total, devices=8, **residents):
         programs=measured,
         parameters=1,
         residents=programs.Residents(**ones | residents),
-        cache=6.0,
+        cache=6,
         decoding_copies=1,
         peak=max(p.total for p in measured.values()),
         times={},

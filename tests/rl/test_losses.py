@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from support.oracle import assert_same
 
 from sar_jax import config
 from sar_jax.rl import advantages as advantages_lib
@@ -84,6 +85,10 @@ def case(request, rng):
     return CASES[request.param](rng)
 
 
+# Of a value, or of what a sum adds: float32's unit is 1e-7, float64's 2e-16.
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-11}
+
+
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request):
     """In float64 only the formula can differ from torch's; float32 is what training runs."""
@@ -91,52 +96,51 @@ def dtype(request):
         yield request.param
 
 
-def compare(ours, theirs, logps):
-    """Values and gradients in `logps` of a function of an array (jax) and of a tensor (torch) to a
-    scalar."""
-    value, grad = jax.value_and_grad(ours)(jnp.asarray(logps))
+def compare(ours, theirs, weights, logps):
+    """Two functions of logps, by array (jax) and by tensor (torch), to a number for each: the
+    numbers; their weighted sum, and its gradient in the logps."""
+    tolerance = TOLERANCE[logps.dtype.type]
     tensor = torch.tensor(logps, requires_grad=True)
-    result = theirs(tensor)
-    result.backward()
-    np.testing.assert_allclose(value, result.detach().numpy(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(grad, tensor.grad.numpy(), rtol=1e-6, atol=1e-6)
-    return np.asarray(grad)
+    numbers = theirs(tensor)
+    terms = numbers * torch.tensor(weights)
+    terms.sum().backward()
+    expected = numbers.detach().numpy()
+    found = ours(jnp.asarray(logps))
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    value, grad = jax.value_and_grad(lambda x: (ours(x) * weights).sum())(jnp.asarray(logps))
+    scale = terms.detach().abs().sum().item()
+    assert value == pytest.approx(terms.sum().item(), rel=0, abs=tolerance * scale)
+    np.testing.assert_allclose(grad, tensor.grad.numpy(), rtol=tolerance, atol=tolerance)
 
 
 def test_policy_loss_and_its_gradient_equal_torch(case, dtype):
     logps, old, _, advantages, mask = (x.astype(dtype) for x in case)
-    ours = lambda x: losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0]
-    theirs = lambda x: torch_policy_loss(x, torch.tensor(old), torch.tensor(advantages))
-    np.testing.assert_allclose(
-        ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6
-    )
-    weights = (
-        mask / np.maximum(1, np.abs(advantages) * np.exp(np.clip(logps - old, 0, 20)))
-    ).astype(dtype)
+    weights = mask / np.maximum(1, np.abs(advantages) * np.exp(np.clip(logps - old, 0, 20)))
+    ours = lambda x: losses.clipped_policy_loss(x - old, jnp.asarray(advantages), LOW, HIGH, DUAL)
     compare(
-        lambda x: (ours(x) * weights).sum(),
-        lambda x: (theirs(x) * torch.tensor(weights)).sum(),
+        lambda x: ours(x)[0],
+        lambda x: torch_policy_loss(x, torch.tensor(old), torch.tensor(advantages)),
+        weights.astype(dtype),
         logps,
     )
 
 
 def test_kl_and_its_gradient_equal_torch(case, dtype):
     logps, _, ref, _, mask = (x.astype(dtype) for x in case)
-    ours, theirs = (lambda x: losses.kl_k3(x, ref)), (lambda x: torch_k3(x, torch.tensor(ref)))
-    np.testing.assert_allclose(
-        ours(jnp.asarray(logps)), theirs(torch.tensor(logps)).numpy(), rtol=1e-6, atol=1e-6
-    )
     compare(
-        lambda x: (ours(x) * mask).sum(), lambda x: (theirs(x) * torch.tensor(mask)).sum(), logps
+        lambda x: losses.kl_k3(x, jnp.asarray(ref)),
+        lambda x: torch_k3(x, torch.tensor(ref)),
+        mask,
+        logps,
     )
 
 
 def test_values_and_gradients_are_finite_on_extreme_ratios():
-    logps, old, ref, advantages, _ = (x.astype(np.float32) for x in extremes())
+    logps, old, ref, advantages, _ = (jnp.asarray(x, jnp.float32) for x in extremes())
     f = lambda x: (
         losses.clipped_policy_loss(x - old, advantages, LOW, HIGH, DUAL)[0] + losses.kl_k3(x, ref)
     ).sum()
-    value, grad = jax.value_and_grad(f)(jnp.asarray(logps))
+    value, grad = jax.value_and_grad(f)(logps)
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
@@ -228,7 +232,7 @@ def scored(loaded, rng):
     prompts = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (3, 1, 5, 2, 4)]
     answers = [rng.integers(0, loaded.cfg.vocab_size, n).tolist() for n in (6, 1, 3, 9, 2)]
     packed, layout = packing.pack(prompts, answers, 16, 1)
-    logps = np.asarray(score.score_rows(loaded.network, loaded.params, packed, 8).logps)
+    logps = np.asarray(score.make_score(loaded.network, 8)(loaded.params, packed).logps)
     far = rng.choice([0.05, 0.3, 3.0, 15.0, 30.0], size=logps.shape)
     old, ref, sampling = (
         (logps + far * rng.normal(size=logps.shape)).astype(np.float32) for _ in range(3)
@@ -255,28 +259,26 @@ def test_the_policy_loss_of_a_batch_equals_torch_in_value_and_gradient(loaded, s
     )
 
     logps, pull_back = jax.vjp(
-        lambda p: score.score_rows(loaded.network, p, scored.packed, 8).logps, loaded.params
+        lambda p: score.make_score(loaded.network, 8)(p, scored.packed).logps, loaded.params
     )
     tensor = torch.tensor(np.asarray(logps), requires_grad=True)
     old, ref, advantages = (
         torch.tensor(x) for x in (scored.old_logps, scored.ref_logps, scored.advantages)
     )
     k3 = torch_k3(tensor, ref)[mask].sum()
-    value = scale * (torch_policy_loss(tensor, old, advantages)[mask].sum() + kl * k3)
+    terms = scale * torch_policy_loss(tensor, old, advantages)[mask]
+    value = terms.sum() + scale * kl * k3
     value.backward()
     (expected,) = pull_back(jnp.asarray(tensor.grad.numpy()))
 
     ratio = torch.exp(tensor - old).detach()
     cut = ((advantages > 0) & (ratio > 1 + HIGH) | (advantages < 0) & (ratio < 1 - LOW))[mask].sum()
     assert 0 < cut < mask.sum()
-    np.testing.assert_allclose(loss, value.item(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(metrics["clip_ratio"], cut.item())
-    np.testing.assert_allclose(metrics["kl"], k3.item() if kl else 0, rtol=1e-5)
-    np.testing.assert_allclose(metrics["ratio"], ratio[mask].sum().item(), rtol=1e-5)
-    for ours, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(expected)):
-        np.testing.assert_allclose(
-            ours, theirs, rtol=1e-6, atol=1e-6 * max(1, float(jnp.abs(theirs).max()))
-        )
+    assert_same(loss, value.item(), scale=terms.detach().abs().sum().item())
+    assert metrics["clip_ratio"] == cut.item()
+    assert metrics["kl"] == pytest.approx(k3.item() if kl else 0, rel=1e-4)
+    assert metrics["ratio"] == pytest.approx(ratio[mask].sum().item(), rel=1e-4)
+    jax.tree.map(assert_same, grads, expected)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +298,6 @@ def test_what_stands_off_the_mask_has_no_effect(loaded, scored, settings):
 def test_the_loss_is_linear_in_the_scale(loaded, scored):
     loss_fn = jax.jit(learner.make_policy_loss(loaded.network, config.Loss(kl=KL), 8))
     one, third = (loss_fn(loaded.params, scored, scale) for scale in (1.0, 1 / 3))
-    assert float(one[0]) == pytest.approx(3 * float(third[0]), rel=1e-6)
+    assert float(one[0]) == pytest.approx(3 * float(third[0]), rel=1e-4)
     for name in one[1]:
         assert float(one[1][name]) == float(third[1][name])  # metrics are sums, not scaled

@@ -1,7 +1,11 @@
 """Tiny random models in Hugging Face's format, by `transformers` itself, which is the oracle for
 ours."""
 
+import functools
 import pathlib
+
+import numpy as np
+from safetensors.numpy import load_file
 
 from sar_jax.config import Prompt
 from sar_jax.model import hf, parameters
@@ -96,13 +100,7 @@ def make_hf_folder(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    source = arithmetic.Arithmetic("train")
-    texts = [
-        text
-        for i in range(300)
-        for text in (source[i].question, source[i].solution, "system user assistant")
-    ]
-    tokenizer = train_tokenizer(texts, 320, 512)
+    tokenizer = _tokenizer()
     settings = dict(
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -122,9 +120,27 @@ def make_hf_folder(
     return folder
 
 
+@functools.cache
+def _tokenizer():
+    source = arithmetic.Arithmetic("train")
+    texts = [
+        text
+        for i in range(300)
+        for text in (source[i].question, source[i].solution, "system user assistant")
+    ]
+    return train_tokenizer(texts, 320, 512)
+
+
+def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every tensor of a folder, by the library's own reader."""
+    files = folder.glob("*.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
 def load_torch(folder: pathlib.Path, long: bool = False):
-    """The oracle. Eager attention: the one that applies every field (soft caps). long: LongRoPE's
-    long factors for rows of any length, where `transformers` would choose by the row."""
+    """The model by `transformers`. Eager attention: the one that applies every field (soft caps).
+    long: LongRoPE's long factors for rows of any length, where `transformers` would choose by the
+    row."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)

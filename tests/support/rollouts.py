@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from sar_jax.rl import packing
 from sar_jax.rollout import sampler
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.text.answers.verifier import ErrorShare
@@ -40,6 +41,15 @@ def draw(
     return prompts, function(
         params or loaded.params, tokens, lengths, numbers, jax.random.key(key), limits
     )
+
+
+def scored(loaded, prompts, rollouts, params=None) -> list[np.ndarray]:
+    """The scorer's logps of each answer's tokens."""
+    ids = [t[:n].tolist() for t, n in zip(rollouts.tokens, rollouts.lengths)]
+    asked = [prompt for prompt in prompts for _ in range(len(ids) // len(prompts))]
+    packed, layout = packing.pack(asked, ids, 96, 1)
+    scores = score.make_score(loaded.network, 32)(params or loaded.params, packed)
+    return packing.from_grid(np.asarray(scores.logps), layout)
 
 
 def make_tools(loaded, config, prompter, verifier) -> Tools:

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import pytest
+from etils import epath
 
 from sar_jax import config
 from sar_jax.errors import UserError
@@ -18,7 +19,7 @@ def saved(folder, alpha):
     count = jnp.zeros((), jnp.int32)
     state = learner.States(learner.TrainState({"x": jnp.ones(3)}, (), count, count), None)
     iterator = questions_lib.batches([1, 2, 3, 4], 2, 0, 0, 1)
-    checkpoints = checkpoints_lib.Checkpoints(folder)
+    checkpoints = checkpoints_lib.Checkpoints(epath.Path(folder))
     checkpoints.save(1, state, iterator, "these", *alpha)
     checkpoints.wait()
     return checkpoints, state, iterator
@@ -44,18 +45,19 @@ def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, 
     assert (checkpoints.restore(1, like, iterator, "these").policy.params["x"] == 1).all()
     assert checkpoints.meta(1).get("alpha") == kept
     checkpoints.close()
-    again = checkpoints_lib.Checkpoints(tmp_path)  # as a new process does
+    again = checkpoints_lib.Checkpoints(epath.Path(tmp_path))  # as a new process does
     assert again.meta(1).get("alpha") == kept
     again.close()
 
 
 def workdir(tmp_path, change=lambda fields: None):
-    workdir_lib.claim(tmp_path, config.TrainConfig())
-    path = tmp_path / "config.json"
+    folder = epath.Path(tmp_path)
+    workdir_lib.claim(folder, config.TrainConfig())
+    path = folder / "config.json"
     fields = json.loads(path.read_text())
     change(fields)
     path.write_text(json.dumps(fields))
-    return tmp_path
+    return folder
 
 
 def test_a_workdir_from_before_a_field_has_its_default(tmp_path):

@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 import torch
 from support.commands import run_command, start_in_background, wait_for
+from support.oracle import (
+    assert_as_close,
+    assert_same,
+    assert_same_numbers,
+    assert_same_update,
+)
 from support.training import assert_same_state, read_metrics, small, state_of
 
 from sar_jax import checks
@@ -38,11 +44,13 @@ def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
     values = np.asarray(critic.make_values(each_family.network)(params, packed))
     assert (values[~packed.mask] == 0).all()
     for prompt, answer, found in zip(prompts, answers, packing.from_grid(values, layout)):
-        with torch.no_grad():
-            out = each_family.torch(torch.tensor([prompt + answer]), output_hidden_states=True)
-        states = out.hidden_states[-1][0].numpy()  # after the final norm
-        expected = states[len(prompt) - 1 : -1] @ np.asarray(params[critic.HEAD])
-        np.testing.assert_allclose(found, expected, atol=2e-4, rtol=2e-4)
+        row = torch.tensor([prompt + answer])
+        # after the final norm
+        states = each_family.oracle.both(
+            lambda network, row=row: network(row, output_hidden_states=True).hidden_states[-1][0]
+        )
+        head = np.asarray(params[critic.HEAD])
+        assert_as_close(found, *(x[len(prompt) - 1 : -1] @ head for x in states))
 
 
 def batches(packed, layout, returns, old, rows):
@@ -86,20 +94,22 @@ def test_an_update_does_not_depend_on_packing_micro_batches_or_devices(loaded, r
             updated(loaded, spread, batches(packed, layout, returns, old, 8), tokens, mesh)
         )
     for other in found[1:]:
-        for x, y in zip(jax.tree.leaves(found[0]), jax.tree.leaves(other), strict=True):
-            np.testing.assert_allclose(x, y, atol=1e-6, rtol=1e-5)
+        assert_same_update(params, found[0][0], other[0])
+        assert_same_numbers(other[1], found[0][1])
     assert found[0][1]["grad_norm"] > 1e-2 and found[0][1]["clip_ratio"] > 0
 
 
 def test_value_loss_and_its_gradient_are_torchs(rng):
-    values, old, returns = rng.normal(size=(3, 200)).astype(np.float32)
-    ours = lambda v: losses.clipped_value_loss(v, old, returns, 0.5)
+    values, old, returns = rng.normal(size=(3, 2, 100)).astype(np.float32)
+    ours = lambda v: losses.clipped_value_loss(
+        jnp.asarray(v), jnp.asarray(old), jnp.asarray(returns), 0.5
+    )
     v, o, r = torch.tensor(values, requires_grad=True), torch.tensor(old), torch.tensor(returns)
     errors = (v - r) ** 2, (o + (v - o).clamp(-0.5, 0.5) - r) ** 2
     loss = 0.5 * torch.maximum(*errors)
     loss.sum().backward()
-    np.testing.assert_allclose(ours(values)[0], loss.detach(), atol=1e-6)
-    np.testing.assert_allclose(jax.grad(lambda v: ours(v)[0].sum())(values), v.grad, atol=1e-6)
+    assert_same(ours(values)[0], loss.detach())
+    assert_same(jax.grad(lambda v: ours(v)[0].sum())(values), v.grad)
     np.testing.assert_array_equal(ours(values)[1], (errors[1] > errors[0]).numpy())
     assert 0.1 < ours(values)[1].mean() < 0.9
 
@@ -108,10 +118,10 @@ def test_by_hand():
     """Old 0, return 1, clip .5: a value of .8 counts as .5; one of .3 as itself; one of -1 as
     itself (the larger error)."""
     loss, clipped = losses.clipped_value_loss(
-        jnp.array([0.8, 0.3, -1.0]), jnp.zeros(3), jnp.ones(3), 0.5
+        jnp.array([[0.8, 0.3, -1.0]]), jnp.zeros((1, 3)), jnp.ones((1, 3)), 0.5
     )
-    np.testing.assert_allclose(loss, [0.125, 0.245, 2.0], rtol=1e-6)
-    assert clipped.tolist() == [True, False, False]
+    np.testing.assert_allclose(loss, [[0.125, 0.245, 2.0]], rtol=1e-5)
+    assert clipped.tolist() == [[True, False, False]]
 
 
 def test_it_begins_as_the_policy_with_a_value_of_zero(each_family, mesh):

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from support.oracle import assert_same
 from support.rollouts import make_tools
 
 from sar_jax import config as config_lib
@@ -80,10 +81,10 @@ def test_every_answer_stands_once_with_its_own_advantage_and_logps(made, loaded)
     for ids, advantages, old, ref, prompt in found:
         advantage, sampled = expected[(prompt, ids)]
         np.testing.assert_allclose(advantages, advantage, atol=1e-6)
-        np.testing.assert_allclose(old, sampled, atol=2e-5)
+        assert_same(old, sampled)
         packed, layout = packing.pack([prompt], [ids], 176, 1)
         alone = packing.from_grid(np.asarray(reference_score(reference, packed).logps), layout)[0]
-        np.testing.assert_allclose(ref, alone, atol=2e-5)
+        assert_same(ref, alone)
 
 
 def test_minibatches_hold_their_own_questions(made):
@@ -297,7 +298,7 @@ def test_the_samplers_logps_stand_on_their_tokens_only_where_they_are_asked_for(
     for minibatch in exp.minibatches:
         for batch in minibatch.microbatches:
             mask = batch.packed.mask
-            np.testing.assert_allclose(batch.sampling_logps[mask], batch.old_logps[mask], atol=2e-5)
+            assert_same(batch.sampling_logps[mask], batch.old_logps[mask])
             assert (batch.sampling_logps[~mask] == 0).all() and np.ptp(
                 batch.sampling_logps[mask]
             ) > 1

@@ -8,6 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from support.oracle import (
+    assert_as_close,
+    assert_same,
+    assert_same_numbers,
+    assert_same_update,
+)
 
 from sar_jax import config
 from sar_jax.model import parameters
@@ -56,9 +62,8 @@ def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
     optimizer = learner.make_optimizer(
         config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10, parameters.decayed(loaded.cfg)
     )
-    params = (
-        jax.tree.map(jnp.copy, loaded.params) if params is None else params
-    )  # the update donates them
+    # the update donates them
+    params = jax.tree.map(jnp.copy, loaded.params) if params is None else params
     state = learner.init_state(params, optimizer)
     if settings is None or settings not in _COMPILED:
         loss_fn = learner.make_policy_loss(loaded.network, loss or config.Loss(kl=0.1), 8)
@@ -69,8 +74,8 @@ def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
 def run(loaded, micro, params=None, mesh=None, **settings):
     """(parameters after one update, metrics)"""
     # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's
-    # size too.
-    state, update = make(loaded, params, eps=1e-2, **settings)
+    # size too. The rate is high, so that parameters move much more than they are rounded.
+    state, update = make(loaded, params, lr=0.1, eps=1e-2, **settings)
     if mesh:
         micro = sharding.place(micro, sharding.by_rows(mesh))
     state, metrics = update(state, micro, 1 / (8 * LIMIT))
@@ -83,11 +88,10 @@ SEQUENCES = config.Loss(
 )
 
 
-def close(a, b, tolerance=1e-5):
-    for name in a[1]:
-        np.testing.assert_allclose(a[1][name], b[1][name], rtol=tolerance, atol=1e-6)
-    for x, y in zip(jax.tree.leaves(a[0]), jax.tree.leaves(b[0])):
-        np.testing.assert_allclose(x, y, atol=5e-7)  # of an update of up to 1e-3
+def close(loaded, a, b):
+    """Two results of `run`. What the loss sums up cancels in part."""
+    assert_same_numbers(a[1], b[1], scale=0.1)
+    assert_same_update(loaded.params, a[0], b[0])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(
     one_row_each = run(loaded, batches(data, 32, 8), loss=loss)
     other = run(loaded, batches(data, width, rows, order), loss=loss)
     assert abs(one_row_each[1]["loss"]) > 1e-4 and one_row_each[1]["grad_norm"] > 1e-3
-    close(one_row_each, other)
+    close(loaded, one_row_each, other)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_eight_devices_equal_one(loaded, rng, shape, loss):
     mesh = sharding.make_mesh(*shape)
     params = jax.device_put(jax.device_get(loaded.params), loaded.shardings(mesh))
     with jax.set_mesh(mesh):
-        close(one, run(loaded, micro, params, mesh, loss=loss))
+        close(loaded, one, run(loaded, micro, params, mesh, loss=loss))
 
 
 def test_moments_are_sharded_like_their_parameters(loaded):
@@ -188,33 +192,35 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
 def test_optimizer_equals_torch_adamw_with_clipping(loaded, rng):
     """Five updates of random gradients; norms' gains are not decayed."""
     cfg = config.Optimizer(lr=1e-2, weight_decay=0.3, clip_norm=0.5)
-    params = {
+    normal = lambda: {
         "matrix": rng.normal(size=(4, 3)).astype(np.float32),
         "gain": rng.normal(size=3).astype(np.float32),
     }
+    params, gradients = normal(), [normal() for _ in range(5)]
     optimizer = learner.make_optimizer(cfg, 5, {"matrix": True, "gain": False})
-    ours, state = jax.tree.map(jnp.asarray, params), None
+    ours = jax.tree.map(jnp.asarray, params)
     state = optimizer.init(ours)
-    theirs = {n: torch.tensor(p, requires_grad=True) for n, p in params.items()}
-    adamw = torch.optim.AdamW(
-        [
-            {"params": [theirs["matrix"]], "weight_decay": 0.3},
-            {"params": [theirs["gain"]], "weight_decay": 0.0},
-        ],
-        lr=1e-2,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-    )
-    for _ in range(5):
-        grads = {n: rng.normal(size=p.shape).astype(np.float32) for n, p in params.items()}
+    for grads in gradients:
         updates, state = optimizer.update(jax.tree.map(jnp.asarray, grads), state, ours)
         ours = jax.tree.map(jnp.add, ours, updates)
-        for n, p in theirs.items():
-            p.grad = torch.tensor(grads[n])
-        torch.nn.utils.clip_grad_norm_(theirs.values(), 0.5)
-        adamw.step()
-    for n, p in theirs.items():
-        np.testing.assert_allclose(ours[n], p.detach().numpy(), atol=1e-6)
+
+    def theirs(dtype):
+        found = {n: torch.tensor(p, dtype=dtype, requires_grad=True) for n, p in params.items()}
+        groups = [
+            {"params": [found["matrix"]], "weight_decay": 0.3},
+            {"params": [found["gain"]], "weight_decay": 0.0},
+        ]
+        adamw = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
+        for grads in gradients:
+            for n, p in found.items():
+                p.grad = torch.tensor(grads[n], dtype=dtype)
+            torch.nn.utils.clip_grad_norm_(found.values(), 0.5)
+            adamw.step()
+        return {n: p.detach().numpy() for n, p in found.items()}
+
+    single, double = theirs(torch.float32), theirs(torch.float64)
+    for n in params:
+        assert_as_close(ours[n], single[n], double[n])
 
 
 def test_schedule_warms_up_then_decays_and_is_constant_by_default(loaded):
@@ -312,10 +318,8 @@ def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
             state.params, batch, jnp.float32(0.01)
         )
         expected = jax.tree.map(np.add, expected, (grads, {"loss": loss, **metrics}))
-    for found, known in zip(jax.tree.leaves(sums), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(
-            np.asarray(found), known, rtol=1e-4, atol=1e-6 * max(np.abs(known).max(), 1e-3)
-        )
+    jax.tree.map(assert_same, sums[0], expected[0])
+    assert_same_numbers(sums[1], expected[1], scale=0.1)
 
 
 def test_gradients_are_added_where_the_sums_are(loaded):

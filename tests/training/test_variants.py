@@ -13,13 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from support.oracle import assert_same
 
 from sar_jax import config
+from sar_jax.model import families, known
+from sar_jax.model.network import Network
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import Batch, Scores
 from sar_jax.training import learner
 
+# Of any model: the scorer that would use it is replaced.
+NETWORK = Network(families.parse(known.CONFIGS["Qwen/Qwen3-1.7B-Base"], 64))
 LIMIT = 24
 LENGTHS = [7, 1, 3, 12, 5, 1, 9, 2]
 
@@ -83,7 +88,7 @@ def ours(cfg, answers, width=40, rows=2, order=None, trained=None):
     layout, parts = batches(answers, width, rows, order, trained)
     tokens = sum(int(batch.packed.mask.sum()) for _, batch in parts)
     scale = 1 / losses.DIVISORS[cfg.average](count, tokens, LIMIT)
-    step = jax.jit(jax.value_and_grad(learner.make_policy_loss(None, cfg, 8), has_aux=True))
+    step = jax.jit(jax.value_and_grad(learner.make_policy_loss(NETWORK, cfg, 8), has_aux=True))
     found = [step(jnp.asarray(logps), batch, scale) for logps, batch in parts]
     metrics = jax.tree.map(lambda *x: float(sum(x)), *(m for (_, m), _ in found))
     grads = packing.from_grid(np.concatenate([g for _, g in found]), layout)
@@ -165,10 +170,11 @@ def test_no_variant_depends_on_packing_or_micro_batches(
     one = ours(cfg, answers, 24, 8)
     for width, rows, order in [(16, 1, None), (64, 1, None), (32, 4, [3, 1, 7, 0, 6, 2, 5, 4])]:
         other = ours(cfg, answers, width, rows, order)
-        assert one[0] == pytest.approx(other[0], rel=1e-6, abs=1e-6)
-        assert one[1] == pytest.approx(other[1], rel=1e-5)
+        # the loss sums up about a hundred times what is left of it
+        assert one[0] == pytest.approx(other[0], rel=1e-3, abs=1e-5)
+        assert one[1] == pytest.approx(other[1], rel=1e-4)
         for a, b in zip(one[2], other[2]):
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+            assert_same(a, b)
 
 
 @pytest.mark.parametrize(
@@ -220,11 +226,15 @@ def test_answer_sums_equal_loops_on_random_rows(rng):
         )
         values = rng.normal(size=packed.tokens.shape).astype(np.float32)
         mask = packed.mask & (rng.random(packed.mask.shape) < 0.8)
-        found = losses.answer_sums(jnp.asarray(values), packed.segment_ids, mask)
+        found = losses.answer_sums(
+            jnp.asarray(values), jnp.asarray(packed.segment_ids), jnp.asarray(mask)
+        )
         assert packed.segment_ids.max() > 1
         for r, t in np.ndindex(*values.shape):
             same = (packed.segment_ids[r] == packed.segment_ids[r, t]) & mask[r]
-            assert float(found[r, t]) == pytest.approx(values[r, same].sum(), abs=1e-5)
+            summed = values[r, same].astype(np.float64)
+            scale = np.abs(summed).sum()
+            assert float(found[r, t]) == pytest.approx(summed.sum(), rel=0, abs=1e-5 * scale)
 
 
 def test_the_gradient_of_the_sequence_ratio_is_the_papers(logps_as_parameters, answers):
