@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sar_jax.evaluation.measures import Result, aes
+from sar_jax.evaluation.measures import aes
+from sar_jax.evaluation.records import Result
 from sar_jax.rl.alarms import Watch
 
 _PREFIX = "eval/"
