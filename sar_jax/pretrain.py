@@ -76,7 +76,7 @@ def make_config_json(
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkedAnswers:
+class WorkedAnswers(Sequence):
     """A random-access source of (prompt ids, answer ids); grain shuffles and batches it."""
 
     rows: Sequence[prompts.Question]

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,7 @@ AES_GAMMA = 5.0
 _ROWS_AT_ONCE = 100  # resamples drawn at once: 100 x 5,000 questions are 4 MB
 
 
+@runtime_checkable
 class Point(Protocol):
     """Share of right answers and mean tokens."""
 

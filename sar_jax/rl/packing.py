@@ -10,7 +10,7 @@ tokens:
 The cost of scoring follows the real tokens, not the longest answer, and there is one shape: rows
 come in multiples of the micro-batch, all-padding rows fill the last one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from sar_jax.structs import Layout, Packed
 
 
 def pack(
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    answers: Sequence[Sequence[int] | np.ndarray],
     width: int,
     rows_multiple: int,
 ) -> tuple[Packed, Layout]:
@@ -72,7 +72,7 @@ def from_grid(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
 
 
 def to_grid(
-    values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]
+    values: Iterable[float | np.generic | np.ndarray], layout: Layout, shape: tuple[int, int]
 ) -> np.ndarray:
     """The inverse of `from_grid`: a value (or an array of values) for each answer, on a float32
     grid of zeros."""

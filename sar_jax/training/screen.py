@@ -72,7 +72,7 @@ def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     }
 
 
-def print_summary(console: Console, lines: list[dict[str, float]], workdir: pathlib.Path) -> None:
+def print_summary(console: Console, lines: list[dict[str, float]], workdir: epath.Path) -> None:
     """The table before -> after, and where everything was written."""
     results = _results(lines)
     if results:
