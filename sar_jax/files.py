@@ -1,5 +1,6 @@
 """Files that are whole or not there, on this machine and in a bucket."""
 
+import pathlib
 from typing import Any
 
 from etils import epath

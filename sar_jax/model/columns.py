@@ -18,7 +18,7 @@ def flat_rows(
     shape: tuple[int, int, int, int],
     layer: int | Int[Array, ""],
     columns: Int[Array, " S"],
-) -> Int[Array, " K*S"]:
+) -> Int[Array, " rows"]:
     """Row numbers of one column of every slot, in an array [K, l, S, C, ...] seen as [K l S C, ...].
 
     shape     (K, l, S, C)

@@ -81,7 +81,8 @@ class Seats:
 
     def room(self) -> int:
         """Tokens that every live slot can still take in its columns."""
-        return self.columns - max((self.position[slot] for slot in self.live()), default=0)
+        furthest = max((int(self.position[slot]) for slot in self.live()), default=0)
+        return self.columns - furthest
 
     def advance(self, count: np.ndarray, live: np.ndarray) -> None:
         """count: new tokens of each slot; live: False where the answer has ended, by slot."""

@@ -70,7 +70,7 @@ class Lengths(NamedTuple):
     """Tokens of everything that was sampled: of the questions, and of M answers to each."""
 
     prompts: Int[np.ndarray, " Q"]
-    answers: Int[np.ndarray, " Q*M"]
+    answers: Int[np.ndarray, " B"]
 
 
 class Asked(NamedTuple):

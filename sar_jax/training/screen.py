@@ -1,8 +1,8 @@
 """What a user sees while a run goes on: progress bar, sampled answers, and the table at its end."""
 
-import pathlib
 from typing import Any
 
+from etils import epath
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
