@@ -59,7 +59,7 @@ class Stats(NamedTuple):
 
 
 class Sample:
-    """`sample(params, tokens, lengths, rows, key)` answers questions; `stats` is of the last call."""
+    """`sample(params, tokens, lengths, rows, key)` answers questions; `stats`: of the last call."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class Seats:
         self.position = np.zeros(size, int)
 
     def fitting(self, answers: int, longest: int) -> tuple[int, int]:
-        """Slots and columns to begin with: the fewest that hold so many answers, and such a question.
+        """Slots and columns to begin with: the fewest that hold all answers and every question.
 
         answers   that are wanted in all
         longest   tokens of the longest question
