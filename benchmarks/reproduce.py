@@ -157,7 +157,7 @@ def draw(found: list[dict], path: pathlib.Path) -> None:
     if "adaptive alpha" in marks:
         sweep["adaptive"] = [marks["adaptive alpha"]]
     panels = [("mean over seeds", {"methods": methods}), ("alpha", sweep)]
-    plots.pareto([(title, groups) for title, groups in panels if any(groups.values())], path)
+    plots.pareto([plots.Panel(*panel) for panel in panels if any(panel[1].values())], path)
 
 
 def evaluate(options: argparse.Namespace, names: list[str]) -> None:

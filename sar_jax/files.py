@@ -5,7 +5,7 @@ from typing import Any
 from etils import epath
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
+def write_atomically(path: pathlib.Path | epath.Path, text: str) -> None:
     """The file holds the old text or the new one, whatever happens meanwhile. In a bucket every
     write is like that."""
     if is_remote(path):

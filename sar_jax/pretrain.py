@@ -27,7 +27,8 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import checks, cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.evaluation import judged, measures
+from sar_jax.evaluation import judged
+from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
@@ -75,7 +76,7 @@ def make_config_json(
 
 
 @dataclasses.dataclass(frozen=True)
-class WorkedAnswers:
+class WorkedAnswers(Sequence):
     """A random-access source of (prompt ids, answer ids); grain shuffles and batches it."""
 
     rows: Sequence[prompts.Question]
@@ -200,7 +201,7 @@ def _evaluate(
     network: Network,
     params: Params,
     rows: list[prompts.Question],
-) -> measures.Result:
+) -> Result:
     greedy = Sample(
         network,
         begun.prompter.stops,

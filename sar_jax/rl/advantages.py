@@ -138,7 +138,7 @@ def group_deviations(rewards: Float[np.ndarray, "Q M"]) -> Float[np.ndarray, "Q 
 
 
 def gae(
-    rewards: Sequence[float],
+    rewards: Sequence[float] | np.ndarray,
     values: Sequence[np.ndarray],
     penalties: Sequence[np.ndarray] | None,
     gamma: float,

@@ -11,7 +11,7 @@ The cost of scoring follows the real tokens, not the longest answer, and there i
 come in multiples of the micro-batch, and rows of nothing but padding fill the last one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from sar_jax.structs import Layout, Packed
 
 
 def pack(
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    answers: Sequence[Sequence[int] | np.ndarray],
     width: int,
     rows_multiple: int,
 ) -> tuple[Packed, Layout]:
@@ -71,7 +71,7 @@ def from_grid(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
 
 
 def to_grid(
-    values: Sequence[float | np.ndarray], layout: Layout, shape: tuple[int, int]
+    values: Iterable[float | np.generic | np.ndarray], layout: Layout, shape: tuple[int, int]
 ) -> np.ndarray:
     """The inverse of `from_grid`: values on a float32 grid of zeros.
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sar_jax.evaluation.measures import Result, aes
+from sar_jax.evaluation.measures import aes
+from sar_jax.evaluation.records import Result
 from sar_jax.rl.alarms import Watch
 
 _PREFIX = "eval/"
@@ -71,7 +72,7 @@ def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     }
 
 
-def print_summary(console: Console, lines: list[dict[str, float]], workdir: pathlib.Path) -> None:
+def print_summary(console: Console, lines: list[dict[str, float]], workdir: epath.Path) -> None:
     """The table before -> after, and where everything was written."""
     results = _results(lines)
     if results:

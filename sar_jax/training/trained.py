@@ -10,7 +10,7 @@ with."""
 import hashlib
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from etils import epath
 from jax.sharding import Mesh
@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
@@ -139,6 +140,6 @@ def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
     return found
 
 
-def shown(policy: Trained, model: str) -> dict[str, Any]:
-    """What names the policy in results: path, step, fingerprint."""
-    return {"path": model, "step": policy.step, "fingerprint": fingerprint(policy)}
+def shown(policy: Trained, model: str) -> records.Model:
+    """What names the policy in results. model: as it was given."""
+    return records.Model(model, policy.step, fingerprint(policy))

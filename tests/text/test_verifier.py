@@ -1,6 +1,7 @@
 """Whatever an answer holds, it gets one outcome, its neighbours get theirs, and the workers live
 on."""
 
+import multiprocessing
 import os
 import pathlib
 import random
@@ -13,7 +14,7 @@ import threading
 import time
 
 import pytest
-from support.commands import ROOT
+from support.commands import PATIENCE, ROOT
 
 from sar_jax.errors import UserError
 from sar_jax.text.answers import worker
@@ -353,23 +354,24 @@ def test_few_errors_never_stop_a_run(verifier):
 
 
 def test_a_worker_answers_with_a_verdict_or_the_name_of_an_exception():
-    class Wire:
-        def __init__(self, *pairs):
-            self.pairs, self.sent = list(pairs), []
+    ours, theirs = multiprocessing.Pipe()
+    replies = []
 
-        def recv(self):
-            if not self.pairs:
-                raise EOFError
-            return self.pairs.pop(0)
+    def ask():
+        for pair in (("1", "1"), ("1", "2"), ("1", "zero")):
+            replies.append(ours.recv())
+            ours.send(pair)
+        replies.append(ours.recv())
+        ours.close()
 
-        def send(self, reply):
-            self.sent.append(reply)
-
-    wire = Wire(("1", "1"), ("1", "2"), ("1", "zero"))
+    asking = threading.Thread(target=ask)
+    asking.start()
     before = signal.getsignal(signal.SIGALRM)
-    worker.work(wire, 100, lambda given, truth: int(given) == int(truth))
+    with theirs:
+        worker.work(theirs, PATIENCE, lambda given, truth: int(given) == int(truth))
     signal.signal(signal.SIGALRM, before)
-    assert wire.sent == [worker.READY, True, False, "ValueError"]
+    asking.join()
+    assert replies == [worker.READY, True, False, "ValueError"]
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 

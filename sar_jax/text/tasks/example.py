@@ -4,7 +4,7 @@ same one."""
 import dataclasses
 import hashlib
 import unicodedata
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 KINDS = ("math", "choice", "boolean")
 
@@ -26,6 +26,7 @@ class Example:
     choices: int = 0  # number of options; 0 for "math"
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access, so that it can be shuffled, sharded and resumed exactly."""
 
