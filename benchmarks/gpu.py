@@ -58,7 +58,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"jax {jax.__version__}, {options.gpus} H100, {options.rows} rows a GPU\n")
     print(
-        "| config | program | attention | temporary | all of it | calls of cuDNN |\n|---|---|---|---|---|---|"
+        "| config | program | attention | temporary | all of it | calls of cuDNN |\n"
+        "|---|---|---|---|---|---|"
     )
     for name in options.configs.split(","):
         for kernel in ("xla", "cudnn"):

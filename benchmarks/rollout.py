@@ -109,8 +109,8 @@ def lognormal(options: argparse.Namespace) -> None:
         return parts
 
     print(
-        f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, longest {limits.max()}, "
-        f"{slots} slots"
+        f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, "
+        f"longest {limits.max()}, {slots} slots"
     )
     shrinking = shapes_lib.LEAST_SLOTS
     for name, function in (("refilled", refilled), ("static", static)):
@@ -119,9 +119,11 @@ def lognormal(options: argparse.Namespace) -> None:
         run(made, params, range(slots // samples), np.full(slots, 2), 32)  # compiles
         parts = function()
         total = {key: sum(part[key] for part in parts) for key in parts[0]}
+        speed = total["tokens"] / total["wall"]
+        occupancy = 100 * total["tokens"] / total["slot_steps"]
         print(
-            f"{name}: {total['tokens'] / total['wall']:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
-            f"{total['cpu']:.1f} s processor, occupancy {100 * total['tokens'] / total['slot_steps']:.1f} %",
+            f"{name}: {speed:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
+            f"{total['cpu']:.1f} s processor, occupancy {occupancy:.1f} %",
             flush=True,
         )
 
@@ -131,9 +133,10 @@ def fixed(options: argparse.Namespace) -> None:
     made = sampler.Sample(network, (-1,), 4, 256, slots=64)
     run(made, params, range(16), np.full(64, 2), 64)  # compiles
     found = [run(made, params, range(16), np.full(64, 256), 64) for _ in range(options.repeats)]
+    wall, processor = (min(f[name] for f in found) for name in ("wall", "cpu"))
     print(
-        f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: {min(f['wall'] for f in found):.2f} s wall, "
-        f"{min(f['cpu'] for f in found):.2f} s processor"
+        f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: "
+        f"{wall:.2f} s wall, {processor:.2f} s processor"
     )
 
 

@@ -129,9 +129,9 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     for name in ("weights_dtype", "cache_dtype"):
         if getattr(rollout, name):
             found[name] = getattr(rollout, name)
-    for name, value in dataclasses.asdict(config.prompt).items():
-        if name != "standalone_context":  # which no answer depends on
-            found[f"prompt.{name}"] = value
+    for field in dataclasses.fields(config.prompt):
+        if field.name != "standalone_context":  # which no answer depends on
+            found[f"prompt.{field.name}"] = getattr(config.prompt, field.name)
     return found
 
 
@@ -156,7 +156,7 @@ def load_tasks(
     return found
 
 
-class Evaluation(NamedTuple):
+class Candidate(NamedTuple):
     """What answers the questions, and where the answers go."""
 
     trained: trained_lib.Trained
@@ -166,14 +166,14 @@ class Evaluation(NamedTuple):
     output: pathlib.Path
 
 
-def make_decoder(evaluation: Evaluation) -> Sample:
+def make_decoder(candidate: Candidate) -> Sample:
     """The decoder that the config asks for: greedy with one sample a question."""
-    trained, samples = evaluation.trained, evaluation.samples
+    trained, samples = candidate.trained, candidate.samples
     config, rollout = trained.config, trained.config.rollout
     light = int8.described(trained.cfg, rollout.weights_dtype)
     return Sample(
-        Network.of(config.model, light, evaluation.mesh),
-        evaluation.prompter.stops,
+        Network.of(config.model, light, candidate.mesh),
+        candidate.prompter.stops,
         samples,
         rollout.max_answer_tokens,
         greedy=samples == 1,
@@ -183,24 +183,24 @@ def make_decoder(evaluation: Evaluation) -> Sample:
     )
 
 
-def load_weights(evaluation: Evaluation) -> Params:
+def load_weights(candidate: Candidate) -> Params:
     """The policy's weights for decoding."""
-    config = evaluation.trained.config
+    config = candidate.trained.config
     params = trained_lib.load_params(
-        evaluation.trained, evaluation.mesh, config.model.dtype, sharding.DECODING_RULES
+        candidate.trained, candidate.mesh, config.model.dtype, sharding.DECODING_RULES
     )
     if config.rollout.weights_dtype == "int8":
         params = jax.jit(int8.rounded, donate_argnums=0)(params)
     return params
 
 
-def answer(evaluation: Evaluation, loaded: dict[str, Task], todo: dict[str, list[int]]) -> None:
+def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[int]]) -> None:
     """Answers questions and writes each batch to the folder. todo: label -> their numbers."""
-    trained, samples, output = evaluation.trained, evaluation.samples, evaluation.output
+    trained, samples, output = candidate.trained, candidate.samples, candidate.output
     config = trained.config
     limits, seed = config.verification, jax.random.key(config.seed)
-    decode, params = make_decoder(evaluation), load_weights(evaluation)
-    with jax.set_mesh(evaluation.mesh), Verifier(limits.workers, limits.timeout) as verifier:
+    decode, params = make_decoder(candidate), load_weights(candidate)
+    with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = judged.Decoder(
             decode,
             samples,
@@ -257,7 +257,7 @@ def evaluate(
     whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
     mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
     prompter = prompts.Prompter(trained.tokenizer, trained.config.prompt, trained.stops)
-    evaluation = Evaluation(trained, prompter, mesh, samples, output)
+    candidate = Candidate(trained, prompter, mesh, samples, output)
     model = trained_lib.shown(trained, name)
     settings = Settings(model, decoding(trained.config, samples), {})
     old = folder_lib.read_settings(output)
@@ -271,7 +271,7 @@ def evaluate(
     todo = {name: missing(task, output, samples) for name, task in loaded.items()}
     todo = {name: numbers for name, numbers in todo.items() if numbers}
     if todo:
-        answer(evaluation, loaded, todo)
+        answer(candidate, loaded, todo)
     for task in loaded:
         folder_lib.finish(output, task)  # nothing was missing, but the last run ended before this
     tables.write(output, ks, base)

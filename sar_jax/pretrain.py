@@ -5,7 +5,8 @@ your own.
 
 Rows need a "solution" (JSONL: question, answer, solution). With `model.path` empty, a Qwen3 model
 and its tokenizer are made from scratch; otherwise the folder's model goes on learning. The result
-is a Hugging Face folder. The same seed, data and number of devices give the same file."""
+is a Hugging Face folder. The same seed, data and number of devices give the same file.
+"""
 
 import dataclasses
 import json
@@ -103,7 +104,7 @@ class Kept(NamedTuple):
 def worked_answers(
     rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
 ) -> Kept:
-    """The rows with their solutions tokenised. Raises `UserError` where there is none to learn from."""
+    """The rows with their solutions tokenised. Raises `UserError` where there is none."""
     kept, answers = [], []
     for row in rows:
         if not row.example.solution:

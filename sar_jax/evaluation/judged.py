@@ -134,7 +134,7 @@ def _judged(found: list[_Unjudged], handle: Handle) -> list[Answer]:
 def greedy_evaluation(
     decoder: Decoder, params: Params, rows: Sequence[Question]
 ) -> tuple[Result, list[Answer]]:
-    """One answer to each question, with a greedy decoder of one sample: the means, and the answers."""
+    """One answer to each question, by a greedy decoder of one sample: means, and the answers."""
     key = jax.random.key(0)  # greedy: nothing is drawn
     parts = answers(decoder, params, rows, range(len(rows)), key)
     found = [answer for part in parts for answer in part]

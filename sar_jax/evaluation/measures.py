@@ -80,7 +80,8 @@ def interval(
     a question.
 
     Questions are drawn with replacement within their set, so that each set keeps its size; all
-    samples of a question stay together. The same seed gives the same interval."""
+    samples of a question stay together. The same seed gives the same interval.
+    """
     rng, means = np.random.default_rng(seed), np.zeros(resamples)
     for values in sets:
         for start in range(0, resamples, _ROWS_AT_ONCE):
@@ -105,7 +106,8 @@ def majority(group: Sequence[Answer]) -> float:
     vote.
 
     Where m answers share the first place, each counts one m-th: the order of the samples decides
-    nothing. 0 without votes."""
+    nothing. 0 without votes.
+    """
     votes = collections.Counter(a.final for a in group if a.final is not None)
     if not votes:
         return 0.0

@@ -1,7 +1,7 @@
 """Keys and values of the sequences that are being decoded: S slots of C columns.
 
     create      empty slots
-    write       the keys and values of a token of every slot, and attention over what each slot holds
+    write       the keys and values of a token of every slot, and attention over each slot
     insert      a question's keys and values into a slot, out of the packed rows that prefill read
     resize      fewer slots, or more columns
 

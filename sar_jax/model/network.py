@@ -3,12 +3,12 @@
     network = Network(cfg, dtype, remat, kernel)   what is computed, and how: frozen and hashable
     params  = parameters.init_params(...)          a nested dict of arrays (or loaded by `hf`)
     hidden  = forward(network, params, ...)        packed rows -> final hidden states
-    logits  = unembed(network, params, hidden)     apart, so that no [tokens, vocabulary] array exists
+    logits  = unembed(network, params, hidden)     apart: no array [tokens, vocabulary] need exist
 
 A layer is described with Flax NNX, and nothing outside this file knows NNX: `bind` makes a layer of
-its parameters, in one place. What differs between families is in `ModelConfig`; what differs between
-layers (window, rotary base) is data in the scan over the stacked layers. Reading a token at a time,
-with a cache, is in `decoding`.
+its parameters, in one place. What differs between families is in `ModelConfig`; what differs
+between layers (window, rotary base) is data in the scan over the stacked layers. `decoding` reads
+a token at a time, with a cache.
 
 Letters: R rows, T tokens a row, S slots of the decoder, D embed, N heads, K kv heads, H head dim,
 F ffw, L layers, V vocabulary.

@@ -1,4 +1,4 @@
-"""A step's signals, metrics and records, from arrays that are written down; no model is involved."""
+"""A step's signals, metrics and records, from arrays that are written down, without a model."""
 
 import numpy as np
 import pytest
