@@ -24,7 +24,7 @@ _LETTERS = list(string.ascii_uppercase)
 _NUMBERED = [f"choice_{number}" for number in range(1, len(_LETTERS) + 1)]
 
 
-def choice(stem: str, options: Sequence[tuple[str, str]], right: str) -> Example:
+def choice(stem: str, options: Sequence[tuple[str, str | None]], right: str) -> Example:
     """A question of several options, which become A, B, ...
 
     options   (label, text) of each; those without text are left out
