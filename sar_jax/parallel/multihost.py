@@ -184,8 +184,8 @@ def same(value: Any, what: str) -> None:
     other = [i for i, v in enumerate(found) if v != found[0]]
     if other:
         raise UserError(
-            f"{what} differ between process 0 and process {', '.join(map(str, other))}: start every "
-            "process with the same ones"
+            f"{what} differ between process 0 and process {', '.join(map(str, other))}: start "
+            "every process with the same ones"
         )
 
 
