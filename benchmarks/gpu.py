@@ -8,7 +8,6 @@ the compiler, and not run. Prints Markdown; GiB a GPU. Gemma 3 cannot be compile
 asks the GPU itself whether it takes heads of 256."""
 
 import argparse
-import json
 import re
 import runpy
 from pathlib import Path
@@ -16,10 +15,8 @@ from pathlib import Path
 import jax
 from jax.experimental import topologies
 
-from sar_jax import config as config_lib
-from sar_jax import plan
 from sar_jax.parallel import sharding
-from sar_jax.planning import programs
+from sar_jax.planning import estimate, programs
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # NVIDIA's H100 data sheet and the CUDA programming guide's table of compute capability 9.0.
@@ -43,13 +40,12 @@ runtime_version { major: 13 minor: 0 patch: 0 }
 def describe(name: str, kernel: str, gpus: int, rows: int) -> dict[str, programs.Program]:
     """The programs of a shipped config with `rows` rows a GPU in a micro-batch."""
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
-    config = config_lib.from_dict(config_lib.TrainConfig, json.loads(config_lib.to_json(config)))
     config.model.attention, config.packing.rows_per_microbatch = kernel, rows * gpus
     devices = topologies.get_topology_desc(
         platform="cuda", topology_name="", target_config=H100, topology=f"1x1x{gpus}"
     ).devices
     mesh = sharding.make_mesh(1, gpus, 1, list(devices))
-    return programs.describe(config, plan.read_model(config), mesh)[0]
+    return programs.describe(config, estimate.read_model(config), mesh).programs
 
 
 def main() -> None:
@@ -62,7 +58,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"jax {jax.__version__}, {options.gpus} H100, {options.rows} rows a GPU\n")
     print(
-        "| config | program | attention | temporary | all of it | calls of cuDNN |\n|---|---|---|---|---|---|"
+        "| config | program | attention | temporary | all of it | calls of cuDNN |\n"
+        "|---|---|---|---|---|---|"
     )
     for name in options.configs.split(","):
         for kernel in ("xla", "cudnn"):

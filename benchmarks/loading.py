@@ -127,9 +127,10 @@ def main() -> None:
     )
     figures = json.loads(done.stdout.splitlines()[-1])
     gb = {name: value / 1e9 for name, value in figures.items() if name != "seconds"}
+    more = gb["peak"] - gb["params"]
     print(
-        f"{options.dtype} on {options.devices} CPU device(s): {figures['seconds']:.1f} s, parameters "
-        f"{gb['params']:.2f} GB, peak {gb['peak']:.2f} GB ({gb['peak'] - gb['params']:.2f} GB more; "
+        f"{options.dtype} on {options.devices} CPU device(s): {figures['seconds']:.1f} s, "
+        f"parameters {gb['params']:.2f} GB, peak {gb['peak']:.2f} GB ({more:.2f} GB more; "
         f"before loading {gb['before']:.2f} GB)"
     )
 

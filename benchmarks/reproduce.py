@@ -1,8 +1,9 @@
 """The paper's comparisons: every reward and method, several seeds, one table and the Pareto plot.
 
-    python benchmarks/reproduce.py --output=runs/tiny_comparison                        the tiny model, on this machine
-    python benchmarks/reproduce.py --model=qwen3_1p7b --tasks=gsm8k,math,... --output=DIR      a real one, on a TPU host
+    python benchmarks/reproduce.py --output=runs/tiny_comparison
+    python benchmarks/reproduce.py --model=qwen3_1p7b --tasks=gsm8k,math,... --output=DIR
 
+The first trains the tiny model, on this machine; the second a real one, on a TPU host.
 launch/reproduce_tiny.sh and launch/reproduce.sh call it. A run is a process of its own, `python -m
 sar_jax.train` with the overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so
 the same command goes on where it was stopped. --parallel=2 trains two at once, each on its share of
@@ -130,8 +131,9 @@ def table(found: list[dict]) -> list[str]:
         each = ", ".join(f"{r['accuracy'][1]:.1f} / {r['length'][1]:.1f}" for r in runs)
         mean = lambda phase, runs=runs: statistics.mean(r["phases"].get(phase, 0) for r in runs)
         phases = ", ".join(f"{mean(p):.2f}" if mean(p) else "-" for p in PHASES[:-1])
+        score = measures.aes(m, start)
         lines.append(
-            f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {measures.aes(m, start):.2f} | {each} | "
+            f"| {name} | {100 * m.accuracy:.1f} | {m.length:.1f} | {score:.2f} | {each} | "
             f"{mean('step'):.2f} ({phases}) |"
         )
     return lines
@@ -157,7 +159,7 @@ def draw(found: list[dict], path: pathlib.Path) -> None:
     if "adaptive alpha" in marks:
         sweep["adaptive"] = [marks["adaptive alpha"]]
     panels = [("mean over seeds", {"methods": methods}), ("alpha", sweep)]
-    plots.pareto([(title, groups) for title, groups in panels if any(groups.values())], path)
+    plots.pareto([plots.Panel(*panel) for panel in panels if any(panel[1].values())], path)
 
 
 def evaluate(options: argparse.Namespace, names: list[str]) -> None:

@@ -21,13 +21,13 @@ import jax
 import numpy as np
 
 from sar_jax.model import families, parameters
-from sar_jax.model import network as network_lib
+from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rollout import sampler
 from sar_jax.rollout import shapes as shapes_lib
 
 
-def random_model(vocabulary: int, longest: int) -> tuple[network_lib.GraphDef, parameters.Params]:
+def random_model(vocabulary: int, longest: int) -> tuple[Network, parameters.Params]:
     raw = families.qwen3_json(
         num_hidden_layers=4,
         hidden_size=256,
@@ -46,7 +46,7 @@ def random_model(vocabulary: int, longest: int) -> tuple[network_lib.GraphDef, p
     params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(
         jax.random.key(0)
     )
-    return network_lib.build(cfg, "float32", remat=False), params
+    return Network(cfg, remat=False), params
 
 
 def run(
@@ -94,7 +94,7 @@ def lognormal(options: argparse.Namespace) -> None:
     limits = np.random.default_rng(7).permutation(
         quantiles(questions * samples, mean, options.sigma, limit)
     )
-    graphdef, params = random_model(options.vocabulary, 1024)
+    network, params = random_model(options.vocabulary, 1024)
 
     def refilled() -> list[dict[str, float]]:
         return [run(made, params, range(questions), limits, 32) | {"tokens": limits.sum()}]
@@ -109,31 +109,34 @@ def lognormal(options: argparse.Namespace) -> None:
         return parts
 
     print(
-        f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, longest {limits.max()}, "
-        f"{slots} slots"
+        f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, "
+        f"longest {limits.max()}, {slots} slots"
     )
     shrinking = shapes_lib.LEAST_SLOTS
     for name, function in (("refilled", refilled), ("static", static)):
         shapes_lib.LEAST_SLOTS = shrinking if name == "refilled" else slots  # no smaller batch
-        made = sampler.make_sample(graphdef, (-1,), samples, limit, slots=slots)
+        made = sampler.Sample(network, (-1,), samples, limit, slots=slots)
         run(made, params, range(slots // samples), np.full(slots, 2), 32)  # compiles
         parts = function()
         total = {key: sum(part[key] for part in parts) for key in parts[0]}
+        speed = total["tokens"] / total["wall"]
+        occupancy = 100 * total["tokens"] / total["slot_steps"]
         print(
-            f"{name}: {total['tokens'] / total['wall']:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
-            f"{total['cpu']:.1f} s processor, occupancy {100 * total['tokens'] / total['slot_steps']:.1f} %",
+            f"{name}: {speed:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
+            f"{total['cpu']:.1f} s processor, occupancy {occupancy:.1f} %",
             flush=True,
         )
 
 
 def fixed(options: argparse.Namespace) -> None:
-    graphdef, params = random_model(options.vocabulary, 320)
-    made = sampler.make_sample(graphdef, (-1,), 4, 256, slots=64)
+    network, params = random_model(options.vocabulary, 320)
+    made = sampler.Sample(network, (-1,), 4, 256, slots=64)
     run(made, params, range(16), np.full(64, 2), 64)  # compiles
     found = [run(made, params, range(16), np.full(64, 256), 64) for _ in range(options.repeats)]
+    wall, processor = (min(f[name] for f in found) for name in ("wall", "cpu"))
     print(
-        f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: {min(f['wall'] for f in found):.2f} s wall, "
-        f"{min(f['cpu'] for f in found):.2f} s processor"
+        f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: "
+        f"{wall:.2f} s wall, {processor:.2f} s processor"
     )
 
 

@@ -53,8 +53,8 @@ def markdown(found: list[dict]) -> str:
     the model."""
     gib = lambda size: "too much" if size is None else f"{size / 2**30:.1f}"
     lines = [
-        "| config | slice | chips | decode | score | update | usable | fits | sent | s a step | tokens/s "
-        "| chip-hours |",
+        "| config | slice | chips | decode | score | update | usable | fits | sent | s a step "
+        "| tokens/s | chip-hours |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for f in found:
@@ -62,21 +62,17 @@ def markdown(found: list[dict]) -> str:
         totals = {name: p[name]["total"] for name in p}
         decoder = [totals[n] for n in ("prefill", "insert", "decode", "shrink") if n in p]
         decode = None if None in decoder else max(decoder)
-        update = (
-            None
-            if None in (totals["gradient"], totals["apply"])
-            else max(totals["gradient"], totals["apply"])
-        )
+        updates = (totals["gradient"], totals["apply"])
+        update = None if None in updates else max(updates)
         fits = None not in totals.values() and max(totals.values()) <= f["hbm"]
         large = f", data={f['data']}" if f["data"] > 1 else ""
-        bytes_sent = p["gradient"][
-            "sent"
-        ]  # not known where the program is too large, or jax cannot print it
+        # not known where the program is too large, or jax cannot print it
+        bytes_sent = p["gradient"]["sent"]
         sent = "?" if bytes_sent is None else f"{bytes_sent / f['parameters'] / 2:.1f}"
         lines.append(
             f"| {f['config']} | {f['topology']}{large} | {f['chips']} | {gib(decode)} | "
-            f"{gib(totals['score'])} | {gib(update)} | {gib(f['hbm'])} | {'yes' if fits else 'no'} | "
-            f"{sent} | {f['step_seconds']:.0f} | "
+            f"{gib(totals['score'])} | {gib(update)} | {gib(f['hbm'])} | "
+            f"{'yes' if fits else 'no'} | {sent} | {f['step_seconds']:.0f} | "
             f"{f['tokens_per_second']:.0f} | {f['chip_hours']:.0f} |"
         )
     return "\n".join(lines)

@@ -27,7 +27,10 @@ def ordinary(file: pathlib.Path | None, count: int) -> list[Item]:
         rows = []
         for _ in range(count):
             a, b, c = (draw.randrange(2, 2000) for _ in range(3))
-            line = f"First there are {a} + {b} = <<{a}+{b}={a + b}>>{a + b} of them, and {c} more make {a + b + c}.\n"
+            line = (
+                f"First there are {a} + {b} = <<{a}+{b}={a + b}>>{a + b} of them, "
+                f"and {c} more make {a + b + c}.\n"
+            )
             rows.append((4 * line + f"#### {a + b + c:,}", str(a + b + c)))
     pairs = [(rows[i % len(rows)][0], rows[(i + i % 2) % len(rows)][1]) for i in range(count)]
     return [Item(text, truth) for text, truth in pairs]

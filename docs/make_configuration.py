@@ -4,9 +4,12 @@
     python docs/make_configuration.py --check     exits with 1 if the page is not up to date
 
 A field's text is the comment lines above it and the comment behind it; a section's text is the
-docstring of its class. Only the source is read: nothing is imported."""
+docstring of its class. The type of a field that takes only some values lists them. Only the source
+is read: nothing is imported.
+"""
 
 import ast
+import json
 import pathlib
 import re
 import sys
@@ -58,14 +61,21 @@ class Fields:
         text = " ".join(self.notes[row] for row in rows if row in self.notes)
         return text.replace("|", "\\|")
 
+    def kind(self, field: ast.AnnAssign) -> str:
+        """The type; of a `Literal` the choices."""
+        if not isinstance(field.annotation, ast.Subscript):
+            return ast.unparse(field.annotation)
+        choices = ast.literal_eval(field.annotation.slice)
+        return ", ".join(f"`{json.dumps(choice)}`" for choice in choices)
+
     def table(self, cls: str, prefix: str = "") -> str:
         doc = " ".join((ast.get_docstring(self.classes[cls]) or "").split())
-        rows = [doc, "", "| field | type | default | meaning |", "|---|---|---|---|"]
+        rows = [doc, "", "| field | type or choices | default | meaning |", "|---|---|---|---|"]
         for field in self.of(cls):
             if not isinstance(field.value, ast.Call):
                 default = ast.get_source_segment("\n".join(self.lines), field.value)
-                kind, text = ast.unparse(field.annotation), self.meaning(field)
-                rows.append(f"| `{prefix}{field.target.id}` | {kind} | `{default}` | {text} |")
+                columns = self.kind(field), f"`{default}`", self.meaning(field)
+                rows.append(f"| `{prefix}{field.target.id}` | {' | '.join(columns)} |")
         return "\n".join(rows) + "\n"
 
 

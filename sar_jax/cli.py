@@ -1,8 +1,12 @@
-"""How every command starts: flags, `--help`, and errors as one clear line with a non-zero exit
-status."""
+"""How every command starts: flags, `--help`, and each error as one clear line.
+
+An error ends the command with a non-zero exit status.
+"""
 
 import errno
+import pathlib
 import sys
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +16,18 @@ from ml_collections import config_flags
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
 
+# An override of a field that takes only some values is read as text; `checks` knows the values.
+config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def config_flag(cls: type) -> Callable[[], Any]:
-    """Defines `--config=FILE [--config.any.field=value]`; call the result after parsing for the
-    config, a `cls`."""
+    """Defines `--config=FILE [--config.any.field=value]`.
+
+    Returns a function that gives the config, a `cls`, once the command line has been read. It
+    raises `UserError` where there is none, or another one.
+    """
     holder = config_flags.DEFINE_config_file(
         "config",
         help_string="Python file whose get_config() returns the configuration. Override any field: "
@@ -29,15 +41,16 @@ def config_flag(cls: type) -> Callable[[], Any]:
             raise UserError(f"--config: {type(error).__name__}: {error}") from None
         if config is None:
             raise UserError(
-                "--config is missing: give a configuration file, for example --config=configs/tiny.py"
+                "--config is missing: give a configuration file, for example "
+                "--config=configs/tiny.py"
             )
-        if (
-            type(config).__name__ == "_ErrorConfig"
-        ):  # config_flags' stand-in for a file that it could not read
-            raise UserError("--config: the file cannot be read; write --config=FILE")
+        # config_flags puts an object of this class in the place of a file that it could not read
+        if type(config).__name__ == "_ErrorConfig":
+            raise UserError(_unreadable(config._error))
         if not isinstance(config, cls):
             raise UserError(
-                f"--config: get_config() must return a {cls.__name__}, not a {type(config).__name__}"
+                f"--config: get_config() must return a {cls.__name__}, not a "
+                f"{type(config).__name__}"
             )
         return config
 
@@ -45,19 +58,22 @@ def config_flag(cls: type) -> Callable[[], Any]:
 
 
 def run(main: Callable[..., int | None], usage: str, words: bool = False) -> None:
-    """Parses the command line and runs `main`; exits 2 with one line on a `UserError` or a wrong
-    flag.
+    """Parses the command line, runs `main`, and ends the process.
 
-    words: `main` takes the list of what stands beside the options; otherwise nothing may.
+    main    returns the exit status, or None for 0
+    usage   what `--help` shows before the options
+    words   `main` takes the list of the arguments that are no options; otherwise there may be none
+
+    A `UserError`, a wrong flag and an error of the system end it with status 2 and one line on
+    stderr, Ctrl-C with 130.
     """
     sys.modules["__main__"].__doc__ = usage
     app.define_help_flags()
     try:
         rest = flags.FLAGS(sys.argv)
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(
-                logging.FATAL
-            )  # libraries log tracebacks of errors that they also raise
+            # libraries log tracebacks of errors that they also raise
+            logging.set_verbosity(logging.FATAL)
         if not words:
             refuse_words(rest[1:])
         status = main(rest[1:]) if words else main()
@@ -65,29 +81,25 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
         _fail(str(error))
     except (KeyError, ValueError, TypeError, OSError) as error:
         if _from_flags(error):
-            missing = isinstance(error, OSError) and "No such file" in str(error)
-            _fail(
-                f"--config: {str(error).strip().splitlines()[-1].strip()}"
-                if not missing
-                else f"--config: no such file: {_config_argument()}"
-            )
+            _fail(_unreadable(error))
         if not isinstance(error, OSError) or error.strerror is None:
             raise
-        hint = (
-            "; what was complete before is good. Free some space and run the same command again"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            else ""
-        )
+        hint = ""
+        if error.errno in _FULL:
+            hint = (
+                "; everything written before is intact. Free some space and run the same command "
+                "again"
+            )
         _fail(f"{error.filename or 'a file'}: {error.strerror}{hint}")
     except KeyboardInterrupt:
-        print("interrupted; what was complete stays as it is", file=sys.stderr)
+        print("interrupted; everything that was complete is kept", file=sys.stderr)
         sys.exit(130)
     else:
         sys.exit(status or 0)
 
 
 def refuse_words(words: list[str]) -> None:
-    """Raises `UserError` for what stands beside the options."""
+    """Raises `UserError` for an argument that is no option."""
     if words:
         raise UserError(
             f"unexpected argument {words[0]!r}: options look like --name=value (see --help)"
@@ -104,9 +116,25 @@ def _from_flags(error: BaseException) -> bool:
     return False
 
 
+def _unreadable(error: BaseException) -> str:
+    """What is wrong with the configuration file, or with an override of one of its fields."""
+    argument = _config_argument()
+    path = argument.partition(":")[0]  # what follows is handed to get_config
+    if argument and not pathlib.Path(path).exists():
+        return f"--config: no such file: {path}"
+    # the message of an unreadable file is wrapped, that of a failing one is a whole traceback
+    return f"--config: {str(error.__cause__ or error).strip().splitlines()[-1].strip()}"
+
+
 def _config_argument() -> str:
-    """The last --config=FILE of the command line."""
-    return [a.partition("=")[2] for a in sys.argv if a.startswith(("--config=", "-config="))][-1]
+    """The last --config=FILE, or --config FILE, of the command line; empty without one."""
+    names = ("--config", "-config")
+    found = ""
+    for word, after in zip(sys.argv[1:], [*sys.argv[2:], ""]):
+        name, is_joined, value = word.partition("=")
+        if name in names:
+            found = value if is_joined else after
+    return found
 
 
 def _fail(message: str) -> None:

@@ -3,7 +3,8 @@
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
 The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. An unknown field or
 a value of another type is an error. `sar_jax.checks` says what a config must satisfy; every command
-checks before anything slow starts, and names the field that is wrong.
+checks before anything slow starts, and names the field that is wrong. Where only some values are
+allowed, the field's type is a `Literal` of them: there and nowhere else are they listed.
 
 `docs/make_configuration.py` makes docs/configuration.md of the docstrings and comments below.
 
@@ -12,7 +13,7 @@ Left out: what a library reads by itself (JAX_COMPILATION_CACHE_DIR, XLA_FLAGS, 
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 from sar_jax.errors import UserError
 
@@ -23,15 +24,14 @@ class Model:
 
     # A Hugging Face folder (config.json, safetensors, tokenizer), or the id of a model on the hub.
     path: str = ""
-    # Number format of activations and matrix products, "bfloat16" or "float32". The weights that
-    # learn are always float32.
-    dtype: str = "bfloat16"
+    # Number format of activations and matrix products. The weights that learn are always float32.
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
     remat: bool = True  # Recompute each layer in the backward pass, which saves memory.
     # Keep the reference model in host memory, and bring it to the devices only while it scores.
     offload_reference: bool = False
     # Attention: "xla" runs anywhere, "splash" and "cudnn" are fused kernels for TPUs and GPUs, and
     # "auto" is the device's fused kernel where the model allows it, else "xla".
-    attention: str = "auto"
+    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
 
 
 @dataclasses.dataclass
@@ -72,13 +72,12 @@ class Prompt:
     instruction: str = "Explain your reasoning before you give the answer."
     # What precedes the answer in ppl(a): "empty_question" is the same prompt without the question
     # and the instruction; "bos" is a single BOS (or EOS) token.
-    standalone_context: str = "empty_question"
+    standalone_context: Literal["empty_question", "bos"] = "empty_question"
     # "chat" is the tokenizer's chat template, "plain" is System/User/Assistant text, and "auto" is
     # the template where the tokenizer has one.
-    format: str = "auto"
-    # Switches thinking "on" or "off" in templates that can (Qwen3); "default" leaves it to the
-    # template.
-    thinking: str = "default"
+    format: Literal["auto", "chat", "plain"] = "auto"
+    # Thinking in templates that can switch it (Qwen3); "default" leaves it to the template.
+    thinking: Literal["default", "on", "off"] = "default"
 
 
 @dataclasses.dataclass
@@ -90,12 +89,12 @@ class Rollout:
     # Answers that are decoded at once. Each has its part of the cache; when one ends, the next
     # answer takes its place.
     slots: int = 96
-    # Number format of cached keys and values: "bfloat16", "float32" or "int8"; empty means
-    # `model.dtype`. With "int8" set `loss.importance_cap`.
-    cache_dtype: str = ""
-    # Number format of the decoder's matrices: "int8", or empty for `model.dtype`. With "int8" set
+    # Number format of cached keys and values; empty means `model.dtype`. With "int8" set
     # `loss.importance_cap`.
-    weights_dtype: str = ""
+    cache_dtype: Literal["", "bfloat16", "float32", "int8"] = ""
+    # Number format of the decoder's matrices; empty means `model.dtype`. With "int8" set
+    # `loss.importance_cap`.
+    weights_dtype: Literal["", "int8"] = ""
     # Tokens of an answer, at most; also the divisor of the Dr.GRPO loss.
     max_answer_tokens: int = 4096
     # Divides the logits before a token is drawn. Scores are always those of temperature 1.
@@ -115,8 +114,7 @@ class Rollout:
 
 @dataclasses.dataclass
 class Rewards:
-    """Weights of the rewards. The total reward is the weighted sum; a reward with weight 0 is not
-    computed."""
+    """Weights of the rewards; their weighted sum is the total. Weight 0 means not computed."""
 
     verifiable: float = 1.0  # 1 if the final answer is right, else 0.
     # clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1); this weight is the paper's alpha.
@@ -130,12 +128,11 @@ class Rewards:
 
 @dataclasses.dataclass
 class SelfAligned:
-    """Variants of the self-aligned reward, and how its weight `rewards.self_aligned` changes in a
-    run (docs/method.md)."""
+    """Variants of the self-aligned reward, and how its weight changes in a run (docs/method.md)."""
 
     # "relative" is (ppl(a) - ppl(a|q)) / ppl(a), "log" is the same with ln ppl for ppl, and
     # "difference" is ppl(a) - ppl(a|q), neither divided nor clipped.
-    form: str = "relative"
+    form: Literal["relative", "log", "difference"] = "relative"
     cap: float = 0.0  # Larger perplexities count as this one; 0 means no cap.
     # The weight rises linearly up to this fraction of the run, then falls; 0 means constant.
     peak_at: float = 0.0
@@ -152,7 +149,7 @@ class Advantage:
 
     # "group" is the reward minus its group's mean (Dr.GRPO), "leave_one_out" is the reward minus
     # the mean of the group's other answers (RLOO), and "critic" is GAE on learnt values (PPO).
-    estimator: str = "group"
+    estimator: Literal["group", "leave_one_out", "critic"] = "group"
     # Divide by the group's sample standard deviation + 1e-4, as in GRPO.
     divide_by_std: bool = False
     gamma: float = 1.0  # Discount of later rewards; with a critic only.
@@ -166,8 +163,7 @@ class Advantage:
 
 @dataclasses.dataclass
 class Critic:
-    """The critic of `advantage.estimator` "critic". Its other settings are those of
-    `optimizer`."""
+    """The critic of `advantage.estimator` "critic"; its other settings are those of `optimizer`."""
 
     lr: float = 2e-6  # Learning rate.
     # How far a value may move from what it was before the step; beyond that its loss is clipped.
@@ -177,8 +173,7 @@ class Critic:
 
 @dataclasses.dataclass
 class Lora:
-    """Low-rank adapters, which learn in place of the weights. The weights stay frozen in
-    `model.dtype`, and are the reference too."""
+    """Low-rank adapters that learn. The frozen weights, in `model.dtype`, are the reference too."""
 
     rank: int = 0  # Rank of the adapters; 0 means that all weights learn.
     alpha: float = 32.0  # The adapters' product is scaled by alpha / rank.
@@ -195,10 +190,10 @@ class Loss:
     # How the tokens' losses are averaged: "limit" is sum / (answers * answer limit) (Dr.GRPO),
     # "tokens" the mean over tokens (DAPO), "sequences" the mean over answers of each answer's mean
     # (GRPO).
-    average: str = "limit"
+    average: Literal["limit", "tokens", "sequences"] = "limit"
     # Whose probability ratio is clipped: that of each "token", or that of the whole "sequence" per
     # token (GSPO; then clip at about 4e-4).
-    ratio: str = "token"
+    ratio: Literal["token", "sequence"] = "token"
     clip_low: float = 0.2  # The ratio is clipped at 1 - clip_low from below.
     # The ratio is clipped at 1 + clip_high from above; larger than clip_low is DAPO's clip-higher.
     clip_high: float = 0.2
@@ -210,22 +205,21 @@ class Loss:
     mask_clipped: bool = False
     # Coefficient of KL(policy || initial policy). Without any KL no reference model is loaded.
     kl: float = 0.001
-    # Estimator of the KL: "k1", "k2" or "k3". The gradient of "k2" is the KL's own; that of "k1" is
-    # 0 on average (docs/method.md).
-    kl_estimator: str = "k3"
+    # Estimator of the KL. The gradient of "k2" is the KL's own; that of "k1" is 0 on average
+    # (docs/method.md).
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
 
 
 @dataclasses.dataclass
 class Optimizer:
-    """AdamW on gradients clipped to a global norm. The schedule is a linear warm-up, then a cosine
-    to `final_lr_fraction * lr`."""
+    """AdamW on clipped gradients; a linear warm-up, then a cosine to `final_lr_fraction * lr`."""
 
     lr: float = 1e-6  # Peak learning rate.
     b1: float = 0.9  # Decay of the first moment.
     b2: float = 0.999  # Decay of the second moment.
     eps: float = 1e-8  # Added to the root of the second moment.
-    # Number format of the first moment: "float32", or "bfloat16", which saves 2 bytes a parameter.
-    mu_dtype: str = "float32"
+    # Number format of the first moment; "bfloat16" saves 2 bytes a parameter.
+    mu_dtype: Literal["float32", "bfloat16"] = "float32"
     # Decoupled weight decay. Gains of norms are not decayed.
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # Global norm that a larger gradient is scaled down to.
@@ -266,8 +260,7 @@ class Evaluation:
 
 @dataclasses.dataclass
 class Verification:
-    """Comparison of final answers. Expressions that are not plain numbers go to worker
-    processes."""
+    """Comparison of final answers; those that are no plain numbers go to worker processes."""
 
     workers: int = 2  # Worker processes.
     # Seconds that one comparison may take; after that it counts as an error.
@@ -286,8 +279,7 @@ class Logging:
 
 @dataclasses.dataclass
 class Guards:
-    """When a run raises an alarm; it goes on all the same (docs/method.md). 0 switches an alarm
-    off."""
+    """When a run raises an alarm, which does not stop it (docs/method.md); 0 switches one off."""
 
     # Answers are shorter than this fraction of those in the first steps.
     short_length: float = 0.3
@@ -339,8 +331,7 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class PretrainConfig:
-    """Supervised next-token training on worked answers, from scratch or as a cold start of
-    `model.path`: what `sar_jax.pretrain` takes."""
+    """Supervised training on worked answers, from scratch or not: what `sar_jax.pretrain` takes."""
 
     seed: int = 0  # Seed of everything random.
     steps: int = 1500  # Updates of the run.
@@ -367,7 +358,7 @@ def needs_reference(config: TrainConfig) -> bool:
 
 
 def updates_per_step(config: TrainConfig) -> int:
-    """How many mini-batches a step has, each of which is one update of the policy."""
+    """Mini-batches of a step; each is one update of the policy."""
     return config.rollout.questions // config.loss.minibatch_questions
 
 
@@ -387,14 +378,16 @@ def to_json(config: Any) -> str:
 
 
 def from_dict(cls: type, fields: dict[str, Any]) -> Any:
-    """The inverse of `dataclasses.asdict` for the classes above; unknown fields raise
-    `UserError`."""
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    """The inverse of `dataclasses.asdict` for the classes above.
+
+    cls      `TrainConfig`, `PretrainConfig`, or a section's class
+    fields   by name; what is missing has its default
+
+    Raises `UserError` that names the fields which `cls` does not have.
+    """
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
     unknown = set(fields) - set(known)
     if unknown:
         raise UserError(f"unknown config field(s): {', '.join(sorted(unknown))}")
-    values = {
-        name: from_dict(known[name].type, v) if isinstance(v, dict) else v
-        for name, v in fields.items()
-    }
-    return cls(**values)
+    made = lambda kind, value: from_dict(kind, value) if isinstance(value, dict) else value
+    return cls(**{name: made(known[name], value) for name, value in fields.items()})

@@ -1,8 +1,7 @@
-"""Benchmarks: a policy's answers, judged; accuracy with its interval, lengths, AES, tables and
-plots.
+"""Benchmarks: a policy's answers, judged; accuracy with its interval, lengths, AES, tables, plots.
 
-    python -m sar_jax.evaluate --model=HF_DIR|WORKDIR --tasks=gsm8k,math --output=DIR [--config=FILE] [--reference=DIR]
-        [--samples=N --k=1,4]
+    python -m sar_jax.evaluate --model=HF_DIR|WORKDIR --tasks=gsm8k,math --output=DIR
+        [--config=FILE] [--reference=DIR] [--samples=N --k=1,4]
     python -m sar_jax.evaluate --compare DIR DIR ... [--reference=DIR] [--output=DIR]
 
 The first answers every question of the benchmarks with the decoder, the prompts and the verifier of
@@ -15,7 +14,8 @@ measured against it.
 
 Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters),
 and then also avg@n, maj@n and pass@k. The second puts results beside each other and beside the
-published ones; without --reference the first folder is what the others are measured against."""
+published ones; without --reference the first folder is what the others are measured against.
+"""
 
 import collections
 import dataclasses
@@ -34,8 +34,10 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, judged, tables
 from sar_jax.evaluation import folder as folder_lib
+from sar_jax.evaluation.records import Settings, TaskInfo
 from sar_jax.model import int8
 from sar_jax.model.network import Network
+from sar_jax.model.parameters import Params
 from sar_jax.parallel import sharding
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
@@ -46,28 +48,27 @@ from sar_jax.training import trained as trained_lib
 
 
 class Task(NamedTuple):
-    """One benchmark: its name in results, what was given, its rows, and how many had too long a
-    prompt."""
+    """One benchmark. label: its name in results; rows: its questions."""
 
     label: str
-    source: str
+    info: TaskInfo
     rows: list[prompts.Question]
-    left_out: int
 
 
 def label(name: str) -> str:
     """What a data source is called in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is
     mine.jsonl."""
-    one = lambda part: (
-        pathlib.Path(re.sub(r":\d+$", "", part)).name
-        if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0])
-        else re.split("[=@:]", part)[0]
-    )
+
+    def one(part: str) -> str:
+        if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0]):
+            return pathlib.Path(re.sub(r":\d+$", "", part)).name
+        return re.split("[=@:]", part)[0]
+
     return re.sub(r"[^\w.+-]", "_", "+".join(one(part) for part in name.split("+")))
 
 
 def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
-    """The k of pass@k. Raises `UserError` for what cannot be."""
+    """The k of pass@k. Raises `UserError` for options that cannot be."""
     repeated = [name for name, count in collections.Counter(map(label, names)).items() if count > 1]
     if repeated:
         raise UserError(f"--tasks names {repeated[0]} more than once")
@@ -78,8 +79,8 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
     found = sorted({int(k) for k in ks} or ({1, samples} if samples > 1 else set()))
     if found and found[-1] > samples:
         raise UserError(
-            f"--k asks for pass@{found[-1]}, which needs at least as many samples a question: --samples is "
-            f"{samples}"
+            f"--k asks for pass@{found[-1]}, which needs at least {found[-1]} samples a question, "
+            f"but --samples is {samples}"
         )
     return found
 
@@ -104,81 +105,75 @@ def check_config(found: trained_lib.Trained) -> None:
     longest = config_lib.max_length(config)
     if longest > found.cfg.max_positions:
         raise UserError(
-            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the model was made "
-            f"for {found.cfg.max_positions} positions (max_position_embeddings)"
+            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the "
+            f"model was made for {found.cfg.max_positions} positions (max_position_embeddings)"
         )
     checks.check_rollout(config.rollout)
 
 
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
-    """The settings that answers depend on. Batch, mesh and workers are not among them: they may
-    change on the way."""
-    return {
+    """The settings that answers depend on, by name.
+
+    Batch, mesh and workers are not among them: they may change on the way.
+    """
+    rollout = config.rollout
+    found = {
         "samples": samples,
         "decoding": "greedy" if samples == 1 else Sampling.of(config).words,
-        "max_answer_tokens": config.rollout.max_answer_tokens,
+        "max_answer_tokens": rollout.max_answer_tokens,
         "max_prompt_tokens": config.data.max_prompt_tokens,
         "dtype": config.model.dtype,
-        **({"seed": config.seed} if samples > 1 else {}),
-        **{
-            name: value
-            for name in ("weights_dtype", "cache_dtype")
-            if (value := getattr(config.rollout, name))
-        },
-        **{
-            f"prompt.{field.name}": getattr(config.prompt, field.name)
-            for field in dataclasses.fields(config.prompt)
-            if field.name != "standalone_context"
-        },
-    }  # which no answer depends on
+    }
+    if samples > 1:
+        found["seed"] = config.seed
+    for name in ("weights_dtype", "cache_dtype"):
+        if getattr(rollout, name):
+            found[name] = getattr(rollout, name)
+    for field in dataclasses.fields(config.prompt):
+        if field.name != "standalone_context":  # which no answer depends on
+            found[f"prompt.{field.name}"] = getattr(config.prompt, field.name)
+    return found
 
 
 def load_tasks(
     names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter
-) -> list[Task]:
-    """Every benchmark's test rows, so that a mistake in the last one costs nothing. Raises
-    `UserError`."""
-    found = []
+) -> dict[str, Task]:
+    """Every benchmark's test rows, by label, so that a mistake in the last one costs nothing.
+
+    Raises `UserError`.
+    """
+    found, longest = {}, config.data.max_prompt_tokens
     for name in names:
-        rows, left_out = questions_lib.prepare(
-            tasks.load(name, "test"), prompter, config.data.max_prompt_tokens, name
-        )
-        found.append(Task(label(name), name, rows, left_out))
+        source = tasks.load(name, "test")
+        rows, left_out = questions_lib.prepare(source, prompter, longest, name)
+        info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
+        found[label(name)] = Task(label(name), info, rows)
+        reason = f"; {left_out} left out, their prompts are longer than {longest} tokens"
         print(
-            f"{label(name)}: {len(rows)} questions from {name}"
-            + (
-                f"; {left_out} left out, their prompts are longer than {config.data.max_prompt_tokens} tokens"
-                if left_out
-                else ""
-            ),
+            f"{label(name)}: {len(rows)} questions from {name}{reason if left_out else ''}",
             flush=True,
         )
     return found
 
 
-def answer(
-    found: trained_lib.Trained,
-    prompter: prompts.Prompter,
-    mesh: jax.sharding.Mesh,
-    todo: dict[str, list[int]],
-    by_label: dict[str, Task],
-    samples: int,
-    output: pathlib.Path,
-) -> None:
-    """Answers the questions of `todo`, label -> numbers, and writes each batch to the folder."""
-    config = found.config
-    rollout = config.rollout
-    batch = max(
-        config.evaluation.batch // samples, 1
-    )  # with several samples a question, as many answers as without
-    light = int8.described(found.cfg, rollout.weights_dtype)
-    network = Network.of(config.model, light, mesh)
-    params = trained_lib.load_params(found, mesh, config.model.dtype, sharding.DECODING_RULES)
-    if light.int8:
-        params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    decode = Sample(
-        network,
-        prompter.stops,
+class Candidate(NamedTuple):
+    """What answers the questions, and where the answers go."""
+
+    trained: trained_lib.Trained
+    prompter: prompts.Prompter
+    mesh: jax.sharding.Mesh
+    samples: int
+    output: pathlib.Path
+
+
+def make_decoder(candidate: Candidate) -> Sample:
+    """The decoder that the config asks for: greedy with one sample a question."""
+    trained, samples = candidate.trained, candidate.samples
+    config, rollout = trained.config, trained.config.rollout
+    light = int8.described(trained.cfg, rollout.weights_dtype)
+    return Sample(
+        Network.of(config.model, light, candidate.mesh),
+        candidate.prompter.stops,
         samples,
         rollout.max_answer_tokens,
         greedy=samples == 1,
@@ -186,21 +181,41 @@ def answer(
         sampling=Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
     )
-    limits = config.verification
-    with jax.set_mesh(mesh), Verifier(limits.workers, limits.timeout) as verifier:
+
+
+def load_weights(candidate: Candidate) -> Params:
+    """The policy's weights for decoding."""
+    config = candidate.trained.config
+    params = trained_lib.load_params(
+        candidate.trained, candidate.mesh, config.model.dtype, sharding.DECODING_RULES
+    )
+    if config.rollout.weights_dtype == "int8":
+        params = jax.jit(int8.rounded, donate_argnums=0)(params)
+    return params
+
+
+def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[int]]) -> None:
+    """Answers questions and writes each batch to the folder. todo: label -> their numbers."""
+    trained, samples, output = candidate.trained, candidate.samples, candidate.output
+    config = trained.config
+    limits, seed = config.verification, jax.random.key(config.seed)
+    decode, params = make_decoder(candidate), load_weights(candidate)
+    with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = judged.Decoder(
-            decode, samples, batch, config.data.max_prompt_tokens, found.tokenizer, verifier
+            decode,
+            samples,
+            # with several samples a question, as many answers as without
+            batch=max(config.evaluation.batch // samples, 1),
+            width=config.data.max_prompt_tokens,
+            tokenizer=trained.tokenizer,
+            verifier=verifier,
         )
         for name, numbers in todo.items():
-            key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
-            rows = by_label[name].rows
-            with tqdm(
-                total=len(rows),
-                initial=len(rows) - len(numbers),
-                desc=name,
-                unit="question",
-                disable=None,
-            ) as bar:
+            key = jax.random.fold_in(seed, zlib.crc32(name.encode()))
+            rows = loaded[name].rows
+            done = len(rows) - len(numbers)
+            shown = dict(desc=name, unit="question", disable=None)
+            with tqdm(total=len(rows), initial=done, **shown) as bar:
                 for part in judged.answers(decoder, params, rows, numbers, key):
                     folder_lib.write_batch(output, name, part)
                     bar.update(len(part) // samples)
@@ -210,7 +225,7 @@ def answer(
 
 def missing(task: Task, output: pathlib.Path, samples: int) -> list[int]:
     """The numbers of the questions that are not answered yet."""
-    answered = collections.Counter(a["number"] for a in folder_lib.read_answers(output, task.label))
+    answered = collections.Counter(a.number for a in folder_lib.read_answers(output, task.label))
     return [number for number in range(len(task.rows)) if answered[number] < samples]
 
 
@@ -224,43 +239,39 @@ def evaluate(
     ks: list[int],
     reference: pathlib.Path | None,
 ) -> None:
-    """The whole command: checks, answers what is missing, writes results. Raises `UserError`."""
+    """The whole command: checks, answers what is missing, writes results. Raises `UserError`.
+
+    name        of the model; step: of a workdir's checkpoint
+    names       of the tasks
+    config      takes the place of a workdir's
+    samples     answers a question; ks: of pass@k
+    reference   the output of the untrained model's evaluation
+    """
     if jax.process_count() > 1:
         raise UserError(
-            f"{jax.process_count()} processes: an evaluation runs on the devices of one host"
+            f"this run has {jax.process_count()} processes, but an evaluation runs on one host"
         )
     base = folder_lib.read_results(reference, "--reference") if reference else None
-    found = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
-    mesh = sharding.decoding_mesh(
-        sharding.make_mesh(**dataclasses.asdict(found.config.mesh)),
-        found.config.rollout.tensor,
-        found.cfg.num_kv_heads,
-    )
-    check_config(found)
-    prompter = prompts.Prompter(found.tokenizer, found.config.prompt, found.stops)
-    settings = {
-        "model": trained_lib.shown(found, name),
-        "decoding": decoding(found.config, samples),
-    }
+    trained = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
+    check_config(trained)
+    whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
+    mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
+    prompter = prompts.Prompter(trained.tokenizer, trained.config.prompt, trained.stops)
+    candidate = Candidate(trained, prompter, mesh, samples, output)
+    model = trained_lib.shown(trained, name)
+    settings = Settings(model, decoding(trained.config, samples), {})
     old = folder_lib.read_settings(output)
     folder_lib.check(output, settings, old)
-    loaded = {task.label: task for task in load_tasks(names, found.config, prompter)}
-    settings["tasks"] = {
-        t.label: {
-            "source": t.source,
-            "fingerprint": questions_lib.fingerprint(t.rows),
-            "questions": len(t.rows),
-            "left_out": t.left_out,
-        }
-        for t in loaded.values()
-    }
+    loaded = load_tasks(names, trained.config, prompter)
+    settings = dataclasses.replace(settings, tasks={t: task.info for t, task in loaded.items()})
     folder_lib.check(output, settings, old)
     if base:
         tables.check_reference(base, settings, reference)
     folder_lib.claim(output, settings, old)
-    todo = {t.label: numbers for t in loaded.values() if (numbers := missing(t, output, samples))}
+    todo = {name: missing(task, output, samples) for name, task in loaded.items()}
+    todo = {name: numbers for name, numbers in todo.items() if numbers}
     if todo:
-        answer(found, prompter, mesh, todo, loaded, samples, output)
+        answer(candidate, loaded, todo)
     for task in loaded:
         folder_lib.finish(output, task)  # nothing was missing, but the last run ended before this
     tables.write(output, ks, base)
@@ -286,19 +297,27 @@ if __name__ == "__main__":
         None,
         "A Hugging Face folder, the hub's id of a model, or the workdir of a training run.",
     )
-    flags.DEFINE_integer("step", None, "Of a workdir's checkpoint; the latest by default.")
-    flags.DEFINE_list("tasks", [], "Benchmarks, with commas between them.")
+    flags.DEFINE_integer("step", None, "Step of a workdir's checkpoint; the latest by default.")
+    flags.DEFINE_list("tasks", [], "Benchmarks, separated by commas, named as in docs/data.md.")
     flags.DEFINE_string(
-        "output", None, "Folder for the results; one that holds a part of them is completed."
+        "output",
+        None,
+        "Folder for the results. If it already holds some of them, the rest is added.",
     )
     flags.DEFINE_string(
         "reference",
         None,
-        "Results of the untrained model, for AES: the --output of its evaluation.",
+        "The --output folder of the untrained model's evaluation, which AES is measured against.",
     )
     flags.DEFINE_integer(
-        "samples", 1, "Answers a question: 1 is greedy, more are drawn as in training."
+        "samples",
+        1,
+        "Answers to each question. One answer is greedy; more are drawn as in training.",
     )
-    flags.DEFINE_list("k", [], "Of pass@k, each at most --samples. Default: 1 and --samples.")
-    flags.DEFINE_boolean("compare", False, "Compare the results in the folders that follow.")
+    flags.DEFINE_list(
+        "k", [], "Values of k for pass@k, each at most --samples. Default: 1 and --samples."
+    )
+    flags.DEFINE_boolean(
+        "compare", False, "Compare the results in the folders given after the options."
+    )
     cli.run(functools.partial(main, cli.config_flag(config_lib.TrainConfig)), __doc__, words=True)

@@ -5,14 +5,15 @@
 
 Reads lines {"question", "answer", optional "id"} and writes, for each, its fields and
 
-    ppl_conditional   exp(-mean_j log P(a_j | q, a_<j))            over the answer's tokens, its EOS included
-    ppl_standalone    exp(-mean_j log P(a_j | a_<j))               in the context that replaces the question
+    ppl_conditional   exp(-mean_j log P(a_j | q, a_<j))            over the answer and its EOS
+    ppl_standalone    exp(-mean_j log P(a_j | a_<j))               in place of the question
     self_aligned      clip((ppl_standalone - ppl_conditional) / ppl_standalone, -1, 1)
     tokens            the answer's pieces as text
     token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
 
 through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder
-they come from --config, or are the defaults (in float32)."""
+they come from --config, or are the defaults (in float32).
+"""
 
 import json
 import pathlib

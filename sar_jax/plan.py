@@ -21,8 +21,6 @@ from rich.console import Console
 from sar_jax import checks, cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.model import download, families, hf, known
-from sar_jax.model.parameters import ModelConfig
 from sar_jax.planning import estimate, tables
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")
@@ -36,21 +34,13 @@ _PROMPT = flags.DEFINE_float(
 )
 
 
-def read_model(config: config_lib.TrainConfig) -> ModelConfig:
-    """The model's description: of its folder, of the models that are known here, or of the hub."""
-    path, longest = config.model.path, config_lib.max_length(config)
-    if path in known.CONFIGS and not pathlib.Path(path).exists():
-        return families.parse(known.CONFIGS[path], longest)
-    return hf.load_config(download.locate(path), longest)
-
-
 def main(get_config) -> None:
     if bool(_TOPOLOGY.value) == bool(_SWEEP.value):
         raise UserError("give --topology=v6e:2x4, or --sweep=v6e:2x4,v5e:4x4 for several")
     config = copy.deepcopy(get_config())
     config.data.train = config.data.train or "arithmetic"  # a plan needs no data
     checks.check(config)
-    cfg, console, plans = read_model(config), Console(), []
+    cfg, console, plans = estimate.read_model(config), Console(), []
     for topology in _SWEEP.value or [_TOPOLOGY.value]:
         plan = estimate.estimate(config, cfg, topology, _PROMPT.value, _ANSWER.value)
         plans.append(plan)

@@ -5,7 +5,8 @@ your own.
 
 Rows need a "solution" (JSONL: question, answer, solution). With `model.path` empty, a Qwen3 model
 and its tokenizer are made from scratch; otherwise the folder's model goes on learning. The result
-is a Hugging Face folder. The same seed, data and number of devices give the same file."""
+is a Hugging Face folder. The same seed, data and number of devices give the same file.
+"""
 
 import dataclasses
 import json
@@ -27,7 +28,8 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import checks, cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.evaluation import judged, measures
+from sar_jax.evaluation import judged
+from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
@@ -102,7 +104,7 @@ class Kept(NamedTuple):
 def worked_answers(
     rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
 ) -> Kept:
-    """The rows with their solutions tokenised. Raises `UserError` where there is none to learn from."""
+    """The rows with their solutions tokenised. Raises `UserError` where there is none."""
     kept, answers = [], []
     for row in rows:
         if not row.example.solution:
@@ -200,7 +202,7 @@ def _evaluate(
     network: Network,
     params: Params,
     rows: list[prompts.Question],
-) -> measures.Result:
+) -> Result:
     greedy = Sample(
         network,
         begun.prompter.stops,

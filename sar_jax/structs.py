@@ -45,7 +45,7 @@ class Sampling(NamedTuple):
 class Packed(NamedTuple):
     """Rows of one fixed width; several sequences share a row. Host (numpy) or device arrays.
 
-    tokens        token ids, 0 where there is none (never a marker: segment_ids says what is padding)
+    tokens        token ids, 0 where there is none; segment_ids says what is padding, never this
     positions     each token's position in its own sequence
     segment_ids   1, 2, ... for the sequences of a row, 0 for padding
     mask          True on the tokens that are scored: the answer's, its first EOS included

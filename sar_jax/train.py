@@ -3,7 +3,7 @@
     python -m sar_jax.train --config=configs/tiny.py [--config.any.field=value] [--workdir=DIR]
 
     load model, data, checkpoint                                             (training.setup)
-    evaluate                     before the first step, every `evaluation.every_steps`, after the last
+    evaluate                         first, every `evaluation.every_steps`, and at the end
     for each step:
         experience  collect(...)     questions, sample, score, verify, reward (training.experience)
         state       update(...)      once for each mini-batch                 (training.learner)

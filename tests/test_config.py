@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import typing
 
 import pytest
 from support.training import shipped
@@ -15,7 +16,9 @@ from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.model import network
 from sar_jax.rl import advantages as advantages_lib
+from sar_jax.rl import losses, rewards
 from sar_jax.training import workdir as workdir_lib
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
@@ -246,11 +249,11 @@ def test_a_field_that_nobody_reads_is_found(cls, name, monkeypatch):
         old = [(n, s, dataclasses.field(default_factory=s)) for n, s in sections.items()]
         return dataclasses.make_dataclass(kind.__name__, new + old, bases=(kind,))
 
-    # mesh and rewards are read whole
+    # these are read whole
     sections = {
         f.name: add(f.type)
         for f in dataclasses.fields(cls)
-        if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "rewards")
+        if dataclasses.is_dataclass(f.type) and f.name not in ("mesh", "prompt", "rewards")
     }
     wider = add(cls, **sections)
     monkeypatch.setitem(OTHERS, wider, OTHERS[cls])
@@ -443,43 +446,74 @@ def test_settings_at_the_edge_pass(path, value):
     checks.check(config)
 
 
-@pytest.mark.parametrize(
-    "path, value, choices",
-    [
-        ("loss.average", "x", "limit, tokens, sequences"),
-        ("loss.ratio", "x", "token, sequence"),
-        ("loss.kl_estimator", "x", "k1, k2, k3"),
-        ("advantage.estimator", "x", "group, leave_one_out, critic"),
-        ("self_aligned.form", "x", "relative, log, difference"),
-    ],
-)
-def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path, value, choices):
-    config = good()
-    put(config, path, value)
-    with pytest.raises(
-        UserError, match=rf"config\.{re.escape(path)} is 'x': it must be one of .*{choices}"
-    ):
-        checks.check(config)
+CHOICES = {
+    "model.dtype": "'bfloat16' or 'float32'",
+    "model.attention": "'auto', 'xla', 'splash' or 'cudnn'",
+    "prompt.standalone_context": "'empty_question' or 'bos'",
+    "prompt.format": "'auto', 'chat' or 'plain'",
+    "prompt.thinking": "'default', 'on' or 'off'",
+    "rollout.cache_dtype": "'', 'bfloat16', 'float32' or 'int8'",
+    "rollout.weights_dtype": "'' or 'int8'",
+    "self_aligned.form": "'relative', 'log' or 'difference'",
+    "advantage.estimator": "'group', 'leave_one_out' or 'critic'",
+    "loss.average": "'limit', 'tokens' or 'sequences'",
+    "loss.ratio": "'token' or 'sequence'",
+    "loss.kl_estimator": "'k1', 'k2' or 'k3'",
+    "optimizer.mu_dtype": "'float32' or 'bfloat16'",
+}
 
 
-def test_the_choices_are_those_that_the_arithmetic_has():
-    from sar_jax import checks
-    from sar_jax.rl import losses, rewards
+def chosen(cls: type) -> dict[str, tuple[str, ...]]:
+    """The fields that take only some values, and these."""
+    return {path: typing.get_args(kind) for path, kind in leaves(cls).items() if kind not in PLAIN}
 
+
+PLAIN = (int, float, bool, str)
+
+
+@pytest.mark.parametrize("path", CHOICES)
+def test_a_choice_that_there_is_not_is_answered_with_those_that_there_are(path):
+    faults = [(good(), checks.check)]
+    if path in leaves(PretrainConfig):
+        faults.append((good_pretrain(), checks.check_pretrain))
+    for config, check in faults:
+        put(config, path, "x")
+        with pytest.raises(UserError) as error:
+            check(config)
+        assert str(error.value) == f"config.{path} is 'x': it must be {CHOICES[path]}"
+
+
+def test_every_choice_that_there_is_passes():
+    assert chosen(TrainConfig).keys() == CHOICES.keys()
+    assert chosen(PretrainConfig).items() <= chosen(TrainConfig).items()
+    for path, choices in chosen(TrainConfig).items():
+        for choice in choices:
+            config = good()
+            put(config, path, choice)
+            checks.check(config)
+
+
+def test_the_choices_are_those_that_the_package_has():
+    """The tables by name, one function for each choice; "critic" estimates with a model."""
     tables = {
         "loss.average": losses.DIVISORS,
         "loss.ratio": losses.LOG_RATIOS,
         "loss.kl_estimator": losses.KL_ESTIMATORS,
         "self_aligned.form": rewards.SELF_ALIGNED,
-        "advantage.estimator": advantages_lib.ADVANTAGES,
+        "advantage.estimator": {**advantages_lib.ADVANTAGES, "critic": None},
+        "model.attention": {**network._KERNELS, "auto": None},
     }
     for path, table in tables.items():
-        assert set(table) <= set(checks._CHOICES[path]), path
-        for choice in table:
-            config = good()
-            put(config, path, choice)
-            checks.check(config)
+        assert sorted(table) == sorted(chosen(TrainConfig)[path]), path
     assert losses.TOKEN_WEIGHTS.keys() == losses.DIVISORS.keys()
+    assert rewards.REWARDS.keys() == vars(config_lib.Rewards()).keys()
+
+
+def test_what_a_field_must_be_is_of_a_field():
+    """A rule for a field that there is not would never be seen to fail."""
+    training = checks._SHARED | checks._TRAINING | checks._DECODING
+    assert training.keys() <= leaves(TrainConfig).keys()
+    assert (checks._SHARED | checks._PRETRAINING).keys() <= leaves(PretrainConfig).keys()
 
 
 @pytest.mark.parametrize(
@@ -588,11 +622,8 @@ def test_one_sample_a_question_is_warned_of():
 def test_a_dict_and_json_give_the_config_back(cls):
     config = cls()
     for number, (path, kind) in enumerate(leaves(cls).items()):  # no field at its default
-        put(
-            config,
-            path,
-            {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}[kind],
-        )
+        values = {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}
+        put(config, path, typing.get_args(kind)[-1] if typing.get_args(kind) else values[kind])
     before = copy.deepcopy(config)
     for fields in (dataclasses.asdict(config), json.loads(config_lib.to_json(config))):
         back = config_lib.from_dict(cls, fields)

@@ -118,7 +118,7 @@ def test_it_goes_on_where_it_was_killed_on_other_devices_and_with_another_batch(
     def dies(folder, label, answers):
         if len(written) == 2:
             raise KeyboardInterrupt
-        written.append([a["number"] for a in answers])
+        written.append([a.number for a in answers])
         write(folder, label, answers)
 
     monkeypatch.setattr(folder_lib, "write_batch", dies)
@@ -132,7 +132,7 @@ def test_it_goes_on_where_it_was_killed_on_other_devices_and_with_another_batch(
 
     def notes(folder, label, answers):
         assert label != "arithmetic" or (first.read_bytes(), first.stat().st_mtime_ns) == before
-        written.append((label, [a["number"] for a in answers]))
+        written.append((label, [a.number for a in answers]))
         write(folder, label, answers)
 
     written.clear()
@@ -313,7 +313,7 @@ def test_a_model_that_does_not_load_is_an_error_before_the_data_are_read(tmp_pat
             ["a"],
             4,
             ["8"],
-            "pass@8, which needs at least as many samples a question: --samples is 4",
+            "pass@8, which needs at least 8 samples a question, but --samples is 4",
         ),
         (["a"], 1, ["2"], "--samples is 1"),
         (["a"], 0, [], "--samples is 0"),

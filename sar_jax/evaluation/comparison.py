@@ -1,31 +1,34 @@
 """Several evaluations beside each other and beside the published figures: tables, and accuracy
 against length with its Pareto front.
 
-    results.json of each folder --> one row a folder and benchmark: accuracy, length, both against the reference, AES
-    assets/published.json       --> the paper's 28 rows and its ablation in the same columns, and beside ours where a result
-                                    has all five mathematics sets
+    results.json of each folder   a row a folder and benchmark: accuracy, length, both against the
+                                  reference, AES
+    assets/published.json         the paper's 28 rows and its ablation in the same columns, and
+                                  beside them ours, where a result has all five mathematics sets
 
 Gains in accuracy are percentage points, in length percent of the reference's. All folders must have
 answered the same questions of the benchmarks that they share; other differences in their settings
-are named under the table."""
+are named under the table.
+"""
 
 import importlib.resources
 import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.evaluation import measures, plots, tables
+from sar_jax.evaluation.records import Entry, Results, TaskInfo
 from sar_jax.files import write_atomically
 
 _MATHEMATICS = "mathematics"
 _GAINS = ["gain, points", "change of length, %", "AES"]
 
 
-class Published(NamedTuple):
+class Row(NamedTuple):
     """One row of the paper: accuracy as a share, mean tokens; aes as printed, None for the base."""
 
     model: str
@@ -35,18 +38,26 @@ class Published(NamedTuple):
     aes: float | None
 
 
-def published() -> tuple[str, list[Published], list[Published]]:
-    """Where the figures come from, the results of all models and methods, and the ablation's."""
+class Published(NamedTuple):
+    """The paper's figures. source: where they come from; rows: all models and methods."""
+
+    source: str
+    rows: list[Row]
+    ablation: list[Row]
+
+
+def published() -> Published:
+    """The figures that come with the package (assets/published.json)."""
     raw = json.loads((importlib.resources.files("sar_jax") / "assets/published.json").read_text())
     rows = [
-        Published(r["model"], r["method"], r["accuracy"] / 100, r["length"], r["aes"])
+        Row(r["model"], r["method"], r["accuracy"] / 100, r["length"], r["aes"])
         for r in raw["results"]
     ]
     ablation = [
-        Published(raw["ablation_model"], r["rewards"], r["accuracy"] / 100, r["length"], None)
+        Row(raw["ablation_model"], r["rewards"], r["accuracy"] / 100, r["length"], None)
         for r in raw["ablation"]
     ]
-    return f"{raw['source']}: {raw['measure']}.", rows, ablation
+    return Published(f"{raw['source']}: {raw['measure']}.", rows, ablation)
 
 
 def gains(row: measures.Point, base: measures.Point) -> list[str]:
@@ -62,8 +73,12 @@ def gains(row: measures.Point, base: measures.Point) -> list[str]:
 def compare(
     folders: Sequence[pathlib.Path], reference: pathlib.Path | None, output: pathlib.Path | None
 ) -> None:
-    """Prints the tables; with `output`, also writes comparison.md and comparison.png there. Raises
-    `UserError`."""
+    """Prints the tables; with `output`, also writes comparison.md and comparison.png there.
+
+    reference   what the others are measured against; the first folder by default
+
+    Raises `UserError` where folders cannot be compared.
+    """
     if not folders:
         raise UserError("--compare: the folders to compare are missing: --compare DIR DIR ...")
     paths = [*([reference] if reference else []), *(f for f in folders if f != reference)]
@@ -81,11 +96,10 @@ def compare(
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart. Raises `UserError` where one comes
-    twice."""
+    """The shortest ends of the paths that tell them apart."""
     parts = [path.absolute().resolve().parts for path in paths]
     if len(set(parts)) < len(parts):
-        raise UserError("--compare: a folder is named twice")
+        raise UserError("--compare: the same folder is given twice")
     for length in range(1, max(map(len, parts)) + 1):
         names = [os.path.join(*part[-length:]) for part in parts]
         if len(set(names)) == len(names):
@@ -93,20 +107,20 @@ def _names(paths: Sequence[pathlib.Path]) -> list[str]:
     return names
 
 
-def _check_same_questions(found: Mapping[str, dict[str, Any]]) -> None:
-    first: dict[str, tuple[str, dict[str, Any]]] = {}
+def _check_same_questions(found: Mapping[str, Results]) -> None:
+    first: dict[str, tuple[str, TaskInfo]] = {}
     for name, result in found.items():
-        for label, task in result["tasks"].items():
-            other, theirs = first.setdefault(label, (name, task))
-            if theirs["fingerprint"] != task["fingerprint"]:
+        for label, entry in result.tasks.items():
+            other, theirs = first.setdefault(label, (name, entry.task))
+            if theirs.fingerprint != entry.task.fingerprint:
                 raise UserError(
-                    f"--compare: {other} and {name} have answered other questions of {label} "
-                    f"({theirs['source']}; {task['source']}): they cannot be compared"
+                    f"--compare: {other} and {name} hold answers to different questions of {label} "
+                    f"({theirs.source}; {entry.task.source}): they cannot be compared"
                 )
 
 
-def to_markdown(found: Mapping[str, dict[str, Any]]) -> str:
-    """All tables. `found`: name -> results.json; the first is the reference."""
+def to_markdown(found: Mapping[str, Results]) -> str:
+    """All tables. found: results by name; the first is the reference."""
     reference = next(iter(found))
     lines = [
         "# Comparison",
@@ -117,140 +131,80 @@ def to_markdown(found: Mapping[str, dict[str, Any]]) -> str:
         "",
     ]
     for name, result in found.items():
-        lines += [
-            f"{name} has other settings than {reference}: {change}."
-            for change in folder_lib.differences(found[reference], result)
-        ]
-    source, rows, ablation = published()
-    base = {row.model: row for row in rows if row.method == "base"}
-    header = ["model", "method", "accuracy, %", "tokens", *_GAINS, "AES as printed"]
-    cells = [
-        [
-            row.model,
-            row.method,
-            tables.percent(row.accuracy),
-            f"{row.length:g}",
-            *gains(row, base[row.model]),
-            tables.number(row.aes, ".3f"),
-        ]
-        for row in rows
-    ]
-    maths = {
-        name: r["averages"][_MATHEMATICS]
-        for name, r in found.items()
-        if _MATHEMATICS in r["averages"]
-    }
-    for name, entry in maths.items():  # the same measure as the paper's, so in the same table
-        cells.append(
-            [
-                "here",
-                name,
-                tables.percent(entry["accuracy"]),
-                f"{entry['length']:.0f}",
-                *_against(entry, maths.get(reference)),
-                "-",
-            ]
-        )
-    lines += [
-        "",
-        "## Published",
-        "",
-        source,
-        "",
-        tables.table(header, cells, texts=2),
-        "",
-        f"Rewards of {ablation[0].model}:",
-        "",
-        tables.table(
-            ["rewards", "accuracy, %", "tokens", *_GAINS],
-            [
-                [
-                    row.method,
-                    tables.percent(row.accuracy),
-                    f"{row.length:g}",
-                    *gains(row, base[row.model]),
-                ]
-                for row in ablation
-            ],
-        ),
-    ]
+        for change in folder_lib.differences(found[reference].decoding, result.decoding):
+            lines.append(f"{name} has other settings than {reference}: {change}.")
+    lines += ["", "## Published", "", *_paper(found)]
     return "\n".join(lines) + "\n"
 
 
-def _ours(found: Mapping[str, dict[str, Any]]) -> str:
-    """A row for each benchmark and result, benchmark by benchmark."""
-    rows, reference = [], next(iter(found.values()))
-    before = dict(tables.named(reference))
-    order = dict.fromkeys(name for result in found.values() for name, _ in tables.named(result))
-    for benchmark in sorted(
-        order, key=lambda name: name.startswith("average, ")
-    ):  # stable: averages come last
-        for name, result in found.items():
-            entry = dict(tables.named(result)).get(benchmark)
-            if entry:
-                rows.append(
-                    [
-                        benchmark,
-                        name,
-                        str(entry["questions"]),
-                        tables.percent(entry["accuracy"]),
-                        tables.span(entry),
-                        f"{entry['length']:.1f}",
-                        tables.percent(entry["clipped"]),
-                        *_against(entry, before.get(benchmark)),
-                    ]
-                )
-    header = [
-        "benchmark",
-        "result",
-        "questions",
-        "accuracy, %",
-        "95 % interval",
-        "tokens",
-        "cut off, %",
-        *_GAINS,
+def _paper(found: Mapping[str, Results]) -> list[str]:
+    """The paper's tables; results that have the same average are beside its rows."""
+    source, rows, ablation = published()
+    base = {row.model: row for row in rows if row.method == "base"}
+
+    def cells(row: Row) -> list[str]:
+        return [tables.percent(row.accuracy), f"{row.length:g}", *gains(row, base[row.model])]
+
+    header = ["accuracy, %", "tokens", *_GAINS]
+    paper = [[r.model, r.method, *cells(r), tables.number(r.aes, ".3f")] for r in rows]
+    reference = next(iter(found.values())).averages.get(_MATHEMATICS)
+    for name, result in found.items():
+        entry = result.averages.get(_MATHEMATICS)
+        if entry:
+            ours = [tables.percent(entry.result.accuracy), f"{entry.result.length:.0f}"]
+            paper.append(["here", name, *ours, *_against(entry, reference), "-"])
+    return [
+        source,
+        "",
+        tables.table(["model", "method", *header, "AES as printed"], paper, texts=2),
+        "",
+        f"Rewards of {ablation[0].model}:",
+        "",
+        tables.table(["rewards", *header], [[row.method, *cells(row)] for row in ablation]),
     ]
-    return tables.table(header, rows, texts=2)
 
 
-def _against(entry: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
-    """`gains` of two entries of results.json; dashes where the reference has none."""
-    return gains(tables.as_result(entry), tables.as_result(base)) if base else ["-"] * len(_GAINS)
+def _ours(found: Mapping[str, Results]) -> str:
+    """A row for each benchmark and result, benchmark by benchmark."""
+    rows, before = [], next(iter(found.values())).named()
+    names = dict.fromkeys(name for result in found.values() for name in result.named())
+    is_average = lambda name: name.startswith("average, ")
+    for benchmark in sorted(names, key=is_average):  # stable: averages come last
+        for name, result in found.items():
+            entry = result.named().get(benchmark)
+            if entry is None:
+                continue
+            r = entry.result
+            row = [benchmark, name, str(r.questions), tables.percent(r.accuracy)]
+            row += [tables.span(entry), f"{r.length:.1f}", tables.percent(r.clipped)]
+            rows.append(row + _against(entry, before.get(benchmark)))
+    header = ["benchmark", "result", "questions", "accuracy, %", "95 % interval", "tokens"]
+    return tables.table([*header, "cut off, %", *_GAINS], rows, texts=2)
 
 
-def panels(found: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, list[plots.Mark]]]]:
+def _against(entry: Entry, base: Entry | None) -> list[str]:
+    """`gains` of two entries; dashes where the reference has none."""
+    return gains(entry.result, base.result) if base else ["-"] * len(_GAINS)
+
+
+def panels(found: Mapping[str, Results]) -> list[plots.Panel]:
     """What is plotted: the mean over the benchmarks that all results have; then the paper's rows,
     and beside them results that have the same five sets."""
-    shared = [
-        label
-        for label in next(iter(found.values()))["tasks"]
-        if all(label in r["tasks"] for r in found.values())
-    ]
     made = []
+    first, *others = found.values()
+    shared = [label for label in first.tasks if all(label in r.tasks for r in others)]
     if shared:
         means = {
-            name: measures.mean_result([tables.as_result(r["tasks"][label]) for label in shared])
+            name: measures.mean_result([r.tasks[label].result for label in shared])
             for name, r in found.items()
         }
-        made.append(
-            (
-                f"mean of {', '.join(shared)}",
-                {"results": [plots.Mark(name, m.accuracy, m.length) for name, m in means.items()]},
-            )
-        )
-    _, rows, _ = published()
-    groups = {
-        model: [plots.Mark(r.method, r.accuracy, r.length) for r in rows if r.model == model]
-        for model in dict.fromkeys(r.model for r in rows)
-    }
-    ours = [
-        plots.Mark(
-            name, r["averages"][_MATHEMATICS]["accuracy"], r["averages"][_MATHEMATICS]["length"]
-        )
-        for name, r in found.items()
-        if _MATHEMATICS in r["averages"]
-    ]
-    return [
-        *made,
-        ("published, five mathematics sets", groups | ({"results": ours} if ours else {})),
-    ]
+        marks = [plots.Mark(name, m.accuracy, m.length) for name, m in means.items()]
+        made.append(plots.Panel(f"mean of {', '.join(shared)}", {"results": marks}))
+    groups: dict[str, list[plots.Mark]] = {}
+    for row in published().rows:
+        groups.setdefault(row.model, []).append(plots.Mark(row.method, row.accuracy, row.length))
+    maths = {name: r.averages.get(_MATHEMATICS) for name, r in found.items()}
+    ours = [plots.mark(name, e)._replace(interval=None) for name, e in maths.items() if e]
+    if ours:
+        groups["results"] = ours
+    return [*made, plots.Panel("published, five mathematics sets", groups)]

@@ -1,32 +1,38 @@
 """Questions -> judged answers of a policy, batch by batch: what training's evaluation and
 `evaluate` share.
 
-    rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> one dict an
-    answer
+    rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> `Answer`s
 
 While a batch is decoded, the answers of the one before it are judged. Several processes: each turns
-its share of a batch into text and judges it; what they found is gathered."""
+its share of a batch into text and judges it; what they found is gathered.
+"""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax.evaluation import measures
+from sar_jax.evaluation.records import Answer, Result
 from sar_jax.model.parameters import Params
 from sar_jax.parallel import multihost
 from sar_jax.rollout import texts as texts_lib
 from sar_jax.rollout.sampler import Sample
+from sar_jax.structs import Rollouts
 from sar_jax.text.answers import judge
-from sar_jax.text.answers.verifier import Item, Outcome, Verifier
+from sar_jax.text.answers.verifier import Handle, Item, Outcome, Verifier
 from sar_jax.text.prompts import Question
 
 
 class Decoder(NamedTuple):
-    """sample: `samples` answers a question; batch: questions between two judgements; width: of the
-    padded prompts, in tokens."""
+    """How questions are answered.
+
+    samples   answers a question, as `sample` gives them
+    batch     questions between two judgements
+    width     of the padded prompts, in tokens
+    """
 
     sample: Sample
     samples: int
@@ -41,16 +47,44 @@ def item(row: Question, text: str) -> Item:
     return Item(text, row.example.answer, row.example.kind, row.example.choices)
 
 
+class _Unjudged(NamedTuple):
+    """An answer without its verdict. number: of its question."""
+
+    row: Question
+    number: int
+    sample: int
+    text: str
+    length: int
+    clipped: bool
+
+    def judged(self, outcome: Outcome) -> Answer:
+        example = self.row.example
+        return Answer(
+            number=self.number,
+            sample=self.sample,
+            id=example.id,
+            question=example.question,
+            truth=example.answer,
+            answer=self.text,
+            length=self.length,
+            clipped=self.clipped,
+            final=_final(self.text, self.row),
+            correct=outcome is Outcome.RIGHT,
+            verdict=outcome.value,
+        )
+
+
 def answers(
     decoder: Decoder,
-    params: Any,
+    params: Params,
     rows: Sequence[Question],
     numbers: Sequence[int],
     key: jax.Array,
-) -> Iterator[list[dict[str, Any]]]:
-    """The answers to `rows[i]` for i in `numbers`, a batch at a time, as dicts (see `results`) with
-    id, question, truth and text beside. What a question draws depends on its number and `key`
-    alone, not on the batch that it is in."""
+) -> Iterator[list[Answer]]:
+    """The answers to `rows[i]` for i in `numbers`, a batch at a time.
+
+    What a question draws depends on its number and `key` alone, not on the batch that it is in.
+    """
     waiting = None
     for start in range(0, len(numbers), decoder.batch):
         part = numbers[start : start + decoder.batch]
@@ -59,41 +93,28 @@ def answers(
         )
         padded = np.zeros(decoder.batch, np.int32)
         padded[: len(part)] = part
-        rollouts = decoder.sample(
-            params, tokens, lengths, padded, key
-        )  # the last batch is judged meanwhile
+        # the last batch is judged meanwhile
+        rollouts = decoder.sample(params, tokens, lengths, padded, key)
         if waiting:
             yield _judged(*waiting)
-        own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
-        found = []
-        for b, text in zip(own, texts_lib.decode_texts(decoder.tokenizer, rollouts, own)):
-            i, m = part[b // decoder.samples], b % decoder.samples
-            found.append(
-                _answer(
-                    rows[i], i, m, text, int(rollouts.lengths[b]), not bool(rollouts.stopped[b])
-                )
-            )
-        handle = decoder.verifier.submit([item(rows[a["number"]], a["answer"]) for a in found])
-        waiting = found, handle
+        found = _own(decoder, rows, part, rollouts)
+        items = [item(answer.row, answer.text) for answer in found]
+        waiting = found, decoder.verifier.submit(items)
     if waiting:
         yield _judged(*waiting)
 
 
-def _answer(
-    row: Question, number: int, sample: int, text: str, length: int, clipped: bool
-) -> dict[str, Any]:
-    example = row.example
-    return {
-        "number": number,
-        "sample": sample,
-        "id": example.id,
-        "question": example.question,
-        "truth": example.answer,
-        "answer": text,
-        "length": length,
-        "clipped": clipped,
-        "final": _final(text, row),
-    }
+def _own(
+    decoder: Decoder, rows: Sequence[Question], part: Sequence[int], rollouts: Rollouts
+) -> list[_Unjudged]:
+    """This process's share of a batch. part: the numbers of its questions."""
+    own = range(jax.process_index(), len(part) * decoder.samples, jax.process_count())
+    found = []
+    for b, text in zip(own, texts_lib.decode_texts(decoder.tokenizer, rollouts, own)):
+        number, sample = part[b // decoder.samples], b % decoder.samples
+        length, clipped = int(rollouts.lengths[b]), not bool(rollouts.stopped[b])
+        found.append(_Unjudged(rows[number], number, sample, text, length, clipped))
+    return found
 
 
 def _final(text: str, row: Question) -> str | None:
@@ -103,20 +124,17 @@ def _final(text: str, row: Question) -> str | None:
         return None
 
 
-def _judged(found: list[dict[str, Any]], handle) -> list[dict[str, Any]]:
+def _judged(found: list[_Unjudged], handle: Handle) -> list[Answer]:
     """With their verdicts, those of the other processes among them; waits for all."""
-    own = [
-        answer | {"correct": outcome is Outcome.RIGHT, "verdict": outcome.value}
-        for answer, outcome in zip(found, handle.result())
-    ]
+    own = [answer.judged(outcome) for answer, outcome in zip(found, handle.result())]
     shares = multihost.gather(own)
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
 
 
 def greedy_evaluation(
     decoder: Decoder, params: Params, rows: Sequence[Question]
-) -> tuple[measures.Result, list[dict[str, Any]]]:
-    """One answer to each question, with a greedy decoder of one sample: the means, and the answers."""
+) -> tuple[Result, list[Answer]]:
+    """One answer to each question, by a greedy decoder of one sample: means, and the answers."""
     key = jax.random.key(0)  # greedy: nothing is drawn
     parts = answers(decoder, params, rows, range(len(rows)), key)
     found = [answer for part in parts for answer in part]

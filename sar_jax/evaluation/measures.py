@@ -1,23 +1,20 @@
 """The arithmetic of an evaluation: accuracy and its interval, lengths, AES, pass@k, majorities, the
 Pareto front.
 
-An answer is a dict with at least
-
-    number, sample    which question, and which of its n samples         correct   right or not (an error counts as wrong)
-    length            tokens, EOS included                               clipped   cut off by the limit
-    final             its final answer, equal text for equal answers (`answers.final`), or None
-    verdict           "right", "wrong" or "error"
-
-Q questions have n samples each. Shares lie in [0, 1], lengths are tokens. Pure numpy: no model, no
-files."""
+Q questions have n samples each. Shares are in [0, 1], lengths are tokens. Pure numpy: no model, no
+files.
+"""
 
 import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
+
+from sar_jax.evaluation.records import Answer, Result
 
 AES_GAMMA = 5.0
 _ROWS_AT_ONCE = 100  # resamples drawn at once: 100 x 5,000 questions are 4 MB
@@ -31,26 +28,11 @@ class Point(Protocol):
     length: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """accuracy: share of right answers; length: mean tokens, EOS included, over all, over right and
-    over not cut off ones; clipped: share cut off by the limit."""
-
-    accuracy: float
-    length: float
-    length_correct: float | None  # None: no answer is right
-    length_unclipped: float | None  # None: every answer was cut off
-    clipped: float
-    questions: int
-    errors: float  # share of answers that the verifier could not judge; they count as wrong
-
-
-def summarise(answers: Sequence[Mapping[str, Any]]) -> Result:
+def summarise(answers: Sequence[Answer]) -> Result:
     """Means over all answers; at least one is needed."""
-    lengths = np.array([a["length"] for a in answers])
-    correct, clipped = (
-        np.array([a[name] for a in answers], bool) for name in ("correct", "clipped")
-    )
+    lengths = np.array([a.length for a in answers])
+    correct = np.array([a.correct for a in answers], bool)
+    clipped = np.array([a.clipped for a in answers], bool)
     mean = lambda kept: float(lengths[kept].mean()) if kept.any() else None
     return Result(
         accuracy=float(correct.mean()),
@@ -58,8 +40,8 @@ def summarise(answers: Sequence[Mapping[str, Any]]) -> Result:
         length_correct=mean(correct),
         length_unclipped=mean(~clipped),
         clipped=float(clipped.mean()),
-        questions=len({a["number"] for a in answers}),
-        errors=float(np.mean([a["verdict"] == "error" for a in answers])),
+        questions=len({a.number for a in answers}),
+        errors=float(np.mean([a.verdict == "error" for a in answers])),
     )
 
 
@@ -75,17 +57,17 @@ def aes(result: Point, reference: Point) -> float:
     return shorter + AES_GAMMA * gain
 
 
-def grouped(answers: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+def grouped(answers: Iterable[Answer]) -> list[list[Answer]]:
     """The answers question by question, in the order of their numbers."""
-    groups: dict[int, list[Mapping[str, Any]]] = {}
+    groups: dict[int, list[Answer]] = {}
     for answer in answers:
-        groups.setdefault(answer["number"], []).append(answer)
+        groups.setdefault(answer.number, []).append(answer)
     return [groups[number] for number in sorted(groups)]
 
 
-def correct_shares(answers: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """[Q] the share of right answers among each question's."""
-    return np.array([np.mean([a["correct"] for a in group]) for group in grouped(answers)])
+def correct_shares(answers: Iterable[Answer]) -> Float[np.ndarray, " Q"]:
+    """The share of right answers among each question's."""
+    return np.array([np.mean([a.correct for a in group]) for group in grouped(answers)])
 
 
 def interval(
@@ -98,7 +80,8 @@ def interval(
     a question.
 
     Questions are drawn with replacement within their set, so that each set keeps its size; all
-    samples of a question stay together. The same seed gives the same interval."""
+    samples of a question stay together. The same seed gives the same interval.
+    """
     rng, means = np.random.default_rng(seed), np.zeros(resamples)
     for values in sets:
         for start in range(0, resamples, _ROWS_AT_ONCE):
@@ -118,22 +101,22 @@ def pass_at_k(right: int, samples: int, k: int) -> float:
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
-def majority(group: Sequence[Mapping[str, Any]]) -> float:
+def majority(group: Sequence[Answer]) -> float:
     """Is the final answer that most of a question's samples give right? Samples without one have no
     vote.
 
     Where m answers share the first place, each counts one m-th: the order of the samples decides
-    nothing. 0 without votes."""
-    votes = collections.Counter(a["final"] for a in group if a["final"] is not None)
+    nothing. 0 without votes.
+    """
+    votes = collections.Counter(a.final for a in group if a.final is not None)
     if not votes:
         return 0.0
     first = [final for final, count in votes.items() if count == max(votes.values())]
-    return float(
-        np.mean([np.mean([a["correct"] for a in group if a["final"] == final]) for final in first])
-    )
+    right = [np.mean([a.correct for a in group if a.final == final]) for final in first]
+    return float(np.mean(right))
 
 
-def several(answers: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str, float]:
+def several(answers: Sequence[Answer], ks: Sequence[int]) -> dict[str, float]:
     """avg@n, maj@n, and pass@k for each k of n > 1 samples a question; pass@1 equals avg@n."""
     groups = grouped(answers)
     n = len(groups[0])
@@ -142,9 +125,8 @@ def several(answers: Sequence[Mapping[str, Any]], ks: Sequence[int]) -> dict[str
         f"maj@{n}": float(np.mean([majority(group) for group in groups])),
     }
     for k in ks:
-        found[f"pass@{k}"] = float(
-            np.mean([pass_at_k(sum(a["correct"] for a in g), n, k) for g in groups])
-        )
+        chances = [pass_at_k(sum(a.correct for a in group), n, k) for group in groups]
+        found[f"pass@{k}"] = float(np.mean(chances))
     return found
 
 
@@ -152,9 +134,8 @@ def mean_result(results: Sequence[Result]) -> Result:
     """The plain average over benchmarks, whatever their sizes; lengths that some benchmark lacks
     are None."""
     mean = lambda values: None if None in values else float(np.mean(values))
-    fields = {
-        f.name: mean([getattr(r, f.name) for r in results]) for f in dataclasses.fields(Result)
-    }
+    names = [field.name for field in dataclasses.fields(Result)]
+    fields = {name: mean([getattr(r, name) for r in results]) for name in names}
     return Result(**fields | {"questions": sum(r.questions for r in results)})
 
 

@@ -2,17 +2,20 @@
 length.
 
 Averages over benchmarks are plain means, whatever the benchmarks' sizes, as in the paper's tables;
-they exist when all of their benchmarks are there."""
+they exist when all of their benchmarks are there.
+"""
 
 import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import numpy as np
 
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.evaluation import measures, plots
+from sar_jax.evaluation.records import Entry, Reference, Results, Settings
 from sar_jax.files import write_atomically
 
 AVERAGES: Mapping[str, tuple[str, ...]] = {
@@ -21,102 +24,110 @@ AVERAGES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def as_result(fields: Mapping[str, Any]) -> measures.Result:
-    """The `Result` of an entry of results.json."""
-    return measures.Result(**{f.name: fields[f.name] for f in dataclasses.fields(measures.Result)})
+def check_reference(base: Results, settings: Settings, folder: pathlib.Path) -> None:
+    """Raises `UserError` where the reference has answered other questions of a benchmark.
 
-
-def check_reference(base: dict[str, Any], settings: dict[str, Any], folder: pathlib.Path) -> None:
-    """Raises `UserError` where the reference has answered other questions of one of the
-    benchmarks."""
-    for label, task in settings["tasks"].items():
-        if label in base["tasks"] and base["tasks"][label]["fingerprint"] != task["fingerprint"]:
+    folder   of the reference
+    """
+    for label, task in settings.tasks.items():
+        there = base.tasks[label].task if label in base.tasks else None
+        if there and there.fingerprint != task.fingerprint:
             raise UserError(
-                f"--reference: {folder} has answered other questions of {label} "
-                f"({base['tasks'][label]['source']} there, {task['source']} now): they cannot be compared"
+                f"--reference: {folder} has answered other questions of {label} ({there.source} "
+                f"there, {task.source} now): they cannot be compared"
             )
 
 
-def collect(folder: pathlib.Path, ks: Sequence[int], base: dict[str, Any] | None) -> dict[str, Any]:
-    """results.json of the benchmarks that the folder has finished; `base`: that of the
-    reference."""
+def collect(folder: pathlib.Path, ks: Sequence[int], base: Results | None) -> Results:
+    """The results of the benchmarks that the folder has finished.
+
+    ks     of pass@k, where there are several samples a question
+    base   the reference's results
+    """
     settings = folder_lib.read_settings(folder)
-    samples, shares, entries = settings["decoding"]["samples"], {}, {}
-    for label, task in settings["tasks"].items():
+    tasks: dict[str, Entry] = {}
+    shares: dict[str, np.ndarray] = {}
+    for label, task in settings.tasks.items():
         if not folder_lib.is_finished(folder, label):
             continue
         answers = folder_lib.read_answers(folder, label)
         shares[label] = measures.correct_shares(answers)
-        entries[label] = {
-            **task,
-            **_entry(measures.summarise(answers), [shares[label]]),
-            **(measures.several(answers, ks) if samples > 1 else {}),
-        }
-    averages = {}
-    for name, labels in AVERAGES.items():
-        if all(label in entries for label in labels):
-            mean = measures.mean_result([as_result(entries[label]) for label in labels])
-            several = {
-                m: sum(entries[label][m] for label in labels) / len(labels)
-                for m in entries[labels[0]]
-                if "@" in m
-            }
-            averages[name] = {
-                "of": list(labels),
-                **_entry(mean, [shares[label] for label in labels]),
-                **several,
-            }
-    found = {
-        "model": settings["model"],
-        "decoding": settings["decoding"],
-        "tasks": entries,
-        "averages": averages,
+        several = {}
+        if settings.decoding["samples"] > 1:
+            several = measures.several(answers, ks)
+        interval = measures.interval([shares[label]])
+        tasks[label] = Entry(measures.summarise(answers), interval, several, task=task)
+    averages = {
+        name: _average(labels, tasks, shares)
+        for name, labels in AVERAGES.items()
+        if all(label in tasks for label in labels)
     }
-    if base:
-        found["reference"] = {
-            "model": base["model"],
-            "differs": folder_lib.differences(base, settings),
+    found = Results(settings.model, settings.decoding, tasks, averages)
+    return found if base is None else _against(found, base)
+
+
+def _average(
+    labels: tuple[str, ...], tasks: Mapping[str, Entry], shares: Mapping[str, np.ndarray]
+) -> Entry:
+    entries = [tasks[label] for label in labels]
+    several = {
+        name: sum(entry.several[name] for entry in entries) / len(entries)
+        for name in entries[0].several
+    }
+    mean = measures.mean_result([entry.result for entry in entries])
+    interval = measures.interval([shares[label] for label in labels])
+    return Entry(mean, interval, several, of=labels)
+
+
+def _against(found: Results, base: Results) -> Results:
+    """With AES where the reference has the same benchmark or average."""
+
+    def scored(entries: Mapping[str, Entry], theirs: Mapping[str, Entry]) -> dict[str, Entry]:
+        compare = lambda name, entry: dataclasses.replace(entry, aes=_aes(entry, theirs[name]))
+        return {
+            name: compare(name, entry) if name in theirs else entry
+            for name, entry in entries.items()
         }
-        for kind in ("tasks", "averages"):
-            for name, entry in found[kind].items():
-                if name in base[kind]:
-                    entry["aes"] = aes(entry, base[kind][name])
-    return found
+
+    compared = {name for name in found.tasks if name in base.tasks}
+    compared |= {name for name in found.averages if name in base.averages}
+    differs = folder_lib.differences(base.decoding, found.decoding)
+    return dataclasses.replace(
+        found,
+        tasks=scored(found.tasks, base.tasks),
+        averages=scored(found.averages, base.averages),
+        reference=Reference(base.model, differs),
+        compared=frozenset(compared),
+    )
 
 
-def aes(entry: Mapping[str, Any], base: Mapping[str, Any]) -> float | None:
-    """Of two entries of results.json; None where the reference has nothing right."""
-    value = measures.aes(as_result(entry), as_result(base))
+def _aes(entry: Entry, base: Entry) -> float | None:
+    """None where the reference has nothing right."""
+    value = measures.aes(entry.result, base.result)
     return None if math.isnan(value) else value
 
 
-def _entry(result: measures.Result, shares: list) -> dict[str, Any]:
-    return {**dataclasses.asdict(result), "interval": list(measures.interval(shares))}
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A Markdown table, aligned so that it can be read as it is; the first `texts` columns are
-    text, the others figures."""
+    """A Markdown table, aligned so that it can be read as it is.
+
+    texts   the first columns, which are text; the others are figures
+    """
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    line = lambda row: (
-        "| "
-        + " | ".join(
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
             cell.ljust(width) if i < texts else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths))
-        )
-        + " |"
-    )
-    rule = (
-        "|"
-        + "|".join(
-            "-" * (width + 1) + ("-" if i < texts else ":") for i, width in enumerate(widths)
-        )
-        + "|"
-    )
-    return "\n".join([line(header), rule, *map(line, rows)])
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+    ends = ["-" if i < texts else ":" for i in range(len(widths))]
+    rule = "|".join("-" * (width + 1) + end for width, end in zip(widths, ends))
+    return "\n".join([line(header), f"|{rule}|", *map(line, rows)])
 
 
 def percent(share: float) -> str:
+    """A share in percent, with two decimals."""
     return f"{100 * share:.2f}"
 
 
@@ -125,98 +136,81 @@ def number(value: float | None, form: str = ".1f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def span(entry: Mapping[str, Any]) -> str:
+def span(entry: Entry) -> str:
     """The 95 % interval of an accuracy, in percent."""
-    return " to ".join(f"{100 * end:.1f}" for end in entry["interval"])
+    return " to ".join(f"{100 * end:.1f}" for end in entry.interval)
 
 
-def named(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of a table: every benchmark, then the averages."""
-    return [
-        *found["tasks"].items(),
-        *((f"average, {name}", entry) for name, entry in found["averages"].items()),
-    ]
-
-
-def to_markdown(found: dict[str, Any]) -> str:
+def to_markdown(found: Results) -> str:
     """One evaluation for people."""
-    model, how = found["model"], found["decoding"]
-    several = [m for m in next(iter(found["tasks"].values())) if "@" in m]
-    with_aes = any("aes" in entry for _, entry in named(found))
-    header = [
-        "benchmark",
-        "questions",
-        "accuracy, %",
-        "95 % interval",
-        "tokens",
-        "if right",
-        "if not cut off",
-        "cut off, %",
-        "not judged, %",
-        *(f"{m}, %" for m in several),
-        *(["AES"] if with_aes else []),
-    ]
-    rows = [
-        [
-            name,
-            str(e["questions"]),
-            percent(e["accuracy"]),
-            span(e),
-            number(e["length"]),
-            number(e["length_correct"]),
-            number(e["length_unclipped"]),
-            percent(e["clipped"]),
-            percent(e["errors"]),
-            *(percent(e[m]) for m in several),
-            *([number(e.get("aes"), ".3f")] if with_aes else []),
-        ]
-        for name, e in named(found)
-    ]
-    samples = (
-        "greedy"
-        if how["samples"] == 1
-        else f"{how['samples']} samples a question, {how['decoding']}"
-    )
-    step = "" if model["step"] is None else f", step {model['step']}"
+    how, model = found.decoding, found.model
+    samples = "greedy"
+    if how["samples"] > 1:
+        samples = f"{how['samples']} samples a question, {how['decoding']}"
+    step = "" if model.step is None else f", step {model.step}"
     lines = [
-        f"# {model['path']}{step}",
+        f"# {model.path}{step}",
         "",
         f"{samples}, at most {how['max_answer_tokens']} tokens an answer.",
         "",
-        table(header, rows),
+        _main_table(found),
         "",
+        *_notes(found),
     ]
-    for name, entry in found["tasks"].items():
-        if entry["left_out"]:
-            lines.append(
-                f"{name}: {entry['left_out']} questions left out, their prompts are longer than "
-                f"{how['max_prompt_tokens']} tokens."
-            )
-    for name, labels in AVERAGES.items():
-        absent = [label for label in labels if label not in found["tasks"]]
-        if 0 < len(absent) < len(labels):
-            lines.append(f"No average of {name}: {', '.join(absent)} not evaluated.")
-    if "reference" in found:
-        lines.append(f"AES against {found['reference']['model']['path']}.")
-        lines += [
-            f"The reference was made with other settings: {change}."
-            for change in found["reference"]["differs"]
-        ]
     return "\n".join(lines) + "\n"
 
 
-def write(folder: pathlib.Path, ks: Sequence[int], base: dict[str, Any] | None) -> None:
-    """Writes the three files, prints the table and where everything is."""
+def _main_table(found: Results) -> str:
+    """A row for each benchmark and average."""
+    several = list(next(iter(found.tasks.values())).several)
+    aes = ["AES"] if found.compared else []
+    header = ["benchmark", "questions", "accuracy, %", "95 % interval", "tokens", "if right"]
+    header += ["if not cut off", "cut off, %", "not judged, %"]
+    header += [f"{name}, %" for name in several] + aes
+    rows = []
+    for name, entry in found.named().items():
+        r = entry.result
+        row = [name, str(r.questions), percent(r.accuracy), span(entry)]
+        row += [number(x) for x in (r.length, r.length_correct, r.length_unclipped)]
+        row += [percent(r.clipped), percent(r.errors)]
+        row += [percent(entry.several[name]) for name in several]
+        rows.append(row + [number(entry.aes, ".3f") for _ in aes])
+    return table(header, rows)
+
+
+def _notes(found: Results) -> list[str]:
+    """What is left out, and what the figures are compared with."""
+    lines, longest = [], found.decoding["max_prompt_tokens"]
+    for name, entry in found.tasks.items():
+        if entry.task.left_out:
+            lines.append(
+                f"{name}: {entry.task.left_out} questions left out, their prompts are longer than "
+                f"{longest} tokens."
+            )
+    for name, labels in AVERAGES.items():
+        absent = [label for label in labels if label not in found.tasks]
+        if 0 < len(absent) < len(labels):
+            lines.append(f"No average of {name}: {', '.join(absent)} not evaluated.")
+    if found.reference:
+        lines.append(f"AES against {found.reference.model.path}.")
+        for change in found.reference.differs:
+            lines.append(f"The reference was made with other settings: {change}.")
+    return lines
+
+
+def write(folder: pathlib.Path, ks: Sequence[int], base: Results | None) -> None:
+    """Writes the three files, prints the table and where everything is. See `collect`."""
     found = collect(folder, ks, base)
     markdown = to_markdown(found)
-    folder_lib.write_json(folder / "results.json", found)
+    folder_lib.write_json(folder / "results.json", found.to_json())
     write_atomically(folder / "results.md", markdown)
     plots.accuracy_length(found, base, folder / "accuracy_length.png")
     print(f"\n{markdown}")
-    for what, name in (
-        ("results", "results.json"),
-        ("table", "results.md"),
-        ("plot", "accuracy_length.png"),
-        ("answers", "answers"),
-    ):
+    files = {
+        "results": "results.json",
+        "table": "results.md",
+        "plot": "accuracy_length.png",
+        "answers": "answers",
+    }
+    for what, name in files.items():
         print(f"{what:8} {folder / name}")

@@ -1,7 +1,7 @@
 """Keys and values of the sequences that are being decoded: S slots of C columns.
 
     create      empty slots
-    write       the keys and values of a token of every slot, and attention over what each slot holds
+    write       the keys and values of a token of every slot, and attention over each slot
     insert      a question's keys and values into a slot, out of the packed rows that prefill read
     resize      fewer slots, or more columns
 
@@ -230,12 +230,10 @@ def _write_locally(
 
     new = _entries(cache, _widened(k, width), _widened(v, width))
     lanes = [_lanes(network) if name.endswith("scale") else 1 for name in Cache._fields]
-    cache = Cache(
-        *(
-            tuple(put(array, fresh, g, wide) for g, array in enumerate(arrays))
-            for arrays, fresh, wide in zip(cache, new, lanes)
-        )
+    side = lambda arrays, fresh, wide: tuple(
+        put(array, fresh, g, wide) for g, array in enumerate(arrays)
     )
+    cache = Cache(*map(side, cache, new, lanes))
 
     def attend(g: int, q: Array, cache: Cache, lengths: Array) -> Array:
         return _attend(network, q, cache, g, layer, jnp.minimum(lengths, rings[g]))

@@ -18,8 +18,8 @@ def flat_rows(
     shape: tuple[int, int, int, int],
     layer: int | Int[Array, ""],
     columns: Int[Array, " S"],
-) -> Int[Array, " KS"]:
-    """Row numbers of one column of every slot, in an array [K, l, S, C, ...] seen as [K l S C, ...].
+) -> Int[Array, " rows"]:
+    """Row numbers of one column of every slot, in an array [K, l, S, C, ...] seen as rows.
 
     shape     (K, l, S, C)
     layer     which of the l layers; a number beyond the last one counts as the last
@@ -27,8 +27,8 @@ def flat_rows(
 
     A worked example: K = 2, l = 3, S = 2, C = 4, layer 1; slot 0 at column 3, slot 1 at column 0.
 
-        head 0   its layer 1 begins at row 1 * 2 * 4 = 8        slot 0: 8 + 3 = 11    slot 1: 8 + 4 = 12
-        head 1   24 rows further                                slot 0: 35            slot 1: 36
+        head 0   its layer 1 begins at row 1 * 2 * 4 = 8   slot 0: 8 + 3 = 11   slot 1: 8 + 4 = 12
+        head 1   24 rows further                           slot 0: 35           slot 1: 36
     """
     K, l, S, C = shape
     slot = jnp.minimum(layer, l - 1) * S + jnp.arange(S)

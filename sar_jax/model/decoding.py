@@ -1,7 +1,7 @@
 """Decoding with a cache: questions are read into keys and values, and answers a token at a time.
 
     prefill   packed questions -> the keys and values of all layers
-    decode    the next token of every slot -> its hidden state, and the cache with its keys and values
+    decode    the next token of every slot -> its hidden state, and the cache with it
 
 Letters: R rows, T tokens a row, S slots, D embed, K kv heads, H head dim, L layers.
 """

@@ -1,5 +1,7 @@
-"""Where a model's files are: a folder here, one in a bucket, or the hub's model of an id; the
-latter two are copied here."""
+"""Where a model's files are: a folder here, one in a bucket, or a model of the hub.
+
+The latter two are copied here.
+"""
 
 import fnmatch
 import os
@@ -13,43 +15,44 @@ from etils import epath
 from tqdm import tqdm
 
 from sar_jax.errors import UserError
+from sar_jax.files import is_remote
 
-_FILES = (
-    "*.json",
-    "*.safetensors",
-    "*.jinja",
-    "*.model",
-    "*.txt",
-)  # config, weights, tokenizers of all kinds
+# config, weights, tokenizers of all kinds
+_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def locate(path: str) -> str:
-    """The local folder of a model: `path` itself, or where a bucket's folder (gs://...) or the
-    hub's model of that id was downloaded to. Raises `UserError`."""
-    if "://" in path:
+    """The local folder of a model.
+
+    path   a folder here; or one in a bucket (gs://...) or the id of a model on the hub, whose files
+           are downloaded
+
+    A folder that does not exist is returned as it is. Raises `UserError` where a download fails.
+    """
+    if is_remote(path):
         return _copy_here(path)
-    if pathlib.Path(path).exists() or path.count("/") != 1 or path.startswith((".", "/", "~")):
+    is_id = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+    if pathlib.Path(path).exists() or not is_id:
         return path
     try:
         return huggingface_hub.snapshot_download(path, allow_patterns=_FILES)
     except Exception as error:  # many kinds: no network, no such model, a gated one
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{path!r} is no folder here, and the hub's model of that id cannot be fetched ({reason}). Where there is a "
-            f"network, `hf download {path} --local-dir FOLDER` fetches it; then give FOLDER."
+            f"{path!r} is not a folder, and no model with this id can be fetched from the hub "
+            f"({_first_line(error)}). On a machine with a network run `hf download {path} "
+            "--local-dir FOLDER`, then give FOLDER."
         ) from None
 
 
 def _copy_here(url: str) -> str:
-    """A bucket's folder, file by file in the cache of this user; files of the right size are there
-    already."""
+    """A bucket's folder, file by file, in the cache of this user.
+
+    Files of the right size are there already.
+    """
     folder = pathlib.Path("~/.cache/sar_jax").expanduser() / re.sub(r"\W+", "_", url)
+    is_wanted = lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in _FILES)
     try:
-        files = [
-            f
-            for f in epath.Path(url).iterdir()
-            if any(fnmatch.fnmatch(f.name, pattern) for pattern in _FILES)
-        ]
+        files = [file for file in epath.Path(url).iterdir() if is_wanted(file.name)]
         folder.mkdir(parents=True, exist_ok=True)
         quiet = None if jax.process_index() == 0 else True
         for file in tqdm(files, desc="copying", unit="file", leave=False, disable=quiet):
@@ -60,11 +63,14 @@ def _copy_here(url: str) -> str:
                     shutil.copyfileobj(source, target, 2**24)
                 partial.replace(here)
     except (OSError, ImportError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{url}: cannot be read ({reason}); reading gs:// needs `pip install gcsfs` and an account with "
-            "access"
+            f"{url}: cannot be read ({_first_line(error)}); reading gs:// needs `pip install "
+            "gcsfs` and an account with access"
         ) from None
     if not files:
-        raise UserError(f"{url}: no such folder, or it holds no model")
+        raise UserError(f"{url}: there is no such folder, or there is no model in it")
     return str(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,10 +1,11 @@
 """config.json of a Hugging Face model -> ModelConfig, for every family that the one decoder covers.
 
-    qwen3  qwen2 (also Qwen2.5)  llama (3.x)  phi3 (also Phi-3.5)  gemma3_text  gemma2
+    qwen3   qwen2 (also Qwen2.5)   llama (3.x)   phi3 (also Phi-3.5)   gemma3_text   gemma2
 
 Every field is used, known to be without effect, supported with one value only, or refused by name:
-a field that is silently ignored would mean another function than the one the checkpoint was trained
-for."""
+a field that is silently ignored would mean another function than the one that the checkpoint was
+trained for.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 from sar_jax.errors import UserError
 from sar_jax.model import rope
 from sar_jax.model.parameters import Kind, ModelConfig
+
+Json = dict[str, Any]  # a config.json
 
 _SIZES = {
     "num_hidden_layers",
@@ -63,50 +66,66 @@ _IGNORED = {
 
 
 class _Family(NamedTuple):
-    """fixed: field -> the values that are supported. default_tied: where tie_word_embeddings is not
-    given. needs: sizes without which `transformers` would take a number of its own, not one that
-    follows from the others. windows: each layer's window; own: further fields of ModelConfig."""
+    """What differs between families.
+
+    fixed          field -> the values that are supported
+    windows        each layer's window
+    own            further fields of ModelConfig
+    used           further fields of config.json
+    needs          sizes without which `transformers` would take a number of its own, not one that
+                   follows from the others
+    default_tied   where tie_word_embeddings is not given
+    """
 
     fixed: Mapping[str, tuple[Any, ...]]
-    windows: Callable[[dict[str, Any]], list[int | None]]
-    own: Callable[[dict[str, Any]], dict[str, Any]]
+    windows: Callable[[Json], list[int | None]]
+    own: Callable[[Json], dict[str, Any]]
     used: frozenset[str] = frozenset()
     needs: tuple[str, ...] = ("num_key_value_heads",)
     default_tied: bool = False
 
 
-def _listed_windows(raw: dict[str, Any], default: Callable[[int], bool]) -> list[int | None]:
-    """By layer_types, or by `default` where it is not given."""
-    types = raw.get("layer_types") or [
-        "sliding_attention" if default(l) else "full_attention"
-        for l in range(raw["num_hidden_layers"])
-    ]
+def _listed_windows(raw: Json, default: Callable[[int], bool]) -> list[int | None]:
+    """By layer_types, or by `default` where it is not given: has this layer a window?"""
+    layers, window = raw["num_hidden_layers"], raw.get("sliding_window")
+    types = raw.get("layer_types")
+    if not types:
+        types = ["sliding_attention" if default(l) else "full_attention" for l in range(layers)]
     unknown = sorted(set(types) - {"full_attention", "sliding_attention"})
-    if unknown or len(types) != raw["num_hidden_layers"]:
-        raise UserError(
-            f"layer_types contains {', '.join(map(repr, unknown))}"
-            if unknown
-            else f"layer_types names {len(types)} layers of {raw['num_hidden_layers']}"
-        )
-    if "sliding_attention" in types and not raw.get("sliding_window"):
+    if unknown:
+        raise UserError(f"layer_types contains {', '.join(map(repr, unknown))}")
+    if len(types) != layers:
+        raise UserError(f"layer_types has {len(types)} entries for {layers} layers")
+    if "sliding_attention" in types and not window:
         raise UserError("layer_types contains 'sliding_attention' without a sliding_window")
-    return [raw["sliding_window"] if t == "sliding_attention" else None for t in types]
+    return [window if t == "sliding_attention" else None for t in types]
 
 
-def _qwen_windows(raw: dict[str, Any]) -> list[int | None]:
+def _no_windows(raw: Json) -> list[int | None]:
+    return [None] * raw["num_hidden_layers"]
+
+
+def _qwen_windows(raw: Json) -> list[int | None]:
     window = raw.get("sliding_window") if raw.get("use_sliding_window") else None
     first = raw.get("max_window_layers", 28)
-    return _listed_windows(
-        raw | {"sliding_window": window}, lambda l: window is not None and l >= first
-    )
+    has_one = lambda l: window is not None and l >= first
+    return _listed_windows(raw | {"sliding_window": window}, has_one)
 
 
-def _gemma3_windows(raw: dict[str, Any]) -> list[int | None]:
+def _phi3_windows(raw: Json) -> list[int | None]:
+    return [raw.get("sliding_window")] * raw["num_hidden_layers"]
+
+
+def _gemma2_windows(raw: Json) -> list[int | None]:
+    return _listed_windows({"sliding_window": 4096} | raw, lambda l: bool((l + 1) % 2))
+
+
+def _gemma3_windows(raw: Json) -> list[int | None]:
     every = raw.get("sliding_window_pattern") or raw.get("_sliding_window_pattern") or 6
     return _listed_windows({"sliding_window": 4096} | raw, lambda l: bool((l + 1) % every))
 
 
-def _gemma(raw: dict[str, Any]) -> dict[str, Any]:
+def _gemma(raw: Json) -> dict[str, Any]:
     return {
         "post_norms": True,
         "norm_offset": 1.0,
@@ -114,6 +133,18 @@ def _gemma(raw: dict[str, Any]) -> dict[str, Any]:
         "embed_scale": raw["hidden_size"] ** 0.5,
         "query_scale": raw.get("query_pre_attn_scalar", 256) ** -0.5,
     }
+
+
+def _gemma2(raw: Json) -> dict[str, Any]:
+    return {
+        **_gemma(raw),
+        "attn_softcap": raw.get("attn_logit_softcapping", 50.0),
+        "final_softcap": raw.get("final_logit_softcapping", 30.0),
+    }
+
+
+def _gemma3(raw: Json) -> dict[str, Any]:
+    return {**_gemma(raw), "qk_norm": True, "final_softcap": raw.get("final_logit_softcapping")}
 
 
 _QWEN_FIELDS = frozenset(
@@ -138,6 +169,7 @@ _GEMMA_FIXED = {
 }
 _SILU = {"hidden_act": ("silu",)}
 _UNBIASED = {"attention_bias": (False,), "mlp_bias": (False,)}
+_HEADS = ("num_key_value_heads", "head_dim")
 
 _FAMILIES: Mapping[str, _Family] = {
     "qwen3": _Family(
@@ -145,70 +177,62 @@ _FAMILIES: Mapping[str, _Family] = {
         _qwen_windows,
         lambda raw: {"qk_norm": True},
         _QWEN_FIELDS,
-        ("num_key_value_heads", "head_dim"),
+        needs=_HEADS,
     ),
     "qwen2": _Family(_SILU, _qwen_windows, lambda raw: {"qkv_bias": True}, _QWEN_FIELDS),
     "llama": _Family(
-        _SILU | _UNBIASED, lambda raw: [None] * raw["num_hidden_layers"], lambda raw: {}, needs=()
+        _SILU | _UNBIASED,
+        _no_windows,
+        lambda raw: {},
+        needs=(),
     ),
     "phi3": _Family(
         _SILU | _UNBIASED,
-        lambda raw: [raw.get("sliding_window")] * raw["num_hidden_layers"],
+        _phi3_windows,
         lambda raw: {},
         frozenset({"sliding_window", "original_max_position_embeddings", "partial_rotary_factor"}),
-        (),
+        needs=(),
     ),
     # transformers does not apply attn_logit_softcapping in Gemma 3, so what a value would mean is
     # not known
     "gemma3_text": _Family(
         _GEMMA_FIXED | {"attn_logit_softcapping": (None,)},
         _gemma3_windows,
-        lambda raw: (
-            _gemma(raw) | {"qk_norm": True, "final_softcap": raw.get("final_logit_softcapping")}
-        ),
+        _gemma3,
         _GEMMA_FIELDS,
-        ("num_key_value_heads", "head_dim"),
-        True,
+        needs=_HEADS,
+        default_tied=True,
     ),
     "gemma2": _Family(
         _GEMMA_FIXED,
-        lambda raw: _listed_windows({"sliding_window": 4096} | raw, lambda l: bool((l + 1) % 2)),
-        lambda raw: (
-            _gemma(raw)
-            | {
-                "attn_softcap": raw.get("attn_logit_softcapping", 50.0),
-                "final_softcap": raw.get("final_logit_softcapping", 30.0),
-            }
-        ),
+        _gemma2_windows,
+        _gemma2,
         _GEMMA_FIELDS | {"attn_logit_softcapping"},
-        ("num_key_value_heads", "head_dim"),
-        True,
+        needs=_HEADS,
+        default_tied=True,
     ),
 }
 MODEL_TYPES = tuple(_FAMILIES)
 
 
-def parse(raw: dict[str, Any], max_length: int) -> ModelConfig:
-    """The model that a config.json describes. max_length: the longest sequence that will be
-    computed, in tokens (LongRoPE chooses its factors by it). Raises `UserError` that names every
-    field or value that is not supported."""
+def parse(raw: Json, max_length: int) -> ModelConfig:
+    """The model that a config.json describes.
+
+    max_length   the longest sequence that will be computed, in tokens (LongRoPE chooses its factors
+                 by it)
+
+    Raises `UserError` that names every field or value that is not supported.
+    """
     kind = raw.get("model_type")
     if kind not in _FAMILIES:
-        hint = "; of a model with images, the text part alone is" if kind == "gemma3" else ""
+        hint = ""
+        if kind == "gemma3":
+            hint = "; of models with images only the text part is supported"
         raise UserError(
             f"model_type {kind!r} is not supported (supported: {', '.join(MODEL_TYPES)}{hint})"
         )
     family = _FAMILIES[kind]
-    known = _USED | _IGNORED | set(family.fixed) | family.used
-    fixed = {"quantization_config": (None,), **family.fixed}
-    bad = [f"{k} = {raw[k]!r}" for k in raw if k in fixed and raw[k] not in fixed[k]]
-    bad += [f"{k} (unknown)" for k in raw if k not in known | set(fixed)]
-    bad += [
-        f"{k} is missing"
-        for k in sorted(_SIZES - {"num_key_value_heads"} | set(family.needs))
-        if raw.get(k) is None
-    ]
-    if bad:
+    if bad := _unsupported(raw, family):
         raise UserError(f"not supported: {'; '.join(bad)}")
     head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     layers = list(zip(_ropes(raw, head_dim, max_length), family.windows(raw)))
@@ -234,39 +258,32 @@ def parse(raw: dict[str, Any], max_length: int) -> ModelConfig:
     )
 
 
-def _ropes(raw: dict[str, Any], head_dim: int, max_length: int) -> list[rope.Rope]:
-    """Each layer's rotary embedding. The field has moved between versions of `transformers`:
-    rope_theta and rope_scaling at the top, then rope_parameters, in Gemma 3 one for each type of
-    layer."""
-    make = lambda parameters: rope.make(
-        parameters, head_dim, raw["max_position_embeddings"], max_length
-    )
-    given = raw.get("rope_parameters") or {}
+def _unsupported(raw: Json, family: _Family) -> list[str]:
+    """What of a config.json cannot be: values, unknown fields, and sizes that are missing."""
+    fixed = {"quantization_config": (None,), **family.fixed}
+    known = _USED | _IGNORED | family.used | set(fixed)
+    needed = _SIZES - {"num_key_value_heads"} | set(family.needs)
+    bad = [f"{k} = {raw[k]!r}" for k in raw if k in fixed and raw[k] not in fixed[k]]
+    bad += [f"{k} (unknown)" for k in raw if k not in known]
+    bad += [f"{k} is missing" for k in sorted(needed) if raw.get(k) is None]
+    return bad
+
+
+def _ropes(raw: Json, head_dim: int, max_length: int) -> list[rope.Rope]:
+    """Each layer's rotary embedding.
+
+    The field has moved between versions of `transformers`: rope_theta and rope_scaling at the top,
+    then rope_parameters, in Gemma 3 one for each type of layer.
+    """
+    positions = raw["max_position_embeddings"]
+    make = lambda parameters: rope.make(parameters, head_dim, positions, max_length)
     if raw["model_type"] == "gemma3_text":
-        full = {
-            "rope_theta": raw.get("rope_theta", 1e6),
-            **(raw.get("rope_scaling") or {}),
-            **(given.get("full_attention") or {}),
-        }
-        local = {
-            "rope_theta": raw.get("rope_local_base_freq", 1e4),
-            **(given.get("sliding_attention") or {}),
-        }
-        strange = sorted(set(given) - {"full_attention", "sliding_attention"})
-        if strange:
-            raise UserError(f"rope_parameters has the unknown field {', '.join(strange)}")
+        full, local = _gemma3_rope_parameters(raw)
         return [make(full if window is None else local) for window in _gemma3_windows(raw)]
-    parameters = {"rope_theta": raw.get("rope_theta"), **(given or raw.get("rope_scaling") or {})}
+    given = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    parameters = {"rope_theta": raw.get("rope_theta"), **given}
     if raw["model_type"] == "phi3":
-        parameters.setdefault("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0))
-        if parameters.get("rope_type", parameters.get("type")) in ("longrope", "su"):
-            parameters.setdefault(
-                "original_max_position_embeddings", raw.get("original_max_position_embeddings")
-            )
-        elif (parameters.get("rope_type") or parameters.get("type") or "default") != "default":
-            raise UserError(
-                f"rope_type {parameters.get('rope_type', parameters.get('type'))!r} is not supported for phi3"
-            )
+        _complete_phi3(parameters, raw)
     elif parameters.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(
             f"partial_rotary_factor = {parameters['partial_rotary_factor']!r} is not supported for "
@@ -275,9 +292,37 @@ def _ropes(raw: dict[str, Any], head_dim: int, max_length: int) -> list[rope.Rop
     return [make(parameters)] * raw["num_hidden_layers"]
 
 
-def qwen3_json(**sizes: Any) -> dict[str, Any]:
-    """A config.json for a Qwen3 model that is made here from scratch; `sizes` are its fields that
-    differ."""
+def _gemma3_rope_parameters(raw: Json) -> tuple[Json, Json]:
+    """Of layers without a window, and of those with one."""
+    given = raw.get("rope_parameters") or {}
+    strange = sorted(set(given) - {"full_attention", "sliding_attention"})
+    if strange:
+        raise UserError(f"rope_parameters has the unknown field {', '.join(strange)}")
+    full = {
+        "rope_theta": raw.get("rope_theta", 1e6),
+        **(raw.get("rope_scaling") or {}),
+        **(given.get("full_attention") or {}),
+    }
+    local = {
+        "rope_theta": raw.get("rope_local_base_freq", 1e4),
+        **(given.get("sliding_attention") or {}),
+    }
+    return full, local
+
+
+def _complete_phi3(parameters: Json, raw: Json) -> None:
+    """Adds what Phi-3 has at the top of config.json."""
+    parameters.setdefault("partial_rotary_factor", raw.get("partial_rotary_factor", 1.0))
+    kind = parameters.get("rope_type", parameters.get("type"))
+    if kind in ("longrope", "su"):
+        original = raw.get("original_max_position_embeddings")
+        parameters.setdefault("original_max_position_embeddings", original)
+    elif (parameters.get("rope_type") or parameters.get("type") or "default") != "default":
+        raise UserError(f"rope_type {kind!r} is not supported for phi3")
+
+
+def qwen3_json(**sizes: Any) -> Json:
+    """A config.json for a Qwen3 model that is made here from scratch; sizes: fields that differ."""
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",

@@ -1,13 +1,14 @@
 """Hugging Face folder or hub id <-> parameters.
 
-    config.json        -> ModelConfig          sar_jax.model.families
-    *.safetensors      -> params               each device reads its own part of each tensor, nothing else
-    params             -> *.safetensors        in shards, with an index, under the names that they came with
+    config.json     -> ModelConfig      sar_jax.model.families
+    *.safetensors   -> params           each device reads its own part of each tensor, nothing else
+    params          -> *.safetensors    in shards, with an index, under the names they came with
 
 `_tensors` says, for each of our parameters, the stored tensor's name and how its axes fold: Hugging
 Face keeps projections as [out, in] matrices with heads side by side, we keep heads apart; Phi-3
 keeps q, k, v (and gate, up) in one matrix. Left out: a copy of a tied head. It is accepted, not
-read, and not written again, as `transformers` does."""
+read, and not written again, as `transformers` does.
+"""
 
 import json
 import math
@@ -29,9 +30,13 @@ from sar_jax.model.parameters import ModelConfig, Params, ParamSpec, param_specs
 
 
 class _Tensor(NamedTuple):
-    """name: with {l} for the layer; ours: letters of our axes (of one layer); rows, columns: the
-    same letters as they are folded into the stored matrix. Only the first letter of each may be
-    sharded."""
+    """How a parameter is stored.
+
+    name            of the stored tensor, with {l} for the layer
+    ours            letters of our axes (of one layer)
+    rows, columns   the same letters as they are folded into the stored matrix; only the first one
+                    of each may be sharded
+    """
 
     name: str
     ours: str = "D"
@@ -40,13 +45,18 @@ class _Tensor(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A tensor of the checkpoint: its shape, and the parameters that it holds, one below the other:
-    (our name, layer)."""
+    """A tensor of the checkpoint.
+
+    shape   as it is stored
+    parts   the parameters that it holds, one below the other: our name, and the layer or None
+    """
 
     shape: tuple[int, ...]
     parts: tuple[tuple[str, int | None], ...]
 
 
+_SHOWN = 20  # tensors that an error names
+_METADATA = {"format": "pt"}  # transformers refuses files without it
 _ATTENTION, _MLP = "model.layers.{l}.self_attn.", "model.layers.{l}.mlp."
 _COMMON: Mapping[str, _Tensor] = {
     "embedding": _Tensor("model.embed_tokens.weight", "VD", "V", "D"),
@@ -70,9 +80,8 @@ _COMMON: Mapping[str, _Tensor] = {
 
 
 def _renamed(**names: str) -> dict[str, _Tensor]:
-    return {
-        ours: _COMMON.get(ours, _Tensor(""))._replace(name=name) for ours, name in names.items()
-    }
+    stored = lambda ours: _COMMON.get(ours, _Tensor(""))
+    return {ours: stored(ours)._replace(name=name) for ours, name in names.items()}
 
 
 _POST_NORMS = _renamed(
@@ -98,16 +107,18 @@ def _tensors(cfg: ModelConfig) -> dict[str, _Tensor]:
 
 
 def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any:
-    """A JSON file of a model folder; `default` where it is missing, if one is given. Raises
-    `UserError`."""
+    """A JSON file of a model folder; `default` where it is missing, if one is given.
+
+    Raises `UserError` for a missing file and for what is not JSON.
+    """
     path = pathlib.Path(folder) / name
     if not path.is_file():
         if default is not None:
             return default
         what = "no such folder" if not path.parent.is_dir() else f"the folder has no {name}"
         raise UserError(
-            f"{folder}: {what}; a Hugging Face model folder with config.json, *.safetensors and a "
-            "tokenizer is expected"
+            f"{folder}: {what}; give a Hugging Face model folder with config.json, *.safetensors "
+            "and a tokenizer"
         )
     try:
         return json.loads(path.read_text())
@@ -116,11 +127,15 @@ def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any
 
 
 def load_config(folder: str | pathlib.Path, max_length: int) -> ModelConfig:
-    """The model of the folder's config.json, for sequences of at most `max_length` tokens. Raises
-    `UserError`."""
+    """The model of the folder's config.json.
+
+    max_length   the longest sequence that will be computed, in tokens
+
+    Raises `UserError` for a missing file, and for what is not supported.
+    """
     raw = read_json(folder, "config.json")
     if not isinstance(raw, dict):
-        raise UserError(f"{folder}/config.json: a JSON object is expected")
+        raise UserError(f"{folder}/config.json: expected a JSON object")
     try:
         return families.parse(raw, max_length)
     except UserError as error:
@@ -132,21 +147,19 @@ def stored_tensors(cfg: ModelConfig) -> dict[str, Stored]:
     table, specs, found = _tensors(cfg), param_specs(cfg), {}
 
     def add(ours: str, shape: tuple[int, ...], layer: int | None) -> None:
-        name, letters, rows, columns = table[ours]
-        name, size = name.format(l=layer), dict(zip(letters, shape))
+        tensor = table[ours]
+        name, size = tensor.name.format(l=layer), dict(zip(tensor.ours, shape))
+        folded = lambda letters: math.prod(size[letter] for letter in letters)
         before = found.get(name, Stored((0,), ()))
-        rows_before = before.shape[0]
-        folded = (rows_before + math.prod(size[r] for r in rows),)
-        found[name] = Stored(
-            folded + ((math.prod(size[c] for c in columns),) if columns else ()),
-            (*before.parts, (ours, layer)),
-        )
+        rows = before.shape[0] + folded(tensor.rows)
+        whole = (rows, folded(tensor.columns)) if tensor.columns else (rows,)
+        found[name] = Stored(whole, (*before.parts, (ours, layer)))
 
     add("embedding", specs["embedding"].shape, None)
+    # in the table's order: q, k, v; gate, up
+    in_layers = [name for name in table if name in specs["layers"]]
     for layer in range(cfg.num_layers):
-        for ours in (
-            name for name in table if name in specs["layers"]
-        ):  # the table's order: q, k, v; gate, up
+        for ours in in_layers:
             add(ours, specs["layers"][ours].shape[1:], layer)
     for ours in ("final_norm", "head"):
         if ours in specs:
@@ -155,10 +168,16 @@ def stored_tensors(cfg: ModelConfig) -> dict[str, Stored]:
 
 
 class Weights:
-    """The tensors of a folder: one model.safetensors, or shards with an index. A file is open only
-    while it is read, so that its pages do not stay in this process's memory."""
+    """The tensors of a folder: one model.safetensors, or shards with an index.
+
+    file    of each tensor, by name
+    shape   of each tensor, by name
+
+    A file is open only while it is read, so that its pages do not stay in this process's memory.
+    """
 
     def __init__(self, folder: str | pathlib.Path):
+        """Reads the headers. Raises `UserError` for a file that is missing or incomplete."""
         self.folder = pathlib.Path(folder)
         index = self.folder / "model.safetensors.index.json"
         listed = read_json(self.folder, index.name).get("weight_map") if index.is_file() else {}
@@ -174,22 +193,19 @@ class Weights:
             try:
                 with safe_open(path, framework="np") as handle:
                     for name in handle.keys():
-                        self.file[name], self.shape[name] = (
-                            path,
-                            tuple(handle.get_slice(name).get_shape()),
-                        )
+                        self.file[name] = path
+                        self.shape[name] = tuple(handle.get_slice(name).get_shape())
             except (SafetensorError, OSError) as error:
                 raise UserError(f"{path}: not a complete safetensors file ({error})") from None
         wrong = sorted(n for n, f in listed.items() if self.file.get(n) != self.folder / f)
         if wrong:
-            raise UserError(
-                f"{index}: {wrong[0]} is not in {listed[wrong[0]]}"
-                + (f", and {len(wrong) - 1} more are not where it says" if len(wrong) > 1 else "")
-            )
+            more = ""
+            if len(wrong) > 1:
+                more = f", and {len(wrong) - 1} more tensors are not in the files listed for them"
+            raise UserError(f"{index}: {wrong[0]} is not in {listed[wrong[0]]}{more}")
 
     def check(self, cfg: ModelConfig) -> None:
-        """Raises `UserError` that names every tensor that is missing, unexpected or of another
-        shape."""
+        """Raises `UserError` naming each tensor that is missing, unexpected or of another shape."""
         expected = {name: stored.shape for name, stored in stored_tensors(cfg).items()}
         extra = set(self.shape) - set(expected) - ({"lm_head.weight"} if cfg.tied else set())
         problems = [f"missing {n}" for n in sorted(set(expected) - set(self.shape))]
@@ -199,10 +215,11 @@ class Weights:
             for n, shape in expected.items()
             if n in self.shape and self.shape[n] != shape
         ]
+        if len(problems) > _SHOWN:
+            problems = [*problems[:_SHOWN], f"and {len(problems) - _SHOWN} more"]
         if problems:
             raise UserError(
-                f"{self.folder}: the tensors do not fit config.json: {'; '.join(problems[:20])}"
-                + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+                f"{self.folder}: the tensors do not fit config.json: {'; '.join(problems)}"
             )
 
     def read(
@@ -213,52 +230,51 @@ class Weights:
         layer: int | None,
         first_row: int = 0,
     ) -> np.ndarray:
-        """The part `index` of one layer's parameter of our `shape`, whose rows begin at `first_row`
-        of the stored tensor."""
+        """A part of one layer's parameter.
+
+        shape       of our parameter, in one layer
+        index       the part, a slice of each of our axes
+        layer       None for what is in no layer
+        first_row   of the parameter within the stored tensor
+
+        Only the rows and columns that hold the part are read: the first letter of each is sliced in
+        the file, the others in memory.
+        """
         size = dict(zip(tensor.ours, shape))
-        wanted = {
-            letter: range(*part.indices(size[letter])) for letter, part in zip(tensor.ours, index)
-        }
-        folds = [f for f in (tensor.rows, tensor.columns) if f]
+        sliced = dict(zip(tensor.ours, index))
+        folds = [fold for fold in (tensor.rows, tensor.columns) if fold]
+        leading = {fold[0]: range(*sliced[fold[0]].indices(size[fold[0]])) for fold in folds}
 
         def span(fold: str, offset: int) -> slice:
             block = math.prod(size[letter] for letter in fold[1:])
-            return slice(
-                offset + wanted[fold[0]].start * block, offset + wanted[fold[0]].stop * block
-            )
+            wanted = leading[fold[0]]
+            return slice(offset + wanted.start * block, offset + wanted.stop * block)
 
+        spans = tuple(span(fold, offset) for fold, offset in zip(folds, (first_row, 0)))
         name = tensor.name.format(l=layer)
         with safe_open(self.file[name], framework="np") as handle:
-            part = handle.get_slice(name)[
-                tuple(span(f, first_row if i == 0 else 0) for i, f in enumerate(folds))
-            ]
-        part = part.reshape(
-            [len(wanted[f[0]]) if letter == f[0] else size[letter] for f in folds for letter in f]
-        )
-        part = part.transpose([("".join(folds)).index(letter) for letter in tensor.ours])
-        leading = {f[0] for f in folds}
-        return part[
-            tuple(slice(None) if letter in leading else i for letter, i in zip(tensor.ours, index))
-        ]
+            part = handle.get_slice(name)[spans]
+        folded = "".join(folds)
+        length = lambda letter: len(leading[letter]) if letter in leading else size[letter]
+        part = part.reshape([length(letter) for letter in folded])
+        part = part.transpose([folded.index(letter) for letter in tensor.ours])
+        rest = lambda letter: slice(None) if letter in leading else sliced[letter]
+        return part[tuple(rest(letter) for letter in tensor.ours)]
 
 
 def load_params(
     folder: str | pathlib.Path, cfg: ModelConfig, shardings: Any, dtype: str = "float32"
 ) -> Params:
-    """Parameters as device arrays of `dtype`, sharded as asked; each process reads only what its
-    devices hold."""
+    """Parameters as device arrays; each process reads only what its devices hold.
+
+    shardings   a tree like `param_specs`
+    dtype       of the arrays
+
+    Raises `UserError` where the files are missing or do not fit the model.
+    """
     weights, table = Weights(folder), _tensors(cfg)
     weights.check(cfg)
-    first_row: dict[str, int] = {}  # of each part within its tensor, the same in every layer
-    for stored in stored_tensors(cfg).values():
-        row = 0
-        for ours, _ in stored.parts:
-            first_row[ours] = row
-            row += (
-                _rows(table[ours], param_specs(cfg)["layers"][ours].shape[1:])
-                if len(stored.parts) > 1
-                else 0
-            )
+    first_row = _first_rows(cfg)
     total = sum(math.prod(w) for w in weights.shape.values())
     bar = tqdm(
         total=total,
@@ -269,25 +285,20 @@ def load_params(
         disable=None if jax.process_index() == 0 else True,
     )
 
-    def load(path, spec: ParamSpec, sharding) -> jax.Array:
+    def load(path: tuple, spec: ParamSpec, sharding: jax.sharding.Sharding) -> jax.Array:
         name = path[-1].key
-        read = lambda shape, index, l: weights.read(
-            table[name], shape, index, l, first_row[name]
-        ).astype(dtype, copy=False)
 
-        def part(index):
+        def read(shape: tuple[int, ...], index: tuple[slice, ...], layer: int | None) -> np.ndarray:
+            found = weights.read(table[name], shape, index, layer, first_row[name])
+            return found.astype(dtype, copy=False)
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
             if spec.axes[0] != "layers":
                 return read(spec.shape, index, None)
-            layers = range(*index[0].indices(spec.shape[0]))
-            out = np.empty(
-                (
-                    len(layers),
-                    *(len(range(*i.indices(n))) for i, n in zip(index[1:], spec.shape[1:])),
-                ),
-                dtype,
-            )
-            for i, l in enumerate(layers):
-                out[i] = read(spec.shape[1:], index[1:], l)
+            ranges = [range(*i.indices(size)) for i, size in zip(index, spec.shape)]
+            out = np.empty([len(wanted) for wanted in ranges], dtype)
+            for i, layer in enumerate(ranges[0]):
+                out[i] = read(spec.shape[1:], index[1:], layer)
             return out
 
         array = jax.make_array_from_callback(spec.shape, sharding, part)
@@ -300,7 +311,21 @@ def load_params(
         )
 
 
+def _first_rows(cfg: ModelConfig) -> dict[str, int]:
+    """Where each parameter begins within its stored tensor, which is the same in every layer."""
+    table, layers = _tensors(cfg), param_specs(cfg)["layers"]
+    found = {}
+    for stored in stored_tensors(cfg).values():
+        row = 0
+        for ours, _ in stored.parts:
+            found[ours] = row
+            if len(stored.parts) > 1:
+                row += _rows(table[ours], layers[ours].shape[1:])
+    return found
+
+
 def _rows(tensor: _Tensor, shape: tuple[int, ...]) -> int:
+    """Of the stored matrix, for a parameter of our shape in one layer."""
     return math.prod(dict(zip(tensor.ours, shape))[letter] for letter in tensor.rows)
 
 
@@ -317,14 +342,10 @@ def to_tensor(params: Params, cfg: ModelConfig, stored: Stored) -> np.ndarray:
     """One stored tensor from the parameters, on the host, in their dtype."""
     table, parts = _tensors(cfg), []
     for ours, layer in stored.parts:
-        tensor, value = (
-            table[ours],
-            np.asarray(params[ours] if layer is None else params["layers"][ours][layer]),
-        )
-        rows = _rows(tensor, value.shape)
-        value = value.transpose(
-            [tensor.ours.index(letter) for letter in tensor.rows + tensor.columns]
-        )
+        tensor = table[ours]
+        value = np.asarray(params[ours] if layer is None else params["layers"][ours][layer])
+        rows, folded = _rows(tensor, value.shape), tensor.rows + tensor.columns
+        value = value.transpose([tensor.ours.index(letter) for letter in folded])
         parts.append(value.reshape(rows, *stored.shape[1:]))
     return np.ascontiguousarray(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
@@ -332,8 +353,13 @@ def to_tensor(params: Params, cfg: ModelConfig, stored: Stored) -> np.ndarray:
 def plan_shards(
     cfg: ModelConfig, dtype: Any, max_shard_size: int | str
 ) -> huggingface_hub.StateDictSplit:
-    """Which tensor goes into which file. max_shard_size: bytes, or like "5GB". Raises `UserError`
-    where it is no size."""
+    """Which tensor goes into which file.
+
+    dtype            of the stored weights
+    max_shard_size   of a file: bytes, or text such as "5GB"
+
+    Raises `UserError` where that is no size.
+    """
     try:
         return huggingface_hub.split_state_dict_into_shards_factory(
             stored_tensors(cfg),
@@ -343,22 +369,21 @@ def plan_shards(
         )
     except ValueError:
         raise UserError(
-            f"--max-shard-size is {max_shard_size!r}: a size like 5GB or 500MB is expected"
+            f"--max-shard-size is {max_shard_size!r}: give a size such as 5GB or 500MB"
         ) from None
 
 
 def save_weights(
     params: Params, cfg: ModelConfig, folder: pathlib.Path, max_shard_size: int | str = "5GB"
 ) -> None:
-    """Writes model.safetensors, or several shards with their index; the host holds one shard at a
-    time."""
+    """Writes model.safetensors, or several shards with their index.
+
+    The host holds one shard at a time. max_shard_size: see `plan_shards`.
+    """
     plan, split = stored_tensors(cfg), plan_shards(cfg, params["embedding"].dtype, max_shard_size)
     for file, names in split.filename_to_tensors.items():
-        save_file(
-            {name: to_tensor(params, cfg, plan[name]) for name in names},
-            folder / file,
-            {"format": "pt"},
-        )  # transformers refuses files without it
+        tensors = {name: to_tensor(params, cfg, plan[name]) for name in names}
+        save_file(tensors, folder / file, _METADATA)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -6,7 +6,7 @@ Weights: the matrices of the layers as integers, with a scale for each of their 
     x W ~ (x Q) s
 
 Half the bytes of bfloat16 in memory and for every decoded token. Embeddings, head, norms and biases
-stay. Answers are then drawn from a slightly other distribution than the one that is scored:
+stay. Answers are then drawn from a slightly different distribution from the one that is scored:
 `loss.importance_cap` weighs each token by the ratio.
 
 Cache: each token's keys and values in the same way, with a scale for each kv head (`rows`).
@@ -26,8 +26,10 @@ def described(cfg: ModelConfig, weights_dtype: str) -> ModelConfig:
 
 
 def rounded(params: Params) -> Params:
-    """The tree that `parameters.param_specs` describes where `cfg.int8` is set; what is no matrix
-    stays as it is."""
+    """The tree that `parameters.param_specs` describes where `cfg.int8` is set.
+
+    What is no matrix of the layers stays as it is.
+    """
     layers = dict(params["layers"])
     for name in MATRICES:
         inputs = tuple(range(1, 1 + MATRICES[name]))

@@ -1,7 +1,7 @@
-"""config.json of the models that the shipped configs train, as far as it says what is computed
-(published with the models).
+"""config.json of the models that the shipped configs train, as far as it says what is computed.
 
-`sar_jax.plan` needs no more, so it works where the hub cannot be reached.
+Published with the models. `sar_jax.plan` needs no more, so it works where the hub cannot be
+reached.
 """
 
 from typing import Any

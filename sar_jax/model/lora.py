@@ -1,14 +1,17 @@
-"""Low-rank adapters (LoRA, Hu et al., arXiv 2106.09685): the base stays frozen, and a product of
-two thin matrices learns.
+"""Low-rank adapters: the base stays frozen, and products of two thin matrices learn.
 
-    y = x W + (alpha / rank) (x A) B            A random, B zero: training begins at the base model
+    y = x W + (alpha / rank) (x A) B      A random, B zero: training begins at the base model
 
-    adapted(cfg, config.lora)    the description of the model with adapters; its parameters are those of
-    merged(base, adapters)       the base's tree with the adapters in it: what score and update run on
-    folded(cfg, base, adapters)  W + (alpha / rank) A B, a tree of the base model: what decoding, export and evaluation use
+    adapted(cfg, config.lora)      the description of the model with adapters
+    merged(base, adapters)         its parameters, the base's tree with the adapters in it: what
+                                   score and update run on
+    folded(cfg, base, adapters)    W + (alpha / rank) A B, a tree of the base model: what decoding,
+                                   export and evaluation use
 
-The adapters of a matrix `q_proj` are `q_proj_a` [L, its inputs, rank] and `q_proj_b` [L, rank, its
-outputs]. The base is kept in the compute dtype, and is the reference too."""
+LoRA, Hu et al., arXiv 2106.09685. The adapters of a matrix `q_proj` are `q_proj_a` [L, its inputs,
+rank] and `q_proj_b` [L, rank, its outputs]. The base is kept in the compute dtype, and is the
+reference too.
+"""
 
 import dataclasses
 from typing import Any
@@ -19,7 +22,7 @@ import jax.numpy as jnp
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import parameters
-from sar_jax.model.parameters import Adapter, ModelConfig, Params
+from sar_jax.model.parameters import Adapter, ModelConfig, Params, ParamSpec
 
 
 def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:
@@ -29,7 +32,8 @@ def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:
     unknown = [name for name in targets if name not in known]
     if unknown or not targets:
         raise UserError(
-            f"config.lora.targets is {lora.targets!r}: it must be a list of {', '.join(known)}"
+            f"config.lora.targets is {lora.targets!r}: it must name one or more of "
+            f"{', '.join(known)}, separated by commas"
         )
     return dataclasses.replace(cfg, adapter=Adapter(lora.rank, lora.alpha / lora.rank, targets))
 
@@ -37,42 +41,42 @@ def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:
 def specs(cfg: ModelConfig) -> dict[str, Any]:
     """The adapters alone, as `ParamSpec`s in the places that they have in the whole tree."""
     base = parameters.param_specs(dataclasses.replace(cfg, adapter=None))["layers"]
-    return {
-        "layers": {n: s for n, s in parameters.param_specs(cfg)["layers"].items() if n not in base}
-    }
+    whole = parameters.param_specs(cfg)["layers"]
+    return {"layers": {name: spec for name, spec in whole.items() if name not in base}}
 
 
 def init(cfg: ModelConfig, key: jax.Array) -> Params:
     """Adapters that change nothing yet: A is random with variance 1 / inputs, B is 0."""
-    names = specs(cfg)["layers"]
-    keys = jax.random.split(key, len(names))
-    draw = lambda spec, k: (
-        spec.scale * jax.random.normal(k, spec.shape) if spec.scale else jnp.zeros(spec.shape)
-    )
-    return {"layers": {name: draw(spec, k) for (name, spec), k in zip(names.items(), keys)}}
+    described = specs(cfg)["layers"]
+    keys = jax.random.split(key, len(described))
+
+    def draw(spec: ParamSpec, key: jax.Array) -> jax.Array:
+        if not spec.scale:
+            return jnp.zeros(spec.shape)
+        return spec.scale * jax.random.normal(key, spec.shape)
+
+    return {"layers": {name: draw(spec, k) for (name, spec), k in zip(described.items(), keys)}}
 
 
 def merged(base: Params, adapters: Params) -> Params:
-    """One tree of both; no array is copied."""
-    return (
-        base | {"layers": base["layers"] | adapters["layers"]}
-        if adapters and base
-        else base or adapters
-    )
+    """One tree of both, either of which may be empty; no array is copied."""
+    if not adapters or not base:
+        return base or adapters
+    return base | {"layers": base["layers"] | adapters["layers"]}
 
 
 def folded(cfg: ModelConfig, base: Params, adapters: Params) -> Params:
-    """The base's tree, with each target's product added in float32 and rounded to the base's
-    dtype."""
+    """The base's tree, with each target's product added.
+
+    The sum is of float32, and rounded to the base's dtype.
+    """
     layers = dict(base["layers"])
     for name in cfg.adapter.targets:
         weight = layers[name]
         a, b = (adapters["layers"][f"{name}_{part}"].astype(jnp.float32) for part in "ab")
         L, rank = a.shape[0], a.shape[-1]
-        product = jnp.einsum(
-            "lir,lro->lio", a.reshape(L, -1, rank), b.reshape(L, rank, -1)
-        ).reshape(weight.shape)
-        layers[name] = (weight.astype(jnp.float32) + cfg.adapter.scale * product).astype(
-            weight.dtype
-        )
+        a, b = a.reshape(L, -1, rank), b.reshape(L, rank, -1)
+        product = jnp.einsum("lir,lro->lio", a, b).reshape(weight.shape)
+        total = weight.astype(jnp.float32) + cfg.adapter.scale * product
+        layers[name] = total.astype(weight.dtype)
     return base | {"layers": layers}

@@ -1,10 +1,11 @@
-"""What a decoder consists of: its description, and every parameter's shape, logical axes and
-initial values.
+"""What a decoder consists of: its description, and each parameter's shape, axes and first values.
 
 `param_specs` is the one place that says so: initialisation, sharding, loading, export and the
 weight-decay mask derive from it. Parameters are a plain nested dict of arrays; those of the layers
-are stacked on a leading axis. Letters: D embed, N heads, K kv heads, H head dim, F ffw, L layers, V
-vocabulary."""
+are stacked on a leading axis.
+
+Letters: D embed, N heads, K kv heads, H head dim, F ffw, L layers, V vocabulary.
+"""
 
 import dataclasses
 import math
@@ -20,16 +21,21 @@ Params = dict[str, Any]
 
 
 class Kind(NamedTuple):
-    """What may differ from layer to layer. window: a token sees itself and the window - 1 before
-    it; None = all."""
+    """What may differ from layer to layer.
+
+    window   a token sees itself and the window - 1 before it; None: all before it
+    """
 
     rope: Rope
     window: int | None
 
 
 class Adapter(NamedTuple):
-    """Low-rank adapters (`sar_jax.model.lora`) beside some matrices of every layer; scale: factor
-    on their products."""
+    """Low-rank adapters (`sar_jax.model.lora`) of some matrices of every layer.
+
+    scale     factor on their products
+    targets   the matrices, by their names in MATRICES
+    """
 
     rank: int
     scale: float
@@ -68,9 +74,8 @@ class ModelConfig:
     query_scale: float  # factor on the attention scores
     qk_norm: bool = False  # RMS norm of each query and key head
     qkv_bias: bool = False
-    post_norms: bool = (
-        False  # RMS norm after attention and after feed-forward, before they are added
-    )
+    # RMS norm after attention and after feed-forward, before they are added
+    post_norms: bool = False
     norm_offset: float = 0.0  # a norm's gain is this plus what is stored
     activation: str = "silu"  # of the feed-forward's gate: or "gelu", its tanh approximation
     embed_scale: float = 1.0  # factor on the embeddings
@@ -82,36 +87,52 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParamSpec:
+    """One parameter.
+
+    axes    logical ones, see sharding.RULES
+    scale   standard deviation at initialisation; 0 for gains and biases, which do not decay
+    mean    at initialisation
+    dtype   where it is not that of the others
+    """
+
     shape: tuple[int, ...]
-    axes: tuple[str, ...]  # logical axes, see sharding.RULES
-    # standard deviation at initialisation; 0 for gains and biases, which weight decay spares
+    axes: tuple[str, ...]
     scale: float
     mean: float = 0.0
-    dtype: str = ""  # where it is not that of the others
+    dtype: str = ""
 
 
 def param_specs(cfg: ModelConfig) -> dict[str, Any]:
     """The nested dict that `params` is, with a `ParamSpec` for each array."""
-    L, D, N, K, H, F, V = (
-        cfg.num_layers,
-        cfg.embed_dim,
-        cfg.num_heads,
-        cfg.num_kv_heads,
-        cfg.head_dim,
-        cfg.ffw_dim,
-        cfg.vocab_size,
-    )
-    one = 1.0 - cfg.norm_offset
+    D, V = cfg.embed_dim, cfg.vocab_size
+    layers = _layer_specs(cfg)
+    for name in cfg.adapter.targets if cfg.adapter else ():
+        layers |= _adapter(name, layers[name], cfg.adapter.rank)
+    for name in MATRICES if cfg.int8 else ():
+        layers |= _rounded(name, layers[name])
+    specs = {
+        "embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02),
+        "layers": layers,
+        "final_norm": ParamSpec((D,), ("embed",), 0.0, 1.0 - cfg.norm_offset),
+    }
+    if not cfg.tied:
+        specs["head"] = ParamSpec((V, D), ("vocab", "embed"), 0.02)
+    return specs
+
+
+def _layer_specs(cfg: ModelConfig) -> dict[str, ParamSpec]:
+    """Those of the layers, without adapters and in one dtype."""
+    L, D, F = cfg.num_layers, cfg.embed_dim, cfg.ffw_dim
+    N, K, H = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim
 
     def layer(shape: tuple[int, ...], *axes: str, scale: float = 0.02) -> ParamSpec:
         return ParamSpec((L, *shape), ("layers", *axes), scale)
 
     def gain(size: int, axis: str) -> ParamSpec:
-        return ParamSpec((L, size), ("layers", axis), 0.0, one)
+        return ParamSpec((L, size), ("layers", axis), 0.0, 1.0 - cfg.norm_offset)
 
-    residual = (
-        0.02 / (2 * L) ** 0.5
-    )  # so that the residual stream's variance does not grow with depth (GPT-2)
+    # so that the residual stream's variance does not grow with depth (GPT-2)
+    residual = 0.02 / (2 * L) ** 0.5
     layers = {
         "attn_norm": gain(D, "embed"),
         "q_proj": layer((D, N, H), "embed", "heads", "head_dim"),
@@ -133,77 +154,63 @@ def param_specs(cfg: ModelConfig) -> dict[str, Any]:
         }
     if cfg.post_norms:
         layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
-    for name in cfg.adapter.targets if cfg.adapter else ():
-        layers |= _adapter(name, layers[name], cfg.adapter.rank)
-    for name in MATRICES if cfg.int8 else ():
-        layers |= _rounded(name, layers[name])
-    specs = {
-        "embedding": ParamSpec((V, D), ("vocab", "embed"), 0.02),
-        "layers": layers,
-        "final_norm": ParamSpec((D,), ("embed",), 0.0, one),
-    }
-    if not cfg.tied:
-        specs["head"] = ParamSpec((V, D), ("vocab", "embed"), 0.02)
-    return specs
+    return layers
 
 
 def _adapter(name: str, spec: ParamSpec, rank: int) -> dict[str, ParamSpec]:
-    """The two thin matrices beside one of the layers' matrices."""
+    """The two thin matrices of one of the layers' matrices."""
     cut = 1 + MATRICES[name]
-    a = ParamSpec(
-        (*spec.shape[:cut], rank), (*spec.axes[:cut], "rank"), math.prod(spec.shape[1:cut]) ** -0.5
-    )
-    b = ParamSpec(
-        (spec.shape[0], rank, *spec.shape[cut:]), ("layers", "rank", *spec.axes[cut:]), 0.0
-    )
+    (L, *inputs), outputs = spec.shape[:cut], spec.shape[cut:]
+    deviation = math.prod(inputs) ** -0.5
+    a = ParamSpec((L, *inputs, rank), (*spec.axes[:cut], "rank"), deviation)
+    b = ParamSpec((L, rank, *outputs), ("layers", "rank", *spec.axes[cut:]), 0.0)
     return {f"{name}_a": a, f"{name}_b": b}
 
 
 def _rounded(name: str, spec: ParamSpec) -> dict[str, ParamSpec]:
     """One of the layers' matrices as integers, and the scales of its outputs."""
     cut = 1 + MATRICES[name]
-    scale = ParamSpec(
-        (spec.shape[0], *spec.shape[cut:]), ("layers", *spec.axes[cut:]), 0.0, dtype="float32"
-    )
+    shape, axes = (spec.shape[0], *spec.shape[cut:]), ("layers", *spec.axes[cut:])
+    scale = ParamSpec(shape, axes, 0.0, dtype="float32")
     return {name: dataclasses.replace(spec, dtype="int8"), f"{name}_scale": scale}
 
 
 def spec_map(f: Callable[..., Any], specs: Any, *rest: Any) -> Any:
     """`jax.tree.map` over a tree whose leaves are `ParamSpec`s."""
-    return jax.tree.map(f, specs, *rest, is_leaf=lambda s: isinstance(s, ParamSpec))
+    return jax.tree.map(f, specs, *rest, is_leaf=_is_spec)
+
+
+def _is_spec(x: Any) -> bool:
+    return isinstance(x, ParamSpec)
 
 
 def describe_params(cfg: ModelConfig, shardings: Any, dtype: Any = jnp.float32) -> Params:
-    """The parameters' shapes, dtype and shardings without their memory."""
+    """The parameters' shapes, dtypes and shardings, without their memory."""
     return describe(param_specs(cfg), shardings, dtype)
 
 
 def describe(specs: Any, shardings: Any, dtype: Any = jnp.float32) -> Params:
     """The same for any tree of specs."""
-    return spec_map(
-        lambda spec, s: jax.ShapeDtypeStruct(spec.shape, spec.dtype or dtype, sharding=s),
-        specs,
-        shardings,
-    )
+    one = lambda spec, s: jax.ShapeDtypeStruct(spec.shape, spec.dtype or dtype, sharding=s)
+    return spec_map(one, specs, shardings)
 
 
 def init_params(cfg: ModelConfig, key: jax.Array) -> Params:
     """Random float32 parameters; every leaf draws from its own key."""
-    leaves, treedef = jax.tree.flatten(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec))
+    leaves, treedef = jax.tree.flatten(param_specs(cfg), is_leaf=_is_spec)
     keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [
-            jnp.full(s.shape, s.mean) if s.scale == 0 else s.scale * jax.random.normal(k, s.shape)
-            for s, k in zip(leaves, keys)
-        ]
-    )
+
+    def draw(spec: ParamSpec, key: jax.Array) -> jax.Array:
+        if spec.scale == 0:
+            return jnp.full(spec.shape, spec.mean)
+        return spec.scale * jax.random.normal(key, spec.shape)
+
+    return treedef.unflatten([draw(spec, own) for spec, own in zip(leaves, keys)])
 
 
 def count_params(cfg: ModelConfig) -> int:
-    return sum(
-        math.prod(s.shape)
-        for s in jax.tree.leaves(param_specs(cfg), is_leaf=lambda s: isinstance(s, ParamSpec))
-    )
+    specs = jax.tree.leaves(param_specs(cfg), is_leaf=_is_spec)
+    return sum(math.prod(spec.shape) for spec in specs)
 
 
 def decayed(cfg: ModelConfig) -> dict[str, Any]:
@@ -212,5 +219,5 @@ def decayed(cfg: ModelConfig) -> dict[str, Any]:
 
 
 def decays(specs: Any) -> Any:
-    """The same for any tree of specs; what begins at 0 is spared too."""
+    """The same for any tree of specs; what begins at 0 does not decay either."""
     return spec_map(lambda s: s.scale != 0, specs)

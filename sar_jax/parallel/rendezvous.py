@@ -1,12 +1,12 @@
-"""All processes of a run meet at the coordinator's port before JAX does, so that who is missing can
-be named.
+"""All processes of a run meet at the coordinator's port before JAX does, to name who is missing.
 
-    process 0    listens until all have come, or the time is up; tells each who came either "go" or who is missing
+    process 0    listens until all have come, or the time is up; then it tells each who is missing
     the others   call until process 0 answers
 
 JAX's own start ends the process with a stack trace that names nobody. The port is free again when
 JAX takes it. Only where the coordinator is given; on TPU VMs the processes learn of each other from
-the TPU's runtime."""
+the TPU's runtime.
+"""
 
 import json
 import socket
@@ -14,39 +14,44 @@ import time
 
 from sar_jax.errors import UserError
 
-_LINE = 4096
+LOOPBACK = ("127.0.0.1", "localhost")  # what listens there is not for other machines
+_LINE = 4096  # bytes of a message, at most
 
 
 def meet(coordinator: str, count: int, own: int, timeout: float) -> None:
-    """Returns when all `count` processes have called it. Raises `UserError`, on all that came,
-    after `timeout` seconds."""
+    """Returns when all processes of a run have called it.
+
+    coordinator   HOST:PORT of process 0
+    count, own    how many processes there are, and the number of this one
+    timeout       seconds to wait for them
+
+    Raises `UserError` that names those that are missing, on all others.
+    """
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise UserError(f"--coordinator is {coordinator!r}: it is written HOST:PORT")
+        raise UserError(f"--coordinator is {coordinator!r}: write it as HOST:PORT")
     deadline = time.monotonic() + timeout
-    missing = (
-        _listen(host, int(port), count, deadline)
-        if own == 0
-        else _call(host, int(port), own, deadline)
-    )
+    if own == 0:
+        missing = _listen(host, int(port), count, deadline)
+    else:
+        missing = _call(host, int(port), own, deadline)
     if missing:
         raise UserError(
-            f"process {', '.join(map(str, missing))} of {count} did not come to {coordinator} within "
-            f"{timeout:g} s (--process_timeout); see whether the command was started there, and with the same "
-            "--coordinator"
+            f"process {', '.join(map(str, missing))} of {count} did not reach {coordinator} within "
+            f"{timeout:g} s (--process_timeout): check that the command was started there, with "
+            "the same --coordinator"
         )
 
 
 def _listen(host: str, port: int, count: int, deadline: float) -> list[int]:
     """The processes that did not come, after telling the others."""
     came: dict[int, socket.socket] = {}
-    bound = host if host in ("127.0.0.1", "localhost") else ""  # loopback is not for other machines
     try:
-        server = socket.create_server((bound, port))
+        server = socket.create_server((host if host in LOOPBACK else "", port))
     except OSError as error:
         raise UserError(
-            f"--coordinator: process 0 cannot listen on port {port} ({error.strerror}): give a free "
-            "one"
+            f"--coordinator: process 0 cannot listen on port {port} ({error.strerror}): choose a "
+            "free port"
         ) from None
     with server:
         while len(came) < count - 1 and (left := deadline - time.monotonic()) > 0:
@@ -66,7 +71,7 @@ def _listen(host: str, port: int, count: int, deadline: float) -> list[int]:
 
 
 def _call(host: str, port: int, own: int, deadline: float) -> list[int]:
-    """What process 0 says; itself, where it does not answer."""
+    """The missing processes as process 0 names them; process 0, where it does not answer."""
     while (left := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection((host, port), timeout=min(left, 5)) as connection:

@@ -1,7 +1,7 @@
 """The device mesh and the rules that place arrays on it.
 
-    logical axis of a parameter  --RULES-->  mesh axis       ("data", "fsdp", "tensor")
-    rows of a batch              -------->  ("data", "fsdp")
+    logical axis of a parameter   --RULES-->   mesh axis ("data", "fsdp", "tensor")
+    rows of a batch               --------->   ("data", "fsdp")
 
 Every parameter names its logical axes in `parameters.param_specs`; a dimension that the mesh axis
 does not divide is replicated. The mesh axes are Auto: XLA places the collectives, `constrain` pins
@@ -9,7 +9,8 @@ the activations.
 
 Decoding reads every weight for each token, so it may not gather them: on `decoding_mesh` the same
 devices hold whole copies of the model, each spread over "tensor" alone (DECODING_RULES), and "data"
-and "fsdp" only cut the rows."""
+and "fsdp" only divide the rows.
+"""
 
 import functools
 import math
@@ -43,9 +44,14 @@ DECODING_RULES = {**RULES, "embed": None}
 def make_mesh(
     data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """A mesh over `devices` (all by default); at most one size is -1 and takes the rest. "data"
-    goes across TPU slices, and the other axes stay within one. Raises `UserError` if it does not
-    fit."""
+    """A mesh over the devices.
+
+    data, fsdp, tensor   devices along each axis; at most one is -1, which means all that remain
+    devices              all of them by default
+
+    "data" goes across TPU slices, and the other axes stay within one. Raises `UserError` if the
+    sizes do not fit the devices.
+    """
     sizes, devices = [data, fsdp, tensor], list(devices or jax.devices())
     asked, count = f"config.mesh {dict(zip(AXES, sizes))}", len(devices)
     if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
@@ -58,7 +64,8 @@ def make_mesh(
     if slices > 1:
         if sizes[0] % slices:
             raise UserError(
-                f"{asked}: the devices are of {slices} slices, and data must be a multiple of their number"
+                f"{asked}: the devices belong to {slices} slices, so data must be a multiple of "
+                f"{slices}"
             )
         placed = mesh_utils.create_hybrid_device_mesh(
             (sizes[0] // slices, *sizes[1:]),
@@ -72,19 +79,23 @@ def make_mesh(
 
 
 def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
-    """The devices of `mesh` in the same order, with `tensor` of them to a copy of the model; -1: as
-    many as share the kv heads evenly. Raises `UserError` where there are not as many devices
-    (within a slice), or more of them than kv heads.
+    """The devices of `mesh` in the same order, as copies of the model.
 
-    "fsdp" stands last, so that the devices which hold a block of an fsdp-sharded dimension together
-    are neighbours: to leave fsdp for tensor is then one gather among those, and one all-to-all
-    (`handover`)."""
+    tensor         devices that share a copy; -1: as many as share the kv heads evenly
+    num_kv_heads   of the model
+
+    "fsdp" is the last axis, so that the devices which hold a block of an fsdp-sharded dimension
+    together are neighbours: to leave fsdp for tensor is then one gather among those, and one
+    all-to-all (`handover`). Raises `UserError` where `tensor` does not divide the devices within a
+    slice, or the kv heads.
+    """
     data, within = mesh.shape["data"], mesh.shape["fsdp"] * mesh.shape["tensor"]
-    size = math.gcd(within, num_kv_heads) if tensor == -1 else tensor
+    most = math.gcd(within, num_kv_heads)
+    size = most if tensor == -1 else tensor
     if within % size or num_kv_heads % size:
         raise UserError(
-            f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * mesh.tensor) "
-            f"and the model's {num_kv_heads} kv heads; -1 takes {math.gcd(within, num_kv_heads)}"
+            f"config.rollout.tensor is {tensor}: it must divide the {within} devices (mesh.fsdp * "
+            f"mesh.tensor) and the model's {num_kv_heads} kv heads; with -1 it is {most}"
         )
     if within // size == 1 and mesh.shape["fsdp"] == 1:
         return mesh  # it is one already
@@ -93,29 +104,31 @@ def decoding_mesh(mesh: Mesh, tensor: int, num_kv_heads: int) -> Mesh:
 
 
 def batch_devices(mesh: Mesh) -> int:
-    """Over how many devices the rows of a batch are spread."""
+    """How many devices the rows of a batch are spread over."""
     return int(np.prod([mesh.shape[a] for a in BATCH]))
 
 
 def check_tensor(mesh: Mesh, num_kv_heads: int) -> None:
-    """Raises `UserError` where there are more devices along "tensor" than kv heads to spread over
-    them."""
+    """Raises `UserError` where there are more devices along "tensor" than kv heads."""
     if mesh.shape["tensor"] > num_kv_heads:
         raise UserError(
-            f"config.mesh.tensor is {mesh.shape['tensor']}: the model has {num_kv_heads} kv heads, and tensor "
-            "parallelism spreads these; use mesh.fsdp for the other devices"
+            f"config.mesh.tensor is {mesh.shape['tensor']}: the model has {num_kv_heads} kv heads, "
+            "and tensor parallelism divides these among devices; use mesh.fsdp for the remaining "
+            "devices"
         )
 
 
 def check_rows(mesh: Mesh, **counts: int) -> None:
-    """Raises `UserError` that names the config field whose rows cannot be spread evenly over the
-    devices."""
+    """Raises `UserError` that names a config field whose rows cannot be spread evenly.
+
+    counts   rows, by the field's path with "__" for the dots
+    """
     devices = batch_devices(mesh)
     for name, count in counts.items():
         if count % devices:
             raise UserError(
-                f"config.{name.replace('__', '.')} is {count}: it must be a multiple of the {devices} devices "
-                "that share the rows (mesh.data * mesh.fsdp)"
+                f"config.{name.replace('__', '.')} is {count}: it must be a multiple of the "
+                f"{devices} devices that share the rows (mesh.data * mesh.fsdp)"
             )
 
 
@@ -125,19 +138,19 @@ def spec_for(
     mesh: Mesh,
     rules: Mapping[str, str | None] = RULES,
 ) -> P:
-    """The partition of a parameter by the rules; what does not divide is replicated."""
-    names = [rules[a] for a in axes]
-    return P(*(n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape)))
+    """The partition of a parameter by the rules; what does not divide is replicated.
+
+    shape, axes   of the parameter: the size and the logical axis of each dimension
+    """
+    fits = lambda name, size: name and size % mesh.shape[name] == 0
+    names = [rules[axis] for axis in axes]
+    return P(*(name if fits(name, size) else None for name, size in zip(names, shape)))
 
 
 def param_shardings(specs: Any, mesh: Mesh, rules: Mapping[str, str | None] = RULES) -> Any:
-    """A tree of `NamedSharding`s like the tree of parameter specs (leaves with `.shape` and
-    `.axes`)."""
-    return jax.tree.map(
-        lambda s: NamedSharding(mesh, spec_for(s.shape, s.axes, mesh, rules)),
-        specs,
-        is_leaf=lambda s: hasattr(s, "axes"),
-    )
+    """A tree of `NamedSharding`s like the tree of specs, whose leaves have `shape` and `axes`."""
+    place = lambda spec: NamedSharding(mesh, spec_for(spec.shape, spec.axes, mesh, rules))
+    return jax.tree.map(place, specs, is_leaf=lambda spec: hasattr(spec, "axes"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -150,23 +163,25 @@ def by_rows(mesh: Mesh) -> NamedSharding:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Host arrays, equal on every process, as global device arrays: each process copies only its
-    own devices' part."""
-    return jax.tree.map(
-        lambda a: jax.make_array_from_callback(a.shape, sharding, lambda i, a=a: a[i]), tree
-    )
+    """Host arrays, equal on every process, as global device arrays.
+
+    Each process copies only its own devices' part.
+    """
+    put = lambda a: jax.make_array_from_callback(a.shape, sharding, lambda index: a[index])
+    return jax.tree.map(put, tree)
 
 
 def dividing(axis: str, size: int) -> str | None:
-    """`axis`, if there is a mesh and a dimension of `size` can be spread over it; else None. Inside
-    jit."""
+    """`axis`, if there is a mesh whose axis divides `size`, else None. Inside jit."""
     mesh = jax.sharding.get_abstract_mesh()
     return axis if not mesh.empty and size % mesh.shape[axis] == 0 else None
 
 
 def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-    """Pins an activation to mesh axes inside jit under `jax.set_mesh`; without a mesh it does
-    nothing."""
+    """Pins an activation to mesh axes, one a dimension; without a mesh it does nothing.
+
+    Inside jit under `jax.set_mesh`.
+    """
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, P(*axes))
@@ -174,8 +189,10 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def gathered(x: jax.Array, whole: Axes, parts: Axes) -> jax.Array:
-    """`constrain(x, *whole)` whose gradient stays in `parts`, where that of a constraint is put
-    together on every device."""
+    """`constrain(x, *whole)` whose gradient stays in `parts`.
+
+    The gradient of a plain constraint is put together on every device.
+    """
     return constrain(x, *whole)
 
 

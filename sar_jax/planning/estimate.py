@@ -10,13 +10,14 @@ Memory is the compiler's, not an estimate; seconds are, at the chip's limits. No
 
 import dataclasses
 import math
+import pathlib
 import time
 from typing import Any
 
 import jax
 
 from sar_jax import config as config_lib
-from sar_jax.model import parameters
+from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import hlo, programs, roofline
@@ -101,6 +102,14 @@ class Plan:
             for name, program in found["programs"].items()
         }
         return found | {"peak": finite(self.peak)}
+
+
+def read_model(config: config_lib.TrainConfig) -> ModelConfig:
+    """The model's description: of its folder, of the models that are known here, or of the hub."""
+    path, longest = config.model.path, config_lib.max_length(config)
+    if path in known.CONFIGS and not pathlib.Path(path).exists():
+        return families.parse(known.CONFIGS[path], longest)
+    return hf.load_config(download.locate(path), longest)
 
 
 def estimate(

@@ -76,7 +76,8 @@ def collective_bytes(text: str, devices: int) -> dict[str, float]:
     bound and step say, else once. A collective that the TPU works on in several places, while it
     computes, stands in all of them under one channel: it counts where it counts least. Its fusions
     "all-reduce-scatter" hold an all-reduce of which each device keeps its part: libtpu names their
-    emitter AllReduceScatterFusion, and they count as reduce-scatters."""
+    emitter AllReduceScatterFusion, and they count as reduce-scatters.
+    """
     computations, entry = _parse(text, devices)
     runs: collections.Counter = collections.Counter()
 

@@ -8,7 +8,8 @@ tokens:
     row 1   b b B B . . . .        segment_ids 1 1 1 1 0 0 0 0    positions 0 1 2 3 0 0 0 0
 
 The cost of scoring follows the real tokens, not the longest answer, and there is one shape: rows
-come in multiples of the micro-batch, all-padding rows fill the last one."""
+come in multiples of the micro-batch, and rows of nothing but padding fill the last one.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -23,28 +24,28 @@ def pack(
     width: int,
     rows_multiple: int,
 ) -> tuple[Packed, Layout]:
-    """Packs prompt + answer pairs into rows of `width` tokens; the row count is a multiple of
-    `rows_multiple`.
+    """Packs pairs of a prompt and an answer into rows of one width.
+
+    prompts, answers   token ids of each sequence's two parts
+    width              tokens of a row
+    rows_multiple      the number of rows is a multiple of this
 
     Raises ValueError where a sequence is longer than `width`, or its prompt or answer is empty.
     """
-    lengths = np.array(
-        [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64
-    )
+    sizes = [len(p) + len(a) for p, a in zip(prompts, answers, strict=True)]
+    lengths = np.array(sizes, dtype=np.int64)
     if len(lengths) and lengths.max() > width:
         raise ValueError(f"a sequence of {lengths.max()} tokens does not fit a row of {width}")
     if any(len(p) == 0 or len(a) == 0 for p, a in zip(prompts, answers)):
         raise ValueError(
             "a prompt or an answer is empty: the first answer token needs a token before it"
         )
-    order = np.argsort(-lengths, kind="stable")
-    used, segments = (
-        np.zeros(len(lengths), np.int64),
-        np.zeros(len(lengths), np.int64),
-    )  # of each row opened so far
+    # of each row that is open; there are at most as many as sequences
+    used, segments = (np.zeros(len(lengths), np.int64) for _ in range(2))
+    # of each sequence
     row, offset, segment = (np.zeros(len(lengths), np.int64) for _ in range(3))
     rows = 0
-    for i in order:
+    for i in np.argsort(-lengths, kind="stable"):
         fits = used[:rows] + lengths[i] <= width
         r = int(np.argmax(fits)) if fits.any() else rows
         rows = max(rows, r + 1)
@@ -52,9 +53,8 @@ def pack(
         used[r] += lengths[i]
         segments[r] += 1
     rows = max(-(-rows // rows_multiple), 1) * rows_multiple
-    packed = Packed(
-        *(np.zeros((rows, width), dtype) for dtype in (np.int32, np.int32, np.int32, np.bool_))
-    )
+    dtypes = (np.int32, np.int32, np.int32, np.bool_)
+    packed = Packed(*(np.zeros((rows, width), dtype) for dtype in dtypes))
     for i, (prompt, answer) in enumerate(zip(prompts, answers)):
         here = (row[i], slice(offset[i], offset[i] + lengths[i]))
         packed.tokens[here] = np.concatenate([prompt, answer])
@@ -66,16 +66,18 @@ def pack(
 
 
 def from_grid(grid: np.ndarray, layout: Layout) -> list[np.ndarray]:
-    """Each sequence's answer values from a packed grid [R, T]: a list of arrays of the answers'
-    lengths."""
+    """Each sequence's values on its answer, from a packed grid [R, T]: arrays of their lengths."""
     return [grid[r, s : s + n] for r, s, n in zip(layout.row, layout.start, layout.length)]
 
 
 def to_grid(
     values: Iterable[float | np.generic | np.ndarray], layout: Layout, shape: tuple[int, int]
 ) -> np.ndarray:
-    """The inverse of `from_grid`: a value (or an array of values) for each answer, on a float32
-    grid of zeros."""
+    """The inverse of `from_grid`: values on a float32 grid of zeros.
+
+    values   for each answer a number, or an array of its length
+    shape    of the grid, [R, T]
+    """
     grid = np.zeros(shape, np.float32)
     for value, r, s, n in zip(values, layout.row, layout.start, layout.length, strict=True):
         grid[r, s : s + n] = value
@@ -83,7 +85,7 @@ def to_grid(
 
 
 def microbatches(packed: Packed, rows: int) -> list[Packed]:
-    """Packed rows cut into pieces of `rows` rows; their number is a multiple of it."""
+    """The packed rows in pieces of `rows` rows, which divides their number."""
     return [
         Packed(*(grid[i : i + rows] for grid in packed)) for i in range(0, len(packed.tokens), rows)
     ]

@@ -1,11 +1,13 @@
 """The rewards: pure numpy on one number an answer, laid out [question, sample]. No model, no I/O.
 
-    R = sum of weight * reward(signals)      weights from config.Rewards; a weight of 0 is not computed
+    R = sum of weight * reward(signals)
 
+The weights come from `config.Rewards`, and a reward whose weight is 0 is not computed.
 Perplexities come as mean logprobs over the answer's tokens (its first EOS included), because the
 stable form of the self-aligned reward needs their difference only. Formulas: Han et al.,
 "Self-Aligned Reward: Towards Effective and Efficient Reasoners", arXiv 2509.05489, and the rewards
-that it compares with. Letters: Q questions, M samples a question."""
+that it compares with. Letters: Q questions, M samples a question.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 
 class Signals(NamedTuple):
-    """What is known of each answer. Mean logprobs are in nats a token, of the policy that sampled,
-    temperature 1.
+    """What is known of each answer.
+
+    Mean logprobs are in nats a token, of the policy that sampled, at temperature 1.
 
     correct            the verifier's verdict
     lengths            tokens, EOS included
@@ -42,24 +45,31 @@ def verifiable(s: Signals) -> Reward:
 
 
 def self_aligned(s: Signals) -> Reward:
-    """clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1) = clip(1 - exp(-mean_j v(a_j)), -1, 1)  (arXiv 2509.05489)."""
-    # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip has taken over, so exp
-    # cannot overflow.
-    return np.clip(1 - np.exp(np.minimum(s.mean_logp_alone - s.mean_logp, 1.0)), -1, 1)
+    """clip((ppl(a) - ppl(a|q)) / ppl(a), -1, 1) = clip(1 - exp(-mean_j v(a_j)), -1, 1).
+
+    From arXiv 2509.05489.
+    """
+    # ppl(a|q) / ppl(a) = exp(mean_logp_alone - mean_logp); beyond 2 the clip decides, so exp need
+    # not overflow
+    log_ratio = np.minimum(s.mean_logp_alone - s.mean_logp, 1.0)
+    return np.clip(1 - np.exp(log_ratio), -1, 1)
 
 
 def self_aligned_log(s: Signals) -> Reward:
     """The same with ln ppl in place of ppl: clip((ln ppl(a) - ln ppl(a|q)) / ln ppl(a), -1, 1).
 
-    An answer that is certain without the question (ln ppl(a) = 0) earns 0 if it is so with it too,
-    else -1."""
+    An answer that is certain without the question (ln ppl(a) = 0) earns 0 if it is certain with the
+    question too, else -1.
+    """
     surprise, alone = -s.mean_logp, -s.mean_logp_alone
     return np.clip((alone - surprise) / np.maximum(alone, 1e-12), -1, 1)
 
 
 def self_aligned_difference(s: Signals) -> Reward:
-    """ppl(a) - ppl(a|q), not divided and not clipped: as large as perplexities are, so it wants a
-    cap (see `capped`)."""
+    """ppl(a) - ppl(a|q), neither divided nor clipped.
+
+    It can be as large as a perplexity, so it needs a cap (see `capped`).
+    """
     ppl = lambda mean_logp: np.exp(np.minimum(-mean_logp, 80.0))  # 5e34 is enough; no overflow
     return ppl(s.mean_logp_alone) - ppl(s.mean_logp)
 
@@ -84,17 +94,18 @@ def o1_pruner(s: Signals) -> Reward:
 
 
 def efficient_reasoner(s: Signals) -> Reward:
-    """-(2 sigmoid((L - mu) / (sd + 1e-5)) - 1) for right answers, mu and sd over the group's right
-    ones; else 0.
+    """-(2 sigmoid((L - mu) / (sd + 1e-5)) - 1) for right answers, else 0.
 
-    Fewer than two right answers in a group: 0.
+    mu and sd are those of the lengths of the group's right answers. Where a group has fewer than
+    two of these, the reward is 0.
     """
     count = s.correct.sum(axis=1, keepdims=True)
     mean = np.where(s.correct, s.lengths, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1)
     deviation = np.where(s.correct, s.lengths - mean, 0)
     sd = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / np.maximum(count, 1))
     # 2 sigmoid(x) - 1 = tanh(x / 2)
-    return np.where(s.correct & (count >= 2), -np.tanh((s.lengths - mean) / (sd + 1e-5) / 2), 0.0)
+    shorter = -np.tanh((s.lengths - mean) / (sd + 1e-5) / 2)
+    return np.where(s.correct & (count >= 2), shorter, 0.0)
 
 
 def length(s: Signals) -> Reward:
@@ -107,23 +118,25 @@ def total(
     signals: Signals,
     registry: Registry | None = None,
 ) -> tuple[Reward, dict[str, Reward]]:
-    """The weighted sum, and each reward that has a weight, unweighted. registry: `REWARDS`, or one
-    of its `variant`s.
+    """The weighted sum, and each reward that has a weight, unweighted.
+
+    weights    by name
+    registry   `REWARDS`, or one of its `variant`s
 
     Raises ValueError that names the reward and the answer where a value is not finite: a NaN is
-    never a silent 0."""
+    never a silent 0.
+    """
     registry = registry or REWARDS
     parts = {name: registry[name](signals) for name, weight in weights.items() if weight != 0}
     for name, values in parts.items():
         if not np.isfinite(values).all():
             question, sample = np.argwhere(~np.isfinite(values))[0]
             raise ValueError(
-                f"reward {name!r} is {values[question, sample]} for question {question}, sample {sample} "
-                f"(length {signals.lengths[question, sample]})"
+                f"reward {name!r} is {values[question, sample]} for question {question}, "
+                f"sample {sample} (length {signals.lengths[question, sample]})"
             )
-    return sum(
-        (weights[name] * values for name, values in parts.items()), np.zeros(signals.correct.shape)
-    ), parts
+    weighted = (weights[name] * values for name, values in parts.items())
+    return sum(weighted, np.zeros(signals.correct.shape)), parts
 
 
 REWARDS: Registry = {
@@ -142,7 +155,12 @@ SELF_ALIGNED: Registry = {
 
 
 def variant(form: str, cap: float) -> Registry:
-    """The rewards with the self-aligned one in another form, its perplexities at most `cap` (0: no
-    cap)."""
+    """The rewards with the self-aligned one in another form.
+
+    form   a name in `SELF_ALIGNED`
+    cap    larger perplexities count as this one; 0 means no cap
+    """
     chosen = SELF_ALIGNED[form]
-    return {**REWARDS, "self_aligned": (lambda s: chosen(capped(s, cap))) if cap else chosen}
+    if not cap:
+        return {**REWARDS, "self_aligned": chosen}
+    return {**REWARDS, "self_aligned": lambda s: chosen(capped(s, cap))}

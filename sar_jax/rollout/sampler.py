@@ -59,7 +59,7 @@ class Stats(NamedTuple):
 
 
 class Sample:
-    """`sample(params, tokens, lengths, rows, key)` answers questions; `stats` is of the last call."""
+    """`sample(params, tokens, lengths, rows, key)` answers questions; `stats`: of the last call."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Sample:
         lengths   of the questions; those of length 0 are padding and have no answers
         rows      the questions' numbers: answer m of the question numbered r draws from
                   fold_in(key, r * M + m)
-        limits    tokens, at least 1, that each answer may have at most; A by default
+        limits    [Q * M] tokens, at least 1, that each answer may have at most; A by default
         """
         placed = params["embedding"].sharding
         if isinstance(placed, NamedSharding):
@@ -128,12 +128,19 @@ class Sample:
         return rollouts
 
 
-class _Answer(NamedTuple):
-    """b: which of the Q * M answers; row, start: where its question is among the packed rows."""
+class _Place(NamedTuple):
+    """Where a question is among the packed rows: row, first column."""
 
-    b: int
+    question: int
     row: int
     start: int
+
+
+class _Answer(NamedTuple):
+    """b: which of the Q * M answers; place: of its question."""
+
+    b: int
+    place: _Place
 
 
 class _Call:
@@ -220,7 +227,7 @@ class _Call:
         while todo:
             placed, packed = self.prefill(todo)
             todo = todo[len(placed) :]
-            yield [_Answer(q * M + m, *place) for q, place in placed for m in range(M)], packed
+            yield [_Answer(p.question * M + m, p) for p in placed for m in range(M)], packed
 
     def refill(self, waiting: collections.deque, more: Iterator) -> collections.deque:
         """Begins answers in the free slots; returns those that still wait, at least one if there is
@@ -262,11 +269,9 @@ class _Call:
         self.state = slots_lib.create(self.made.network, size, columns, self.made.cache_dtype)
         self.seats.open(size, columns)
 
-    def prefill(
-        self, todo: Sequence[int]
-    ) -> tuple[list[tuple[int, tuple[int, int]]], tuple[Any, Any]]:
-        """Packs the first questions of `todo` that fit: (question, (row, first column)) of each;
-        their keys and values. The last token is left out: decoding begins with it."""
+    def prefill(self, todo: Sequence[int]) -> tuple[list[_Place], tuple[Any, Any]]:
+        """Packs the first questions of `todo` that fit: their places, their keys and values. The
+        last token is left out: decoding begins with it."""
         rows, width = self.shapes.rows, self.shapes.width
         tokens, positions, segments = np.zeros((3, rows, width), np.int32)
         filled, placed = [0] * rows, []
@@ -279,7 +284,7 @@ class _Call:
             tokens[here] = self.tokens[q, :n]
             positions[here] = np.arange(n)
             segments[here] = i + 1
-            placed.append((q, (row, filled[row])))
+            placed.append(_Place(q, row, filled[row]))
             filled[row] += n
         by_rows = sharding.by_rows(self.mesh)
         arguments = sharding.place((tokens, positions, segments), by_rows)
@@ -293,10 +298,9 @@ class _Call:
         """Begins answers: (slot, answer) of each."""
         entries = np.zeros((7, slots_lib.ENTRIES), np.int32)
         for i, (slot, answer) in enumerate(part):
-            q = answer.b // self.made.samples
+            q, row, start = answer.place
             n = int(self.lengths[q])
-            question = (slot, answer.row, answer.start, n - 1)
-            entries[:4, i] = question
+            entries[:4, i] = slot, row, start, n - 1
             entries[4:, i] = self.tokens[q, n - 1], self.numbers[answer.b], self.limits[answer.b]
             self.seats.sit(slot, answer.b, n - 1)
         begin = slots_lib.Begin(slots_lib.Entries(*entries[:4]), *entries[4:])

@@ -41,7 +41,7 @@ class Seats:
         self.position = np.zeros(size, int)
 
     def fitting(self, answers: int, longest: int) -> tuple[int, int]:
-        """Slots and columns to begin with: the fewest that hold so many answers, and such a question.
+        """Slots and columns to begin with: the fewest that hold all answers and every question.
 
         answers   that are wanted in all
         longest   tokens of the longest question
@@ -76,12 +76,12 @@ class Seats:
         if waiting:
             return max(self.size - max(self.size // _WAIT, 1), 0)
         live = len(self.live())
-        smaller = max((size for size in self._sizes if size < live), default=0)
-        return min(smaller, live - 1)
+        return max((size for size in self._sizes if size < live), default=0)
 
     def room(self) -> int:
         """Tokens that every live slot can still take in its columns."""
-        return self.columns - max((int(self.position[slot]) for slot in self.live()), default=0)
+        furthest = max((int(self.position[slot]) for slot in self.live()), default=0)
+        return self.columns - furthest
 
     def advance(self, count: np.ndarray, live: np.ndarray) -> None:
         """count: new tokens of each slot; live: False where the answer has ended, by slot."""

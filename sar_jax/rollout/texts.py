@@ -12,8 +12,10 @@ from sar_jax.structs import Rollouts
 def pad_prompts(
     prompts: Sequence[Sequence[int]], width: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Right-padded ids [count, width] and lengths [count]; missing questions have length 0. Raises
-    `UserError` for a prompt that is longer than `width`."""
+    """Right-padded ids [count, width], and lengths [count]; missing questions have length 0.
+
+    Raises `UserError` for a prompt that is longer than `width`.
+    """
     longest = max(map(len, prompts), default=0)
     if longest > width:
         raise UserError(f"a prompt has {longest} tokens, config.data.max_prompt_tokens is {width}")

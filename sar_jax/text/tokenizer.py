@@ -1,7 +1,8 @@
 """A small tokenizer made from scratch: byte-level BPE, digits one by one, ChatML template. No JAX.
 
-Byte-level: the 256 bytes are all in the vocabulary, so any text can be encoded. Digits stand alone,
-so that arithmetic is done digit by digit."""
+Byte-level: the 256 bytes are all in the vocabulary, so any text can be encoded. Each digit is a
+token, so that arithmetic is done digit by digit.
+"""
 
 from collections.abc import Iterable
 
@@ -10,7 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -18,7 +21,11 @@ CHAT_TEMPLATE = (
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` entries; the same texts give the same tokenizer."""
+    """A tokenizer that is made from texts; the same texts give the same tokenizer.
+
+    vocab_size   its entries, at most
+    max_length   the longest sequence of its model, in tokens
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

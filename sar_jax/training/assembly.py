@@ -1,8 +1,8 @@
 """Every jitted function of a run, made once from descriptions: no array exists yet.
 
-    assemble(config, cfg, mesh) -> Assembly     `setup` loads arrays into its functions and runs them;
-                                                `planning.programs` lowers them for devices that
-                                                need not exist
+    assemble(config, cfg, mesh) -> Assembly    `setup` loads arrays into its functions and runs
+                                               them; `planning.programs` lowers them for devices
+                                               that need not exist
 
     masters --cast-->      weights            --score-->   logprobs      policy and reference alike
             --hand_over--> decoding weights   --sample-->  answers

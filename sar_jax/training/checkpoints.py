@@ -2,9 +2,12 @@
 a temporary name and moved into place when complete, so the last good one survives a full disk or a
 killed process.
 
-    state   TrainState (parameters, moments, counts)        data   grain iterator state
-    critic  the critic's TrainState, where there is one
-    meta    the fingerprint of the questions: a resumed run must go on with the same ones; the adaptive alpha's state
+    state    TrainState: parameters, moments, counts
+    critic   the critic's TrainState, where there is one
+    data     the state of grain's iterator
+    meta     the fingerprint of the questions, since a resumed run must go on with the same ones;
+             the adaptive alpha's state
+
 Random keys are derived from seed and step, so they need no saving.
 """
 
@@ -39,6 +42,7 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
+        """The step of the newest complete checkpoint."""
         return self.manager.latest_step()
 
     def save(
@@ -49,27 +53,27 @@ class Checkpoints:
         questions: str,
         alpha: dict[str, Any] | None = None,
     ) -> None:
-        """Starts writing the checkpoint of `step`, unless it stands already. Raises `UserError`
-        where writing fails."""
+        """Starts writing the checkpoint of `step`, unless it is there already.
+
+        questions   fingerprint of the training data
+        alpha       state of the adaptive weight, if there is one
+
+        Raises `UserError` where writing fails.
+        """
         self.wait()
         if self.latest() == step:
             return
         self.writing = step
+        meta = {"questions": questions} | ({"alpha": alpha} if alpha else {})
+        items = {
+            "state": ocp.args.StandardSave(states.policy),
+            "data": grain.checkpoint.CheckpointSave(iterator),
+            "meta": ocp.args.JsonSave(meta),
+        }
+        if states.critic is not None:
+            items["critic"] = ocp.args.StandardSave(states.critic)
         try:
-            critic = (
-                {} if states.critic is None else {"critic": ocp.args.StandardSave(states.critic)}
-            )
-            self.manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(states.policy),
-                    data=grain.checkpoint.CheckpointSave(iterator),
-                    meta=ocp.args.JsonSave(
-                        {"questions": questions} | ({"alpha": alpha} if alpha else {})
-                    ),
-                    **critic,
-                ),
-            )
+            self.manager.save(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -84,61 +88,64 @@ class Checkpoints:
         for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
             with contextlib.suppress(OSError):
                 partial.rmtree()
-        good = _steps(self.folder)
-        kept = (
-            f"the checkpoint of step {good[-1]} is complete"
-            if good
-            else "there is no earlier checkpoint"
-        )
-        reason = re.search(
-            r": ([^:]+) \[os_error_code", str(error)
-        )  # tensorstore's words for what the system said
-        reason = (
-            reason.group(1)
-            if reason
-            else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        )
+        good, kept = _steps(self.folder), "there is no earlier checkpoint"
+        if good:
+            kept = f"the checkpoint of step {good[-1]} is complete"
+        # tensorstore's words for what the system said
+        system = re.search(r": ([^:]+) \[os_error_code", str(error))
+        reason = system.group(1) if system else first_line(error)
         return UserError(
-            f"the checkpoint of step {self.writing} could not be written to {self.folder} ({reason}); {kept}. "
-            "Free some space and run the same command with the same --workdir to go on."
+            f"the checkpoint of step {self.writing} could not be written to {self.folder} "
+            f"({reason}); {kept}. Free some space and run the same command with the same "
+            "--workdir to go on."
         )
 
     def restore(self, step: int, like: States, iterator: Any, questions: str) -> States:
         """The states of `step`, placed as `like` describes; `iterator` is set to where it was.
 
+        questions   fingerprint of the training data
+
         Raises `UserError` where the checkpoint cannot be read, or the questions are not those of
-        the run."""
-        critic = {} if like.critic is None else {"critic": ocp.args.StandardRestore(like.critic)}
+        the run.
+        """
+        items = {
+            "state": ocp.args.StandardRestore(like.policy),
+            "data": grain.checkpoint.CheckpointRestore(iterator),
+            "meta": ocp.args.JsonRestore(),
+        }
+        if like.critic is not None:
+            items["critic"] = ocp.args.StandardRestore(like.critic)
         try:
-            restored = self.manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(like.policy),
-                    data=grain.checkpoint.CheckpointRestore(iterator),
-                    meta=ocp.args.JsonRestore(),
-                    **critic,
-                ),
-            )
+            restored = self.manager.restore(step, args=ocp.args.Composite(**items))
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"the checkpoint of step {step} in {self.folder} cannot be read: it is damaged, or of another "
-                f"model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
-            ) from error
+            raise unreadable(step, self.folder, error) from error
         if restored["meta"]["questions"] != questions:
             raise UserError(
-                f"{self.folder.parent} was trained on other questions: the data under config.data.train has "
-                "changed since; restore it, or choose another --workdir"
+                f"{self.folder.parent} was trained on other questions: the data under "
+                "config.data.train has changed since; restore it, or choose another --workdir"
             )
-        return States(restored["state"], restored["critic"] if critic else None)
+        return States(restored["state"], restored["critic"] if "critic" in items else None)
 
     def meta(self, step: int) -> dict[str, Any]:
         """What `save` kept of `step` beside arrays and data; older checkpoints have less of it."""
-        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self.manager.restore(step, args=args)["meta"]
 
     def close(self) -> None:
         self.manager.close()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, shortly."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def unreadable(step: int, where: epath.Path, error: Exception) -> UserError:
+    """What a user reads where a checkpoint does not load."""
+    return UserError(
+        f"the checkpoint of step {step} in {where} cannot be read: it is damaged, or of another "
+        f"model ({first_line(error)})"
+    )
 
 
 def pick_step(workdir: epath.Path, step: int | None) -> int:
@@ -160,25 +167,26 @@ def load_params(
     shardings: Any,
     dtype: str = "float32",
 ) -> parameters.Params:
-    """The model's parameters of a step (the latest by default), as `dtype`, placed by `shardings`;
-    moments are not read.
+    """The model's parameters of a step, by default the latest; moments are not read.
+
+    cfg         the model, without adapters
+    shardings   a tree like the parameters, of where they go
+    dtype       of the arrays
 
     Where adapters were trained, the base is loaded from where the run had it, and they are added to
-    it."""
+    it.
+    """
     config, step = workdir_lib.read_config(workdir), pick_step(workdir, step)
     if not config.lora.rank:
         return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings, dtype))
     adapted = lora.adapted(cfg, config.lora)
     mesh = shardings["embedding"].mesh
-    adapters = _load_learnt(
-        workdir,
-        step,
-        parameters.describe(
-            lora.specs(adapted), sharding.param_shardings(lora.specs(adapted), mesh)
-        ),
-    )
+    specs = lora.specs(adapted)
+    described = parameters.describe(specs, sharding.param_shardings(specs, mesh))
+    adapters = _load_learnt(workdir, step, described)
     base = hf.load_params(download.locate(config.model.path), cfg, shardings, dtype)
-    return jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)(base, adapters)
+    fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
+    return fold(base, adapters)
 
 
 def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> parameters.Params:
@@ -193,14 +201,18 @@ def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> par
 
 
 def _folder(workdir: epath.Path) -> epath.Path:
-    """Of a workdir's checkpoints, absolute as Orbax wants it; `resolve` would make a local path of
-    a bucket's."""
+    """Of a workdir's checkpoints, absolute as Orbax wants it.
+
+    `resolve` would make a local path of a bucket's.
+    """
     path = epath.Path(workdir)
     return (path if is_remote(path) else path.resolve()) / "checkpoints"
 
 
 def _steps(folder: epath.Path) -> list[int]:
-    """Of the complete checkpoints in a folder. In a bucket nothing can be moved into place: there a
-    last file says so."""
+    """Of the complete checkpoints in a folder.
+
+    In a bucket nothing can be moved into place: there a last file says so.
+    """
     known = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
     return sorted(int(p.name) for p in known if ocp.utils.is_checkpoint_finalized(p))

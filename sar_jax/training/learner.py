@@ -1,8 +1,8 @@
 """One optimizer update over micro-batches of packed rows: pure functions over a `TrainState`.
 
     sums  = 0
-    sums += gradient and metrics of each micro-batch    accumulate: jitted, one shape, sums donated
-    state = apply(state, sums)                          clip, AdamW, skip if not finite; state donated
+    sums += gradient and metrics of each micro-batch   accumulate: jitted, one shape, sums donated
+    state = apply(state, sums)                         clip, AdamW, skip if not finite; donated
 
 A loss is a sum over tokens times one scale that is known before the first micro-batch, so the
 gradient does not depend on how the rows were cut into micro-batches or spread over devices.

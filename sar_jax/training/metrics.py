@@ -63,12 +63,15 @@ class Profile:
 
 
 class Metrics:
-    """Appends to a workdir's files. A resumed run first drops the lines that were written after its
-    checkpoint's step; samples of those steps are written again. Of several processes one writes.
+    """Appends to a workdir's files; of several processes one writes.
+
+    A resumed run first drops the lines that were written after its checkpoint's step; samples of
+    those steps are written again.
 
     Nothing can be appended to a file in a bucket: there metrics.jsonl is written anew each time,
     and TensorBoard's events go to a local file that is copied every `_COPY_EVERY` writes and at the
-    end."""
+    end.
+    """
 
     def __init__(self, workdir: epath.Path, resumed_step: int | None, writes: bool = True):
         self.writes, self.remote, self.unsaved = writes, is_remote(workdir), 0
@@ -76,11 +79,9 @@ class Metrics:
         if not writes:
             return
         self.samples.mkdir(exist_ok=True)
-        kept = (
-            []
-            if resumed_step is None
-            else [line for line in self.read() if line["step"] <= resumed_step]
-        )
+        kept = []
+        if resumed_step is not None:
+            kept = [line for line in self.read() if line["step"] <= resumed_step]
         self.lines = [json.dumps(line) + "\n" for line in kept]
         write_atomically(self.path, "".join(self.lines))
         # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and
@@ -89,12 +90,10 @@ class Metrics:
         self.board_folder = workdir / "tensorboard"
         self.local = tempfile.mkdtemp() if self.remote else str(self.board_folder)
         self.board = EventsWriter(f"{self.local}/events")
-        start = SessionLog(
-            status=SessionLog.START
-        )  # tells TensorBoard to forget what it has from this step on
-        self.board.write_event(
-            Event(step=(resumed_step or -1) + 1, session_log=start, wall_time=time.time())
-        )
+        # tells TensorBoard to forget what it has from this step on
+        start = SessionLog(status=SessionLog.START)
+        first = (resumed_step or -1) + 1
+        self.board.write_event(Event(step=first, session_log=start, wall_time=time.time()))
 
     def write(self, step: int, values: dict[str, float], lengths: Sequence[int] = ()) -> None:
         """`lengths`: of the step's answers, as a histogram for TensorBoard."""

@@ -1,5 +1,6 @@
 """What the updates of a step consume: packed micro-batches with advantages and old logprobs."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,7 @@ def make(
     sampling_logps   of the distribution that was drawn from, for each of the B answers
     """
 
-    def place(values: PerAnswer | np.ndarray) -> np.ndarray:
+    def place(values: Sequence[float | np.ndarray] | np.ndarray) -> np.ndarray:
         own = [values[b] for b in grid.answers]
         return packing.to_grid(own, grid.layout, grid.packed.tokens.shape)
 

@@ -1,12 +1,13 @@
 """Questions as a stream of batches: tokenised, filtered, shuffled, sharded by process, resumable
 (grain). No JAX arrays.
 
-    source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows     each drop is counted
+    source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows
     rows --shuffle every epoch--> shard --batch--> iterator
 
 The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees exactly the
 questions that it would have seen. Order depends on the seed alone; process i of n takes rows i, i +
-n, ... of the shuffled order."""
+n, ... of the shuffled order.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,8 @@
     ask(...)          samples a step's answers, and returns while the verifier still works
     asked.verdicts()  waits for it, and shares what each process found
 
-Where `rollout.refill_rounds` allows it, `ask` draws again for groups that tell the verifiable reward
-nothing; then the verdicts are there when it returns.
+Where `rollout.refill_rounds` allows it, `ask` draws again for groups that tell the verifiable
+reward nothing; then the verdicts are there when it returns.
 
 Letters: Q questions a step, M samples a question, B = Q * M answers.
 """

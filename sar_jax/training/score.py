@@ -62,7 +62,7 @@ def token_scores(
 
 
 def score_rows(network: Network, params: Params, packed: Packed, chunk: int) -> Scores:
-    """Scores of the masked tokens of packed rows, 0 elsewhere; `logps` is differentiable in `params`.
+    """Scores of the masked tokens of packed rows, 0 elsewhere; the logps are differentiable.
 
     chunk   vocabulary entries whose logits exist at once, about
 

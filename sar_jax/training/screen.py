@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sar_jax.evaluation.measures import Result, aes
+from sar_jax.evaluation.measures import aes
+from sar_jax.evaluation.records import Result
 from sar_jax.rl.alarms import Watch
 
 _PREFIX = "eval/"
@@ -42,13 +43,11 @@ def progress(bar: tqdm, step: int, metrics: dict[str, float]) -> None:
 def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
     """A few of the step's answers, with their rewards."""
     for s in samples:
-        parts = ", ".join(
-            f"{k.removeprefix('reward/')} {v:.3f}" for k, v in s.items() if k.startswith("reward/")
-        )
+        rewards = {k.removeprefix("reward/"): v for k, v in s.items() if k.startswith("reward/")}
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in rewards.items())
         verdict = "right" if s["correct"] else f"wrong, the answer is {s['truth']}"
-        tqdm.write(
-            f"\n[step {step}] {s['question']}\n  -> {s['answer']}\n     {verdict}; {s['length']} tokens; {parts}\n"
-        )
+        tqdm.write(f"\n[step {step}] {s['question']}\n  -> {s['answer']}")
+        tqdm.write(f"     {verdict}; {s['length']} tokens; {parts}\n")
 
 
 def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
@@ -61,14 +60,12 @@ def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float
 
 def _results(lines: list[dict[str, float]]) -> dict[int, Result]:
     """Step -> evaluation, from the lines of metrics.jsonl."""
-    empty = {"length_correct": None, "length_unclipped": None}
-    return {
-        line["step"]: Result(
-            **empty | {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)}
-        )
-        for line in lines
-        if f"{_PREFIX}accuracy" in line
-    }
+    found = {}
+    for line in lines:
+        if f"{_PREFIX}accuracy" in line:
+            own = {k.removeprefix(_PREFIX): v for k, v in line.items() if k.startswith(_PREFIX)}
+            found[line["step"]] = Result(**dict(length_correct=None, length_unclipped=None) | own)
+    return found
 
 
 def print_summary(console: Console, lines: list[dict[str, float]], workdir: epath.Path) -> None:
@@ -77,12 +74,8 @@ def print_summary(console: Console, lines: list[dict[str, float]], workdir: epat
     if results:
         first, last = results[min(results)], results[max(results)]
         table = Table(title=f"greedy evaluation, {last.questions} questions")
-        for column in (
-            "",
-            f"before (step {min(results)})",
-            f"after (step {max(results)})",
-            "change",
-        ):
+        before, after = f"before (step {min(results)})", f"after (step {max(results)})"
+        for column in ("", before, after, "change"):
             table.add_column(column, justify="right" if column else "left")
         table.add_row(
             "accuracy",

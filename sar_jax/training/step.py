@@ -161,7 +161,7 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
     )
     weights = tools.decoding_weights(states.policy.params)
     result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows)
-    run.metrics.write_samples(step, found, "eval")
+    run.metrics.write_samples(step, [dataclasses.asdict(a) for a in found], "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
     values = dataclasses.asdict(result).items()
     return {f"eval/{name}": value for name, value in values if value is not None}

@@ -1,16 +1,18 @@
 """A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a
 workdir's checkpoint.
 
-    model --locate--> Trained: config, shapes, tokenizer    cheap; every mistake that can be seen without the weights is named
-          --load_params--> parameters on a mesh            slow
+    model --locate-->       Trained: config, shapes, tokenizer   cheap; names every mistake that can
+                                                                 be seen without the weights
+          --load_params-->  parameters on a mesh                 slow
 
 A workdir brings the config of its run; shapes and tokenizer come from the model that the run began
-with."""
+with.
+"""
 
 import hashlib
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from etils import epath
 from jax.sharding import Mesh
@@ -19,21 +21,24 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 from sar_jax.training import checkpoints as checkpoints_lib
 from sar_jax.training import workdir as workdir_lib
 
-_PIECES, _PIECE = (
-    64,
-    2**16,
-)  # of each weight file, evenly spaced: 4 MiB tell two trained models apart
+# Of each weight file, evenly spaced: 4 MiB tell two trained models apart.
+_PIECES, _PIECE = 64, 2**16
 
 
 class Trained(NamedTuple):
-    """folder: the Hugging Face files; workdir and step: of the checkpoint, None for a model folder;
-    stops: the ids that the folder's files name as ends of an answer."""
+    """A policy without its weights.
+
+    stops           the ids that the folder's files name as ends of an answer
+    folder          of the Hugging Face files
+    workdir, step   of the checkpoint; None for a model folder
+    """
 
     config: config_lib.TrainConfig
     cfg: parameters.ModelConfig
@@ -56,20 +61,20 @@ def locate(
     default: config_lib.TrainConfig,
     step: int | None = None,
 ) -> Trained:
-    """The policy without its weights. `config`: takes the place of the workdir's; without both,
-    `default` is taken.
+    """The policy without its weights.
 
-    step: of a workdir's checkpoint, by default the latest. Raises `UserError` where something is
-    missing or damaged."""
+    model     a Hugging Face folder, the hub's id of one, or a workdir
+    config    takes the place of the workdir's; without both, `default` is taken
+    step      of a workdir's checkpoint, by default the latest
+
+    Raises `UserError` where something is missing or damaged.
+    """
     workdir, longest = None, 0
     if is_workdir(model):
         workdir = epath.Path(model)
         trained = workdir_lib.read_config(workdir)
-        step, folder, longest = (
-            checkpoints_lib.pick_step(workdir, step),
-            trained.model.path,
-            config_lib.max_length(trained),
-        )
+        step = checkpoints_lib.pick_step(workdir, step)
+        folder, longest = trained.model.path, config_lib.max_length(trained)
         config = config or trained
     else:
         if step is not None:
@@ -95,8 +100,10 @@ def load_params(
     dtype: str,
     rules: Mapping[str, str | None] = sharding.RULES,
 ) -> parameters.Params:
-    """The weights as `dtype`, spread over the mesh by the rules. Raises `UserError` where a
-    checkpoint cannot be read."""
+    """The weights as `dtype`, spread over the mesh by the rules.
+
+    Raises `UserError` where a checkpoint cannot be read.
+    """
     shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh, rules)
     if policy.workdir is None:
         return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
@@ -105,10 +112,7 @@ def load_params(
             policy.workdir, policy.step, policy.cfg, shardings, dtype
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"the checkpoint of step {policy.step} in {policy.workdir} cannot be read: it is damaged, or of "
-            f"another model ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
-        ) from error
+        raise checkpoints_lib.unreadable(policy.step, policy.workdir, error) from error
 
 
 def fingerprint(policy: Trained) -> str:
@@ -139,6 +143,6 @@ def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
     return found
 
 
-def shown(policy: Trained, model: str) -> dict[str, Any]:
-    """What names the policy in results: path, step, fingerprint."""
-    return {"path": model, "step": policy.step, "fingerprint": fingerprint(policy)}
+def shown(policy: Trained, model: str) -> records.Model:
+    """What names the policy in results. model: as it was given."""
+    return records.Model(model, policy.step, fingerprint(policy))

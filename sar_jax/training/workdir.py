@@ -31,11 +31,11 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 
 
 def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
-    """Raises `UserError` where the workdir holds a run with another config, or something that is no
-    run.
+    """Raises `UserError` where the workdir holds another config's run, or something else.
 
-    `steps`, `logging`, `checkpoint` and `guards` may change between restarts (`steps` not if the
-    learning rate or the weight of the self-aligned reward follows them)."""
+    `steps`, `logging`, `checkpoint` and `guards` may change between restarts; `steps` not if the
+    learning rate or the weight of the self-aligned reward follows them.
+    """
     path = workdir / "config.json"
     if not path.is_file():
         if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
@@ -45,11 +45,13 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
     constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
     free = {"logging", "checkpoint", "guards"} | ({"steps"} if constant else set())
-    differ = sorted(
-        n for n in old | new if n.split(".")[0] not in free and old.get(n) != new.get(n)
-    )
+    differ = [
+        f"config.{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+        for name in sorted(old | new)
+        if name.split(".")[0] not in free and old.get(name) != new.get(name)
+    ]
     if differ:
-        changes = "; ".join(f"config.{n}: {old.get(n)!r} there, {new.get(n)!r} now" for n in differ)
+        changes = "; ".join(differ)
         raise UserError(
             f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
             "the old settings to resume"
@@ -77,9 +79,6 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by dotted path."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= (
-            _leaves(value, f"{prefix}{name}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{name}": value}
-        )
+        path = f"{prefix}{name}"
+        found |= _leaves(value, f"{path}.") if isinstance(value, dict) else {path: value}
     return found

@@ -1,6 +1,7 @@
 """Results from answers of our making, without a model: averages, AES, comparison with others and
 with the published rows."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -11,38 +12,36 @@ from support.commands import run_command
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, plots, tables
 from sar_jax.evaluation import folder as folder_lib
+from sar_jax.evaluation.records import Answer, Model, Settings, TaskInfo
 
 
 def made(folder, label_accuracies, lengths, fingerprint="q", **decoding):
     """An evaluation folder with answers of our making: 100 questions, the first accuracy * 100 of
     them right."""
-    settings = {
-        "model": {"path": folder.name, "step": None, "fingerprint": folder.name},
-        "decoding": {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
-        "tasks": {
-            label: {"source": label, "fingerprint": fingerprint, "questions": 100, "left_out": 0}
-            for label in label_accuracies
-        },
-    }
-    folder_lib.claim(folder, settings, {})
+    settings = Settings(
+        Model(folder.name, None, folder.name),
+        {"samples": 1, "max_answer_tokens": 9, "max_prompt_tokens": 9, **decoding},
+        {label: TaskInfo(label, fingerprint, 100, 0) for label in label_accuracies},
+    )
+    folder_lib.claim(folder, settings, None)
     for (label, accuracy), length in zip(label_accuracies.items(), lengths):
         folder_lib.write_batch(
             folder,
             label,
             [
-                {
-                    "number": i,
-                    "sample": 0,
-                    "id": str(i),
-                    "question": "?",
-                    "truth": "1",
-                    "answer": "1",
-                    "length": length,
-                    "clipped": False,
-                    "final": "1",
-                    "correct": i < round(100 * accuracy),
-                    "verdict": "right" if i < round(100 * accuracy) else "wrong",
-                }
+                Answer(
+                    number=i,
+                    sample=0,
+                    id=str(i),
+                    question="?",
+                    truth="1",
+                    answer="1",
+                    length=length,
+                    clipped=False,
+                    final="1",
+                    correct=i < round(100 * accuracy),
+                    verdict="right" if i < round(100 * accuracy) else "wrong",
+                )
                 for i in range(100)
             ],
         )
@@ -65,7 +64,7 @@ def test_averages_and_their_aes(tmp_path):
         [100, 200, 300, 400, 500, 50, 70],
     )
     tables.write(base, [], None)
-    tables.write(ours, [], json.loads((base / "results.json").read_text()))
+    tables.write(ours, [], folder_lib.read_results(base, "--reference"))
     found = json.loads((ours / "results.json").read_text())
     maths, logic = found["averages"]["mathematics"], found["averages"]["out of domain"]
     assert (
@@ -192,10 +191,9 @@ def test_panels_show_the_shared_benchmarks_and_the_papers_rows(three):
     assert title == "mean of gsm8k, math, numina, gsm_symbolic, aime, mine.jsonl"
     assert [m.name for m in ours["results"]] == ["base", "long", "short"]
     assert sum(len(marks) for marks in published.values()) == 28 + 3 and len(published) == 5
-    for result in found.values():
-        result["averages"] = {}
-    assert sum(len(marks) for marks in comparison.panels(found)[1][1].values()) == 28
-    del found["long"]["tasks"]["gsm8k"]
+    without = {name: dataclasses.replace(r, averages={}) for name, r in found.items()}
+    assert sum(len(marks) for marks in comparison.panels(without)[1].groups.values()) == 28
+    del found["long"].tasks["gsm8k"]
     assert "gsm8k" not in comparison.panels(found)[0][0].split(", ")[0]
 
 
@@ -214,10 +212,10 @@ def test_what_cannot_be_compared(three, tmp_path):
     tables.write(other, [], None)
     nothing = tmp_path / "nothing"
     for folders, words in (
-        ([three[0], other], "base and other have answered other questions of aime"),
+        ([three[0], other], "base and other hold answers to different questions of aime"),
         ([], "the folders to compare are missing"),
         ([three[0], nothing], "holds no results.json"),
-        ([three[0], three[0]], "named twice"),
+        ([three[0], three[0]], "the same folder is given twice"),
     ):
         with pytest.raises(UserError, match=words):
             comparison.compare(folders, None, tmp_path / "out")

@@ -1,5 +1,6 @@
 """The arithmetic of evaluation, against definitions worked out by hand or by counting."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -10,6 +11,7 @@ import pytest
 from support.commands import ROOT
 
 from sar_jax.evaluation import measures
+from sar_jax.evaluation.records import Answer, Result
 
 PUBLISHED = json.loads((ROOT / "sar_jax/assets/published.json").read_text())
 
@@ -17,16 +19,14 @@ PUBLISHED = json.loads((ROOT / "sar_jax/assets/published.json").read_text())
 def answers(*groups, **fields):
     """Answers of questions 0, 1, ...: each group a list of (final, correct)."""
     return [
-        {
-            "number": q,
-            "sample": m,
-            "final": final,
-            "correct": correct,
-            "length": 10,
-            "clipped": False,
-            "verdict": "right" if correct else "wrong",
-            **fields,
-        }
+        Answer(
+            **{
+                **dict(number=q, sample=m, id="", question="", truth="", answer=""),
+                **dict(length=10, clipped=False, final=final, correct=correct),
+                "verdict": "right" if correct else "wrong",
+                **fields,
+            }
+        )
         for q, group in enumerate(groups)
         for m, (final, correct) in enumerate(group)
     ]
@@ -34,11 +34,12 @@ def answers(*groups, **fields):
 
 def test_summary_counts_each_kind_of_answer():
     found = answers([("1", True)], [("2", False)], [(None, False)], [("4", True)])
-    for answer, length, clipped, verdict in zip(
-        found, (10, 20, 60, 30), (0, 0, 1, 0), ("right", "wrong", "error", "right")
-    ):
-        answer |= {"length": length, "clipped": bool(clipped), "verdict": verdict}
-    assert measures.summarise(found) == measures.Result(
+    verdicts = ("right", "wrong", "error", "right")
+    found = [
+        dataclasses.replace(answer, length=length, clipped=bool(clipped), verdict=verdict)
+        for answer, length, clipped, verdict in zip(found, (10, 20, 60, 30), (0, 0, 1, 0), verdicts)
+    ]
+    assert measures.summarise(found) == Result(
         accuracy=0.5,
         length=30,
         length_correct=20,
@@ -173,8 +174,8 @@ def test_sets_of_an_average_weigh_the_same_whatever_their_size(rng):
 
 
 def test_mean_of_benchmarks():
-    one = measures.Result(0.5, 100, 90, 80, 0.1, 10, 0.0)
-    two = measures.Result(0.9, 300, None, 200, 0.3, 30, 0.2)
+    one = Result(0.5, 100, 90, 80, 0.1, 10, 0.0)
+    two = Result(0.9, 300, None, 200, 0.3, 30, 0.2)
     mean = measures.mean_result([one, two])
     assert mean.length_correct is None
     assert (

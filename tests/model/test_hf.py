@@ -178,7 +178,7 @@ _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
     [
         ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
         ("qwen3", {"model_type": None}, "model_type None"),
-        ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*text part alone"),
+        ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*only the text part"),
         ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
@@ -233,7 +233,7 @@ _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
                     "original_max_position_embeddings": 20,
                 }
             },
-            "long_factor has 1 entries, the heads need 4",
+            "long_factor has 1 entries, but the heads need 4",
         ),
         ("gemma3_text", {"rope_parameters": {"rope_theta": 1e4}}, "unknown field rope_theta"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0"),
@@ -247,7 +247,7 @@ _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
             {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
             "'chunked_attention'",
         ),
-        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types names 1 layers of 3"),
+        ("qwen2", {"layer_types": ["full_attention"]}, "layer_types has 1 entries for 3 layers"),
         (
             "qwen2",
             {"layer_types": ["sliding_attention"] * 3, "use_sliding_window": False},

@@ -130,7 +130,7 @@ def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
             p.kill()
     assert status != 0
     said = printed.read_text()
-    assert "process 1 of 2 is gone" in said or "Task 1" in said
+    assert "process 1 of 2 has ended" in said or "Task 1" in said
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
@@ -221,7 +221,7 @@ def test_options_that_do_not_fit_together(tmp_path, arguments):
     started = start(1, tmp_path / "run", *arguments)
     statuses, outputs = finish(started, tmp_path / "run")
     assert statuses == [2] and (
-        "--coordinator" in outputs[0] or "--processes is 4, but 1 came up" in outputs[0]
+        "--coordinator" in outputs[0] or "--processes is 4, but 1 started" in outputs[0]
     )
 
 
@@ -255,13 +255,13 @@ def test_all_meet_in_any_order(order):
 def test_whoever_does_not_come_is_named_by_all_who_did():
     got = meet(4, [0, 2], timeout=2)
     assert set(got) == {0, 2} and all(
-        "process 1, 3 of 4 did not come" in error for error in got.values()
+        "process 1, 3 of 4 did not reach" in error for error in got.values()
     )
 
 
 def test_without_the_first_process_it_is_the_one_that_is_named():
     got = meet(2, [1], timeout=1)
-    assert "process 0 of 2 did not come" in got[1]
+    assert "process 0 of 2 did not reach" in got[1]
 
 
 def test_a_stranger_at_the_port_is_not_taken_for_a_process():
@@ -280,7 +280,7 @@ def test_a_stranger_at_the_port_is_not_taken_for_a_process():
     with socket.create_connection(tuple(address.split(":"))) as stranger:
         stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
         thread.join()
-    assert "process 1 of 2 did not come" in got[0]
+    assert "process 1 of 2 did not reach" in got[0]
 
 
 def test_a_port_in_use_is_an_error():

@@ -132,7 +132,7 @@ def test_across_slices_goes_data_and_nothing_else(tpu_compiler):
         assert all(len({device.slice_index for device in row.flat}) == 1 for row in mesh.devices)
         assert mesh.size == 16 and set(mesh.devices.flat) == set(devices)
     for sizes in ((1, -1, 1), (1, 8, 2)):
-        with pytest.raises(UserError, match="of 2 slices, and data must be a multiple"):
+        with pytest.raises(UserError, match="to 2 slices, so data must be a multiple of 2"):
             sharding.make_mesh(*sizes, devices)
 
 

@@ -686,7 +686,7 @@ def test_only_the_end_of_a_long_text_is_read():
 
 
 def test_an_unknown_kind_is_refused_by_name():
-    with pytest.raises(ValueError, match="'maths'.*math, last_number, choice, boolean"):
+    with pytest.raises(ValueError, match="'maths'.*math, last_number, choice and boolean"):
         judge("5", "5", "maths")
 
 

@@ -153,7 +153,7 @@ def test_boolean(text, truth, right):
     ],
 )
 def test_a_truth_that_is_no_choice_is_an_error(truth, kind, choices):
-    with pytest.raises(ValueError, match="truth"):
+    with pytest.raises(ValueError, match="true answer"):
         judge("A", truth, kind, choices)
 
 

@@ -615,11 +615,11 @@ def test_what_is_no_list_of_options(question):
     "kind, question, answer, fault",
     [
         ("choice", "Is it?", "A", "list no options"),
-        ("choice", "Is it?\nA) yes\nB) no", "C", "none of the options A, B"),
+        ("choice", "Is it?\nA) yes\nB) no", "C", "not one of the options A, B"),
         ("choice", "Is it?\nA) yes\nB)", "A", "1 options"),
         ("boolean", "Is it?", "maybe", "neither true nor false"),
         ("boolean", "Is it?\nA) yes\nB) no", "A", "are true and false"),
-        ("truth", "Is it?", "A", "'truth' is none of math"),
+        ("truth", "Is it?", "A", "'truth' is not one of math"),
     ],
 )
 def test_faulty_options_raise(kind, question, answer, fault):
@@ -694,9 +694,9 @@ def fails(name: str, split: str = "test") -> str:
         (
             "logicbench",
             syllogism("c", 9, "x", "y"),
-            "'choice_9' is none of the options choice_1, choice_2",
+            "'choice_9' is not one of the options choice_1, choice_2",
         ),
-        ("logicbench", syllogism("c", 1, "", "y", "z"), "'choice_1' is none of the options"),
+        ("logicbench", syllogism("c", 1, "", "y", "z"), "'choice_1' is not one of the options"),
         ("logicbench", syllogism("c", 1, "x"), "1 options"),
         (
             "logicbench",
@@ -720,7 +720,7 @@ def test_a_faulty_row_is_named(tmp_path, name, row, fault):
     message = fails(f"{name}={path}")
     assert message.startswith(f"{path}, line 3: ") and fault in message
     if "no column" not in message:
-        assert message.endswith("; mend the row or remove it")
+        assert message.endswith("; correct the row or remove it")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".json", ".csv"])
@@ -740,8 +740,8 @@ def test_a_cell_that_is_not_a_number_is_empty(tmp_path):
         ("a.parquet", "question", "cannot be read as parquet"),
         ("a.jsonl", "question", "line 1: not JSON"),
         ("a.json", "question", "not JSON"),
-        ("a.json", "3", "a list of JSON objects is expected"),
-        ("a.json", "[3]", "row 1: a JSON object is expected"),
+        ("a.json", "3", "expected a list of JSON objects"),
+        ("a.json", "[3]", "row 1: expected a JSON object"),
         ("a.json", "[" * 100_000, "not JSON"),
         ("a.csv", 'question,answer\n"q,2', "cannot be read as csv"),
         ("a.csv", "question,answer\nq", "row 1: .* as many cells"),
@@ -767,7 +767,7 @@ def test_json_lines_may_be_called_json(tmp_path, expected):
 def test_missing_files_are_named(tmp_path):
     assert fails(f"gsm8k={tmp_path / 'none'}") == f"{tmp_path / 'none'}: no such file or folder"
     assert re.search(
-        r"main/test\* or data/test\* or test\* with .parquet.*give the file",
+        r"main/test\* or data/test\* or test\* ending in .parquet.*give the file",
         fails(f"gsm8k={tmp_path}"),
     )
 

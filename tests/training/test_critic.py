@@ -208,12 +208,12 @@ def test_shares_are_of_the_step_where_a_critic_is_the_baseline():
 @pytest.mark.parametrize(
     "field, value, message",
     [
-        ("advantage.estimator", "gae", "group, leave_one_out, critic"),
-        ("advantage.gamma", 1.5, "must lie in"),
-        ("advantage.lam", -0.1, "must lie"),
+        ("advantage.estimator", "gae", "'group', 'leave_one_out' or 'critic'"),
+        ("advantage.gamma", 1.5, "must be in"),
+        ("advantage.lam", -0.1, "must be in"),
         ("critic.lr", 0.0, "greater than 0"),
         ("critic.value_clip", -1.0, "greater than 0"),
-        ("loss.average", "mean", "limit, tokens, sequences"),
+        ("loss.average", "mean", "'limit', 'tokens' or 'sequences'"),
         ("critic.warmup_steps", -1, "not be negative"),
         ("advantage.kl_penalty", -0.1, "not be negative"),
         ("lora.rank", -1, "not be negative"),

@@ -171,9 +171,9 @@ def test_blank_lines_and_carriage_returns_are_skipped_but_counted(tmp_path):
         ('{"question": "q", "answer": null}', "'answer' must be text or a number"),
         ('{"question": "q", "answer": ["2"]}', "'answer' must be text or a number"),
         ('{"question": "q", "answer": true}', "'answer' must be text or a number"),
-        ('["q", "2"]', 'a JSON object is expected, with "question" and "answer"'),
-        ('"q"', "a JSON object is expected"),
-        ("3", "a JSON object is expected"),
+        ('["q", "2"]', 'expected a JSON object with "question" and "answer"'),
+        ('"q"', "expected a JSON object"),
+        ("3", "expected a JSON object"),
         # more digits than Python reads
         (
             '{"question": "q", "answer": ' + "7" * 5000 + "}",

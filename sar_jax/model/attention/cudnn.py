@@ -1,10 +1,10 @@
-"""Fused attention on NVIDIA GPUs: cuDNN's kernel, through `jax.nn`, behind the signature of
-`attention.attend`.
+"""Fused attention on NVIDIA GPUs: cuDNN's kernel, through `jax.nn`, for packed rows.
 
 The scores never leave the chip's own memory, and blocks above the diagonal are skipped. What else a
-token may not see, other segments and what lies before its window, is a mask [rows, 1, columns,
-columns] of 16 bits, read by all heads: cuDNN has windows of its own, but not beside a mask before
-version 9.10.2. Left out: soft caps, which `jax.nn` does not pass on."""
+token may not see, other segments and what is before its window, is a mask [rows, 1, columns,
+columns] of 16 bits, read by all heads: cuDNN has windows of its own, but not together with a mask
+before version 9.10.2. Left out: soft caps, which `jax.nn` does not pass on.
+"""
 
 import functools
 from typing import Literal
@@ -15,22 +15,29 @@ from jaxtyping import Array, Float, Int
 
 from sar_jax.model.attention.portable import on_each_device
 
-_TILE = 64  # columns; cuDNN's backward pass takes no odd number beside a mask
+_TILE = 64  # columns; cuDNN's backward pass takes no odd number together with a mask
 
 
 def lacks(device: jax.Device, dtype: str, head_dim: int, softcap: float | None) -> str | None:
-    """Why the kernel cannot serve: what would have to be otherwise; None if it can. The limits are
-    cuDNN's (developer guide, "Scaled Dot Product Attention")."""
+    """What the kernel would need and does not have here; None if it can be used.
+
+    dtype      of the queries, keys and values
+    head_dim   size of a head
+    softcap    of the model's attention
+
+    The limits are cuDNN's (developer guide, "Scaled Dot Product Attention").
+    """
     capability = _compute_capability(device)
     largest = 256 if capability >= (9, 0) else 128
-    unmet = {
-        "the devices to be NVIDIA GPUs of compute capability 8.0 or above": capability < (8, 0),
-        "config.model.dtype to be 'bfloat16'": dtype != "bfloat16",
-        f"the size of a head to be a multiple of 8 up to {largest}": head_dim % 8
-        or head_dim > largest,
-        "a model without soft caps in attention": softcap is not None,
-    }
-    return next((need for need, failed in unmet.items() if failed), None)
+    if capability < (8, 0):
+        return "the devices to be NVIDIA GPUs of compute capability 8.0 or above"
+    if dtype != "bfloat16":
+        return "config.model.dtype to be 'bfloat16'"
+    if head_dim % 8 or head_dim > largest:
+        return f"the size of a head to be a multiple of 8 up to {largest}"
+    if softcap is not None:
+        return "a model without soft caps in attention"
+    return None
 
 
 def _compute_capability(device: jax.Device) -> tuple[int, ...]:
@@ -50,8 +57,12 @@ def attend(
     window: int | None = None,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "R T N H"]:
-    """See `attention.attend`. implementation: "xla" computes the same on any device, to check what
-    is asked of cuDNN."""
+    """`portable.attend` by cuDNN's kernel.
+
+    implementation   "xla" computes the same on any device, to check what is asked of cuDNN
+
+    Raises ValueError for a soft cap.
+    """
     if softcap is not None:
         raise ValueError("cuDNN's attention has no soft caps; see `lacks`")
     local = functools.partial(

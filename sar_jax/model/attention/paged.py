@@ -1,13 +1,17 @@
 """Attention over a cache on TPUs, which reads of every slot what is live and no more.
 
-A slot's columns lie side by side in the cache, so a page is a piece of it and needs no table but
-for arithmetic; the layer is part of a page's number, so that the kernels read from the cache of all
-layers without a copy of one. Called with one device's slots and kv heads (`sar_jax.model.cache`
-cuts).
+A slot's columns are side by side in the cache, so a page is a piece of it and the table of pages is
+plain arithmetic; the layer is part of a page's number, so that the kernels read from the cache of
+all layers without a copy of one. Called with one device's slots and kv heads (`sar_jax.model.cache`
+divides them).
 
 A floating-point cache goes to JAX's paged-attention kernel. That one takes eight bits only with
 scales as wide as the heads, in float32, which is more than they save; so a cache of eight bits has
-a kernel here, whose scales are one number a column."""
+a kernel here, whose scales are one number a column.
+
+Letters: S slots, C columns, K kv heads, N heads, G heads of a kv head, H head dim, h head dim as
+the cache has it, l layers, c pages of a slot.
+"""
 
 import functools
 
@@ -23,9 +27,11 @@ from sar_jax.model.attention.portable import softcapped
 PAGE = 128  # columns; a page is read as a whole
 LANES = 128  # head dims are padded to a multiple; in a TPU's memory they are anyway
 _BLOCK = 2  # pages at a time
-# pages at a time, of all kv heads together: between steps of the grid and columns that nobody needs
+# pages at a time, of all kv heads together: with fewer the grid has more steps, with more columns
+# are read that nobody needs
 _BLOCK_INT8 = 4
 _NEGATIVE = -1e30  # finite, so that a masked score stays free of NaN
+_TRANSPOSED = (((1,), (1,)), ((), ()))  # dimension numbers of a b^T
 
 
 def attend(
@@ -40,7 +46,13 @@ def attend(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "S N H"]:
-    """See `attention.attend_cached`; h is H padded to LANES, C a multiple of PAGE, c = C / PAGE."""
+    """`portable.attend_cached` over one layer of a cache, by a TPU's kernel.
+
+    k, v               h is H padded to LANES, C a multiple of PAGE
+    k_scale, v_scale   factors on each column's keys and values, of a cache of eight bits
+    layer              which of the cache's layers
+    lengths            live columns of each slot, the first ones; at least 1
+    """
     K, layers, S, C, h = k.shape
     padded = jnp.pad(q * scale, ((0, 0), (0, 0), (0, h - q.shape[-1])))
     lengths = lengths.astype(jnp.int32)
@@ -49,9 +61,8 @@ def attend(
         return out[..., : q.shape[-1]].astype(q.dtype)
     each = C // PAGE
     pages = lambda x: x.reshape(K, layers * S * each, PAGE, h)
-    numbers = (layer * S + jnp.arange(S, dtype=jnp.int32))[:, None] * each + jnp.arange(
-        each, dtype=jnp.int32
-    )
+    slots = (layer * S + jnp.arange(S, dtype=jnp.int32))[:, None]
+    numbers = slots * each + jnp.arange(each, dtype=jnp.int32)
     out = paged_attention(
         padded.astype(k.dtype),
         pages(k),
@@ -74,9 +85,11 @@ def _attend_int8(
     lengths: Int[Array, " S"],
     softcap: float | None,
 ) -> Float[Array, "S N h"]:
-    """One program of the grid for each slot and block of columns, up to the longest slot's end. A
-    shorter slot's further programs name its last block again, which is there already: nothing is
-    read for them."""
+    """One program of the grid for each slot and block of columns, up to the longest slot's end.
+
+    A shorter slot's further programs name its last block again, which is there already: nothing is
+    read for them.
+    """
     S, N, h = q.shape
     K, each = len(k), k.shape[3] // PAGE
     pages = max(n for n in range(1, each + 1) if each % n == 0 and (n * K <= _BLOCK_INT8 or n == 1))
@@ -87,10 +100,8 @@ def _attend_int8(
 
     slot = lambda s, i, layer, lengths: (0, layer[0], s, 0, 0)
     query = pl.BlockSpec((1, K, G, h), lambda s, i, layer, lengths: (s, 0, 0, 0))
-    held, scales = (
-        pl.BlockSpec((K, 1, 1, block, h), columns),
-        pl.BlockSpec((K, 1, 1, each, PAGE), slot),
-    )
+    held = pl.BlockSpec((K, 1, 1, block, h), columns)
+    scales = pl.BlockSpec((K, 1, 1, each, PAGE), slot)
     grid = pltpu.PrefetchScalarGridSpec(
         num_scalar_prefetch=2,
         grid=(S, (lengths.max() + block - 1) // block),
@@ -103,10 +114,10 @@ def _attend_int8(
         ],
     )
     kernel = functools.partial(_kernel, pages=pages, softcap=softcap)
-    out = pl.pallas_call(
-        kernel, grid_spec=grid, out_shape=jax.ShapeDtypeStruct((S, K, G, h), jnp.float32)
-    )(layer.reshape(1).astype(jnp.int32), lengths, q.reshape(S, K, G, h), k, v, k_scale, v_scale)
-    return out.reshape(S, N, h)
+    shape = jax.ShapeDtypeStruct((S, K, G, h), jnp.float32)
+    run = pl.pallas_call(kernel, grid_spec=grid, out_shape=shape)
+    layer, q = layer.reshape(1).astype(jnp.int32), q.reshape(S, K, G, h)
+    return run(layer, lengths, q, k, v, k_scale, v_scale).reshape(S, N, h)
 
 
 def _kernel(
@@ -125,36 +136,36 @@ def _kernel(
     pages: int,
     softcap: float | None,
 ):
-    """A softmax over blocks of columns, as in Milakov and Gimelshein, "Online normalizer
-    calculation for softmax" (2018): the largest score so far, and sums relative to it. Whole
-    numbers up to 127 are exact in bfloat16."""
+    """A softmax over blocks of columns: the largest score so far, and sums relative to it.
+
+    largest, total, summed   scratch: the largest score; the sum of weights, and of weighted values
+    pages                    of a block
+
+    After Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018). Whole numbers
+    up to 127 are exact in bfloat16.
+    """
     s, i = pl.program_id(0), pl.program_id(1)
     block = pages * PAGE
 
     @pl.when(i == 0)
     def _():
-        largest[...], total[...], summed[...] = (
-            jnp.full_like(largest, _NEGATIVE),
-            jnp.zeros_like(total),
-            jnp.zeros_like(summed),
-        )
+        largest[...] = jnp.full_like(largest, _NEGATIVE)
+        total[...] = jnp.zeros_like(total)
+        summed[...] = jnp.zeros_like(summed)
 
     def wide(scale, head):
         """The block's scales, one row."""
-        return jnp.concatenate(
-            [scale[head, 0, 0, pl.ds(i * pages + p, 1), :] for p in range(pages)], axis=1
-        )
+        rows = [scale[head, 0, 0, pl.ds(i * pages + p, 1), :] for p in range(pages)]
+        return jnp.concatenate(rows, axis=1)
 
     @pl.when(i * block < lengths[s])
     def _():
         live = i * block + jax.lax.broadcasted_iota(jnp.int32, (1, block), 1) < lengths[s]
         for head in range(len(k)):
             keys, values = (x[head, 0, 0].astype(jnp.float32).astype(jnp.bfloat16) for x in (k, v))
+            queries = q[0, head].astype(jnp.bfloat16)
             scores = jax.lax.dot_general(
-                q[0, head].astype(jnp.bfloat16),
-                keys,
-                (((1,), (1,)), ((), ())),
-                preferred_element_type=jnp.float32,
+                queries, keys, _TRANSPOSED, preferred_element_type=jnp.float32
             )
             scores = jnp.where(live, softcapped(scores * wide(k_scale, head), softcap), _NEGATIVE)
             before = largest[head]
@@ -162,11 +173,8 @@ def _kernel(
             weights, shrink = jnp.exp(scores - after[:, :1]), jnp.exp(before - after)
             largest[head] = after
             total[head] = total[head] * shrink + weights.sum(axis=1, keepdims=True)
-            new = jnp.dot(
-                (weights * wide(v_scale, head)).astype(jnp.bfloat16),
-                values,
-                preferred_element_type=jnp.float32,
-            )
+            weighted = (weights * wide(v_scale, head)).astype(jnp.bfloat16)
+            new = jnp.dot(weighted, values, preferred_element_type=jnp.float32)
             summed[head] = summed[head] * shrink[:, :1] + new
 
     @pl.when(i == pl.num_programs(1) - 1)

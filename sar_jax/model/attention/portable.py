@@ -4,10 +4,17 @@
 serves decoding: one query a sequence, over what the cache holds of it.
 
 Scores and softmax are float32. Each einsum has two operands: three-operand ones ran several times
-slower on CPUs. scale: factor on the scores; softcap c: they become c * tanh(scores / c); window w:
-a token sees itself and the w - 1 before it (the positions of a segment are contiguous, so columns
-count). `sar_jax.model.attention.splash` and `sar_jax.model.attention.cudnn` are `attend` as fused
-kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those."""
+slower on CPUs. `sar_jax.model.attention.splash` and `sar_jax.model.attention.cudnn` are `attend` as
+fused kernels for TPUs and for NVIDIA's GPUs; `on_each_device` runs those.
+
+    scale     factor on the scores
+    softcap   c: scores become c * tanh(scores / c)
+    window    w: a token sees itself and the w - 1 before it (the positions of a segment are
+              contiguous, so columns count)
+
+Letters: R rows, T tokens a row, N heads, K kv heads, G = N / K, H head dim; S slots and C columns
+of a cache, in a block S keys and t queries.
+"""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +26,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from sar_jax.parallel.sharding import BATCH
 
-_MIN_BLOCK, _MAX_BLOCKS = 96, 8  # queries a block; blocks a row
+_MIN_BLOCK = 96  # queries of a block, at least
+_MAX_BLOCKS = 8  # blocks of a row, at most
 _NEGATIVE = -1e30  # finite, so that a masked score stays free of NaN
 _LONG_ROW = 1024  # from here on the backward pass recomputes the scores instead of keeping them
 
@@ -34,11 +42,14 @@ def attend(
     softcap: float | None = None,
     window: int | None = None,
 ) -> Float[Array, "R T N H"]:
-    """Causal attention within segments of a packed row. Padding has segment 0; its output has no
-    meaning.
+    """Causal attention within the segments of packed rows.
+
+    segment_ids              0 is padding, whose output has no meaning
+    scale, softcap, window   see above
 
     Queries go in blocks, each over the keys from the first that one of them can see up to its own
-    end: half of the scores, and those outside a window, never exist."""
+    end: half of the scores, and those outside a window, never exist.
+    """
     R, T, N, H = q.shape
     K = k.shape[2]
     # Heads first, the queries of a kv head side by side: each product is one plain batched matrix
@@ -50,16 +61,11 @@ def attend(
     step = jax.checkpoint(step) if T > _LONG_ROW else step
     out = []
     for start in range(0, T, block):
-        end, first = min(start + block, T), 0 if window is None else max(0, start - window + 1)
-        out.append(
-            step(
-                q[:, :, :, start:end],
-                k[:, :, first:end],
-                v[:, :, first:end],
-                segment_ids[:, start:end],
-                segment_ids[:, first:end],
-            )
-        )
+        end = min(start + block, T)
+        first = 0 if window is None else max(0, start - window + 1)
+        own, seen = slice(start, end), slice(first, end)
+        packed = q[:, :, :, own], k[:, :, seen], v[:, :, seen]
+        out.append(step(*packed, segment_ids[:, own], segment_ids[:, seen]))
     return jnp.einsum("RKGTH->RTKGH", jnp.concatenate(out, axis=3)).reshape(R, T, N, H)
 
 
@@ -71,8 +77,13 @@ def on_each_device(
     v: Float[Array, "R T K H"],
     segment_ids: Int[Array, "R T"],
 ) -> Float[Array, "R T N H"]:
-    """`kernel` on every device's own rows (data, fsdp) and heads (tensor), inside `shard_map`,
-    since XLA cannot partition a kernel; columns are padded to a multiple of `tile`."""
+    """A kernel on every device's own rows (data, fsdp) and heads (tensor).
+
+    kernel   of q, k, v and segment_ids
+    tile     columns are padded to a multiple of this
+
+    Inside `shard_map`, since XLA cannot partition a kernel.
+    """
     mesh, T = jax.sharding.get_abstract_mesh(), q.shape[1]
     pad = -T % tile
     widen = lambda x: jnp.pad(x, ((0, 0), (0, pad)) + ((0, 0),) * (x.ndim - 2))
@@ -91,8 +102,10 @@ def on_each_device(
 
 
 def _spread(num_heads: int, num_kv_heads: int, devices: int) -> bool:
-    """Can the heads be cut so that each device holds the kv heads of its queries? One kv head is
-    copied to all."""
+    """Can the heads be divided so that each device holds the kv heads of its queries?
+
+    One kv head is copied to all.
+    """
     return num_heads % devices == 0 and (num_kv_heads % devices == 0 or num_kv_heads == 1)
 
 
@@ -112,8 +125,11 @@ def _attend_block(
     softcap: float | None,
     window: int | None,
 ) -> Float[Array, "R K G t H"]:
-    """The last t of S tokens attend over all S. Exponentials are summed first and divided last, on
-    H numbers instead of S; every token sees itself, so no sum is 0."""
+    """The last t of S tokens attend over all S.
+
+    Exponentials are summed first and divided last, on H numbers instead of S; every token sees
+    itself, so no sum is 0.
+    """
     R, K, G, t, H = q.shape
     S = k.shape[2]
     age = jnp.arange(S - t, S)[:, None] - jnp.arange(S)
@@ -140,10 +156,12 @@ def attend_cached(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "S N H"]:
-    """One query for each of S slots, over the first `lengths` of the slot's C columns, whatever
-    their order.
+    """One query for each of S slots, over the slot's live columns.
 
-    k_scale, v_scale: factors on each column's keys and values, of a cache of eight bits."""
+    k_scale, v_scale   factors on each column's keys and values, of a cache of eight bits
+    lengths            live columns of each slot, the first ones, in any order
+    scale, softcap     see above
+    """
     S, N, H = q.shape
     K, C = k.shape[0], k.shape[2]
     q = q.reshape(S, K, N // K, H).swapaxes(0, 1)

@@ -1,8 +1,9 @@
-"""Fused attention on TPUs: JAX's splash kernel, behind the signature of `attention.attend`.
+"""Fused attention on TPUs: JAX's splash kernel, for packed rows.
 
 The scores never leave the chip's own memory; blocks that the causal mask or the window hides are
 skipped. Rows are padded to a multiple of 128 columns. Left out: attention across devices along the
-sequence."""
+sequence.
+"""
 
 import functools
 
@@ -15,6 +16,8 @@ from sar_jax.model.attention.portable import on_each_device
 
 _LANES = 128
 _BLOCKS = (512, 384, 256, 128)  # columns of a tile: the largest that divides the row
+# of a tile of each pass, as the kernel names them
+_SIZES = "q kv kv_compute q_dkv kv_dkv kv_dkv_compute q_dq kv_dq".split()
 
 
 def attend(
@@ -28,7 +31,10 @@ def attend(
     window: int | None = None,
     interpret: bool = False,
 ) -> Float[Array, "R T N H"]:
-    """See `attention.attend`. interpret: run the kernel's steps on any device, to check them."""
+    """`portable.attend` by the splash kernel.
+
+    interpret   run the kernel's steps on any device, to check them
+    """
     local = functools.partial(_attend_local, softcap=softcap, window=window, interpret=interpret)
     return on_each_device(local, _LANES, q * scale, k, v, segment_ids)
 
@@ -45,25 +51,12 @@ def _attend_local(
 ) -> Array:
     """The rows and heads of one device."""
     T, N = q.shape[1:3]
-    mask = (
-        masks.CausalMask((T, T)) if window is None else masks.LocalMask((T, T), (window - 1, 0), 0)
-    )
+    if window is None:
+        mask = masks.CausalMask((T, T))
+    else:
+        mask = masks.LocalMask((T, T), (window - 1, 0), 0)
     block = next(b for b in _BLOCKS if T % b == 0)
-    sizes = kernels.BlockSizes(
-        **{
-            f"block_{name}": block
-            for name in (
-                "q",
-                "kv",
-                "kv_compute",
-                "q_dkv",
-                "kv_dkv",
-                "kv_dkv_compute",
-                "q_dq",
-                "kv_dq",
-            )
-        }
-    )
+    sizes = kernels.BlockSizes(**{f"block_{name}": block for name in _SIZES})
     kernel = kernels.make_splash_mha_single_device(
         masks.MultiHeadMask([mask] * N),
         block_sizes=sizes,

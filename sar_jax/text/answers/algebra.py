@@ -1,25 +1,30 @@
-"""Are two expressions equal? By math-verify, on sympy: roots, pi, sets, intervals, matrices,
-polynomials. No JAX.
+"""Are two expressions equal? Decided by math-verify, on sympy. No JAX.
 
-The answers are extracted already, so each expression is handed over as one formula, in LaTeX or as
-people type it ("sqrt(2)", "2*pi"). `equal` has no time limit and may take any amount of memory
-("9**9**9**9"): call it where it can be killed. math-verify's own limits are off: they are signals,
-which work in a process's main thread only and cannot stop C code. Decimals count as equal to an
-irrational number when they agree to six places, and to five digits."""
+It knows roots, pi, sets, intervals, matrices and polynomials. The answers are extracted already, so
+each expression is handed over as one formula, in LaTeX or as people type it ("sqrt(2)", "2*pi").
+Decimals count as equal to an irrational number when they agree to six places, and to five digits.
+
+`equal` has no time limit and may take any amount of memory ("9**9**9**9"): call it where it can be
+killed. math-verify's own limits are off: they are signals, which work in a process's main thread
+only and cannot stop C code.
+"""
 
 import itertools
 import logging
 import re
+from typing import Any
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?(?:\s*\{(?:[a-z]?matrix|array|cases)\}(?:\{[lcr|]*\})?)?")
 _NAMES = re.compile(
     r"\b(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?\b|\b(?:log|exp|sqrt|infinity|infty)(?![a-z])"
 )
-_DEEPEST = 12
+_DEEPEST = 12  # brackets within each other
 _BASE = re.compile(r"(?<=\d)_\{?(\d+)")
 _UNITS = (
-    r"\\(?:text[a-z]*|mbox)\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]{2,}\}|(?:[cmk]m|[mk]g|ml|in|ft|yd|mi|lbs?|oz|inch(?:es)?|"
-    r"f(?:ee|oo)t|yards?|miles?|met(?:er|re)s?|hours?|minutes?|seconds?|days?|units?|degrees?|dollars?|cents?)\b"
+    r"\\(?:text[a-z]*|mbox)\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]{2,}\}"
+    r"|(?:[cmk]m|[mk]g|ml|in|ft|yd|mi|lbs?|oz|inch(?:es)?"
+    r"|f(?:ee|oo)t|yards?|miles?|met(?:er|re)s?|hours?|minutes?|seconds?|days?|units?|degrees?"
+    r"|dollars?|cents?)\b"
 )
 _SPELLINGS = [
     (re.compile(pattern), new)
@@ -45,27 +50,33 @@ _SPELLINGS = [
 
 
 def is_expression(text: str) -> bool:
-    """Is it worth computer algebra? Words are not: as products of letters, "act" would equal "cat".
-    Nor is what is nested deeper than any answer: the parser's time grows exponentially with it."""
-    if max(itertools.accumulate((c in "([{") - (c in ")]}") for c in text), default=0) > _DEEPEST:
+    """Is it worth computer algebra?
+
+    Words are not: as products of letters, "act" would equal "cat". Nor is what is nested deeper
+    than any answer: the parser's time grows exponentially with it.
+    """
+    depths = itertools.accumulate((c in "([{") - (c in ")]}") for c in text)
+    if max(depths, default=0) > _DEEPEST:
         return False
     without_text = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|_\s*\{[^{}]*\}", " ", text)
     bare = _NAMES.sub(" ", _COMMAND.sub(" ", without_text))
-    signs = re.search(r"[\d\\^_+*/=<>(\[|√π∞-]", without_text) is not None
-    return not re.search(r"[^\W\d_]{4,}", bare) and (
-        signs or re.fullmatch(r"\W*[a-zA-Z]{1,2}\W*", bare) is not None
-    )
+    if re.search(r"[^\W\d_]{4,}", bare):
+        return False
+    if re.search(r"[\d\\^_+*/=<>(\[|√π∞-]", without_text):
+        return True
+    return re.fullmatch(r"\W*[a-zA-Z]{1,2}\W*", bare) is not None
 
 
 def is_bare(text: str) -> bool:
-    """Is it nothing but an expression with an operator or a list, "10 - 3": no words, and no two
-    terms side by side?"""
+    """Is it nothing but an expression with an operator or a list, such as "10 - 3"?
+
+    It must have no words, and no two terms side by side.
+    """
     bare = re.sub(r"\b(?:and|or|pi)\b", " ", _NAMES.sub(" ", _COMMAND.sub(" ", text)))
-    return (
-        re.search(r"\d", text) is not None
-        and not re.search(r"[^\W\d_]{2,}|[:;?!]|\.\s|(?<=[\d)])\s+(?=[\d(])", bare)
-        and re.search(r"[*/^√,]|\\[a-zA-Z]|(?<=.)[-+]|\b(?:and|or|sqrt|pi)\b", text) is not None
-    )
+    if re.search(r"[^\W\d_]{2,}|[:;?!]|\.\s|(?<=[\d)])\s+(?=[\d(])", bare):
+        return False
+    operator = re.search(r"[*/^√,]|\\[a-zA-Z]|(?<=.)[-+]|\b(?:and|or|sqrt|pi)\b", text)
+    return operator is not None and re.search(r"\d", text) is not None
 
 
 def _repeating(match: re.Match) -> str:
@@ -84,18 +95,19 @@ def _formula(text: str) -> str:
 
 
 def equal(given: str, truth: str) -> bool:
-    """Is `given` the same as `truth`? What cannot be parsed is not. Raises whatever the comparison
-    raises."""
+    """Is `given` the same as `truth`? What cannot be parsed is not.
+
+    Raises whatever the comparison raises.
+    """
     bases = [set(_BASE.findall(e)) for e in (given, truth)]
     if all(bases) and bases[0] != bases[1]:  # 101_2 and 101_3: the parser would drop the base
         return False
-    from latex2sympy2_extended import (
-        NormalizationConfig,
-    )  # half a second, which most processes need not pay
+    # half a second, which most processes need not pay
+    from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits are off
-    # Without its units: "m", "t" and "g" would be some, and 5t be 5.
+    # Without its units: "m", "t" and "g" would be units, and 5t would be 5.
     spelling = NormalizationConfig(units=False, malformed_operators=True, nits=True)
     config = [LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)]
     parsed = [
@@ -110,30 +122,32 @@ def equal(given: str, truth: str) -> bool:
     return _same_solutions(a, b) or _same_complex(a, b)
 
 
-def _far_apart(a, b) -> bool:
-    """Are these two numbers that math-verify takes for equal only because both are tiny? It looks
-    at six or at fifteen places after the point, whatever the size: 2^{-99} and 2^{-98} are both 0
-    there."""
-    if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)) or a == b:
+def _far_apart(a: Any, b: Any) -> bool:
+    """Are these two numbers that math-verify takes for equal only because both are tiny?
+
+    It reads six or fifteen places after the point, whatever the size: there 2^{-99} and 2^{-98} are
+    both 0.
+    """
+    are_numbers = all(getattr(x, "is_number", False) for x in (a, b))
+    if not are_numbers or a == b:
         return False
     a, b = a.evalf(30), b.evalf(30)
     return bool(abs(a - b) > 1e-5 * max(abs(a), abs(b)))
 
 
-def _same_solutions(a, b) -> bool:
+def _same_solutions(a: Any, b: Any) -> bool:
     """Do two inequalities in one unknown hold for the same numbers, 2x > 8 and x > 4?"""
     from sympy import Eq
     from sympy.core.relational import Relational
 
-    if not all(
-        isinstance(e, Relational) and not isinstance(e, Eq) and len(e.free_symbols) == 1
-        for e in (a, b)
-    ):
-        return False
+    for e in (a, b):
+        is_inequality = isinstance(e, Relational) and not isinstance(e, Eq)
+        if not is_inequality or len(e.free_symbols) != 1:
+            return False
     return a.free_symbols == b.free_symbols and a.as_set() == b.as_set()
 
 
-def _same_complex(a, b) -> bool:
+def _same_complex(a: Any, b: Any) -> bool:
     """Are they equal once i, which the parser reads as any letter, is the imaginary unit?"""
     from sympy import Expr, I, simplify
 

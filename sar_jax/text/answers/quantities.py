@@ -1,20 +1,21 @@
 """Numbers as people and LaTeX write them, read as exact rationals. No JAX.
 
 "1,234" and "1 234" are 1234, "1 1/2" and "\\dfrac{3}{2}" are 3/2, "3.2 \\times 10^{2}" is 320,
-"10^3" 1000; units, a currency and "x =" are left out, a percent sign and words such as "million"
-kept beside the value. Nothing here takes more than linear time. Left out: numbers as words, and a
-decimal comma ("1,5" is a list)."""
+"10^3" is 1000. Units, a currency and "x =" are left out; a percent sign and words such as "million"
+are kept beside the value. Nothing here takes more than linear time. Left out: numbers as words, and
+a decimal comma ("1,5" is a list).
+"""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
 LONGEST_STATEMENT = 500  # characters of a statement that are still read, or worth computer algebra
-_LONGEST_NUMBER = (
-    200  # characters that are still read as one number; int() itself refuses 4,300 digits
-)
+# characters that are still read as one number; int() itself refuses 4,300 digits
+_LONGEST_NUMBER = 200
 _MOST_DIGITS = 4000  # of a power
-_PLACES = 6  # from which on a decimal stands for the fraction that it rounds
+_PLACES = 6  # of a decimal from which on it is read as the fraction that it rounds
 
 _SIGNS = str.maketrans(
     {
@@ -43,8 +44,8 @@ _SPELLINGS = [
         (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
     )
 ]
-# A group of thousands stands alone: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in brackets
-# it is a point, a set or an interval, [1,234).
+# A group of thousands is a number by itself: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in
+# brackets it is a point, a set or an interval, [1,234).
 _GROUP = r"[1-9]\d{0,2}(?:,\d{3})++(?!\d|,\d)"
 _THOUSANDS = re.compile(rf"(?<![\d,.(\[])(?<!\\\{{){_GROUP}|(?<=\(){_GROUP}(?![)\]])", re.ASCII)
 _THOUSANDS_IN_PROSE = re.compile(rf"(?<![\d,.]){_GROUP}", re.ASCII)
@@ -65,14 +66,18 @@ _SCALES = {
 _GAP = r"[^\S\n]"  # white space within a line
 NUMBER = re.compile(
     rf"(?P<sign>-?[$€£¥₹]?-?)"
-    rf"(?:(?:(?P<whole>\d+){_GAP}*)?\\frac\{{\s*(?P<top>-?{_N})\s*\}}\{{\s*(?P<bottom>-?{_N})\s*\}}"
-    rf"|(?:(?P<whole2>\d+){_GAP}+)?(?P<top2>\d+)\s*/\s*(?P<bottom2>\d+)|(?P<top3>{_N})\s*/\s*(?P<bottom3>{_N})"
+    rf"(?:(?:(?P<whole>\d+){_GAP}*)?"
+    rf"\\frac\{{\s*(?P<top>-?{_N})\s*\}}\{{\s*(?P<bottom>-?{_N})\s*\}}"
+    rf"|(?:(?P<whole2>\d+){_GAP}+)?(?P<top2>\d+)\s*/\s*(?P<bottom2>\d+)"
+    rf"|(?P<top3>{_N})\s*/\s*(?P<bottom3>{_N})"
     rf"|(?P<plain>{_N})(?:[eE](?P<e>[-+]?\d{{1,3}})(?![\w.])"
     rf"|\s*(?:\\times|\\cdot|[×·*x])\s*10\s*\^\s*\{{?\s*(?P<power>[-+]?\d{{1,3}})\s*\}}?"
-    rf"|\s*\^\s*(?:(?P<exponent>\d{{1,3}})(?!\.?\d)|\{{\s*(?P<exponent2>[-+]?\d{{1,3}})\s*\}})(?!\s*[\^!]))?)"
+    rf"|\s*\^\s*(?:(?P<exponent>\d{{1,3}})(?!\.?\d)"
+    rf"|\{{\s*(?P<exponent2>[-+]?\d{{1,3}})\s*\}})(?!\s*[\^!]))?)"
     rf"(?:\s*(?P<scale>%|(?i:{'|'.join(s for s in _SCALES if s != '%')})\b))?",
     re.ASCII,
 )
+_POWERS = ("e", "power", "exponent", "exponent2")  # groups of `NUMBER`
 WORDS = re.compile(
     r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}"
 )
@@ -81,17 +86,23 @@ _FUNCTION = (
 )
 # a word of three letters or a short unit, then whatever is neither a number nor an operator
 _UNIT = re.compile(
-    rf"(?:(?!(?:{_FUNCTION}|and)\b)[^\W\d_]{{3,}}|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
-    r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
+    rf"(?:(?!(?:{_FUNCTION}|and)\b)[^\W\d_]{{3,}}"
+    r"|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
+    r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}"
+    r"|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
     r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*"
 )
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
-_UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that stands alone
+_UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that is no part of a word
 
 
 class Quantity(NamedTuple):
-    """value: exact. scale: what a percent sign or a word such as "million" multiplies it with.
-    places: after the point, of a decimal; None for anything else."""
+    """A number as it was written.
+
+    value    exact
+    scale    what a percent sign or a word such as "million" multiplies it with
+    places   after the point, of a decimal; None for anything else
+    """
 
     value: Fraction
     scale: Fraction = Fraction(1)
@@ -99,8 +110,10 @@ class Quantity(NamedTuple):
 
 
 def clean(text: str) -> str:
-    """Other ways to write the same signs: typographic minus and spaces, LaTeX's spacing, \\dfrac,
-    thousands' commas."""
+    """The text with one way to write each sign.
+
+    Replaced are typographic minus and spaces, LaTeX's spacing, \\dfrac, thousands' commas.
+    """
     text = text.translate(_SIGNS)
     if "\\" in text or "{" in text:
         for pattern, new in _SPELLINGS:
@@ -113,59 +126,66 @@ def _without_separators(match: re.Match) -> str:
 
 
 def read(match: re.Match) -> Quantity | None:
-    """The value of what `NUMBER` found; None if it is too long, divides by zero, or is mixed with
-    no proper fraction."""
+    """The value of what `NUMBER` found.
+
+    None if it is too long, divides by zero, or is a whole number with an improper fraction.
+    """
     if match.end() - match.start() > _LONGEST_NUMBER:
         return None
     part, places = match.groupdict(), None
-    if part["plain"]:
-        value = Fraction(part["plain"]) * Fraction(10) ** int(part["e"] or part["power"] or 0)
-        if exponent := part["exponent"] or part["exponent2"]:
-            if (
-                len(part["plain"]) * abs(int(exponent)) > _MOST_DIGITS
-                or not value
-                and int(exponent) <= 0
-            ):
-                return None
-            value **= int(exponent)
-        elif not part["e"] and not part["power"]:
-            places = len(part["plain"].partition(".")[2])
-    else:
-        top, bottom = (
-            Fraction(s)
-            for s in next(
-                (part["top" + i], part["bottom" + i]) for i in ("", "2", "3") if part["top" + i]
-            )
-        )
-        whole = part["whole"] or part["whole2"]
-        if not bottom or whole and not 0 <= top < bottom:
-            return None
-        value = int(whole or 0) + top / bottom
+    value = _plain(part) if part["plain"] else _fraction(part)
+    if value is None:
+        return None
+    if part["plain"] and not any(part[name] for name in _POWERS):
+        places = len(part["plain"].partition(".")[2])
     scale = _SCALES[part["scale"].lower()] if part["scale"] else Fraction(1)
     return Quantity(-value if "-" in part["sign"] else value, scale, places)
 
 
+def _plain(part: Mapping[str, str | None]) -> Fraction | None:
+    """A number without a fraction, "3.2 \\times 10^{2}"; part: the groups of `NUMBER`."""
+    value = Fraction(part["plain"]) * Fraction(10) ** int(part["e"] or part["power"] or 0)
+    exponent = part["exponent"] or part["exponent2"]
+    if not exponent:
+        return value
+    if len(part["plain"]) * abs(int(exponent)) > _MOST_DIGITS:
+        return None
+    if not value and int(exponent) <= 0:
+        return None
+    return value ** int(exponent)
+
+
+def _fraction(part: Mapping[str, str | None]) -> Fraction | None:
+    """A fraction, perhaps after a whole number, "1 1/2"; part: the groups of `NUMBER`."""
+    kind = next(kind for kind in ("", "2", "3") if part["top" + kind])
+    top, bottom = Fraction(part["top" + kind]), Fraction(part["bottom" + kind])
+    whole = part["whole"] or part["whole2"]
+    if not bottom or whole and not 0 <= top < bottom:
+        return None
+    return int(whole or 0) + top / bottom
+
+
 def shown(text: str, match: re.Match) -> str:
-    """A number as it counts. A minus that follows a digit, a bracket or, without a space, a letter
-    is an operator: "10-3" holds 10 and 3, "x is -3" holds -3."""
+    """A number as it counts, found by `NUMBER` in the text.
+
+    A minus that follows a digit, a bracket or, without a space, a letter is an operator: "10-3" has
+    10 and 3, "x is -3" has -3.
+    """
     before = text[max(0, match.start() - 20) : match.start()]
-    operator = (
-        before[-1:].isalpha()
-        or before.rstrip()[-1:].isdigit()
-        or before.rstrip()[-1:] in (")", "}", "]")
-    )
-    return match.group().removeprefix("-") if operator else match.group()
+    last = before.rstrip()[-1:]
+    is_operator = before[-1:].isalpha() or last.isdigit() or last in (")", "}", "]")
+    return match.group().removeprefix("-") if is_operator else match.group()
 
 
 def last_shown(text: str) -> str | None:
-    """The last number of a text that states nothing; None where that is a part of a word or of a
-    power."""
+    """The last number of a text that states nothing.
+
+    None where that is a part of a word or of a power.
+    """
     text = _THOUSANDS_IN_PROSE.sub(_without_separators, text)
     for match in reversed(list(NUMBER.finditer(text))):
-        before, after = (
-            text[max(0, match.start() - 20) : match.start()],
-            text[match.end() : match.end() + 1],
-        )
+        before = text[max(0, match.start() - 20) : match.start()]
+        after = text[match.end() : match.end() + 1]
         if power := re.search(r"([a-zA-Z]*)\s*\^\s*\{?\s*$", before):
             if len(power[1]) > 1 or power[1] == "m":  # of a unit, cm^2
                 continue
@@ -177,41 +197,37 @@ def last_shown(text: str) -> str | None:
 
 
 def is_equation(text: str) -> bool:
-    """Is what stands before the last "=" more than a name? "2x + z" is, "x", "f(2)", "5 + 3" and
-    "area" are not."""
+    """Is what comes before the last "=" more than a name?
+
+    "2x + z" is; "x", "f(2)", "5 + 3" and "area" are not.
+    """
+    name = r"[a-zA-Z]\s*\([^()]*\)|_\s*(?:\w|\{[^{}]*\})|\\[a-zA-Z]+"
     for side in text.split("=")[:-1]:
-        side = re.sub(
-            r"[a-zA-Z]\s*\([^()]*\)|_\s*(?:\w|\{[^{}]*\})|\\[a-zA-Z]+", "f", WORDS.sub(" ", side)
-        )
+        side = re.sub(name, "f", WORDS.sub(" ", side))
         if not _UNKNOWN.search(side) or not re.search(r"[-+*^]|\d\s*[^\W\d_]", side.strip(" -+$")):
             return False
     return "=" in text
 
 
 def quantity(text: str, is_truth: bool = False) -> Quantity | None:
-    """The number that a cleaned text is: all of it, but for units, words after it, and "x =" before
-    it. Of a truth, an equation in unknowns is none; a model may well end on "a + b = 5" when a + b
-    was asked for."""
+    """The number that a cleaned text is: all of it, but for units and a name.
+
+    Units and words may follow it, and "x =" may precede it. A truth that is an equation in unknowns
+    is no number; a model may well end on "a + b = 5" when a + b was asked for.
+    """
     if len(text) > LONGEST_STATEMENT:
         return None
     text = re.split(r"\\approx|≈", text)[0]
     left, _, right = text.rpartition("=") if _EQUALS.search(text) else ("", "", text)
     if re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
         return None  # "x = 1, y = 2" is no number
-    # A group of words is one unit, whatever its letters ("5 \text{ A}"), unless it holds the
-    # number, a scale or "or".
-    keep = lambda m: (
-        m[1]
-        if re.search(rf"\d|{'|'.join(_SCALES)}|\b(?:and|or)\b", m[1], re.IGNORECASE)
-        else " unit "
-    )
     right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
-    right = re.sub(r"^(?:[\s$:*]|unit|\.(?!\d))+", "", WORDS.sub(keep, right)).rstrip(
-        " $.:*"
-    )  # ".5" is 0.5
-    right = re.sub(
-        r"^([-+])\s*", r"\1", right.removeprefix("(").removesuffix(")") if _bare(right) else right
-    )
+    right = WORDS.sub(_unit_or_words, right)
+    right = re.sub(r"^(?:[\s$:*]|unit|\.(?!\d))+", "", right)  # ".5" is 0.5
+    right = right.rstrip(" $.:*")
+    if _is_in_brackets(right):
+        right = right.removeprefix("(").removesuffix(")")
+    right = re.sub(r"^([-+])\s*", r"\1", right)
     found = NUMBER.match(joined(right).removeprefix("+"))
     if found is None:
         return None
@@ -219,20 +235,33 @@ def quantity(text: str, is_truth: bool = False) -> Quantity | None:
     return read(found) if not rest or _UNIT.fullmatch(rest) else None
 
 
+def _unit_or_words(match: re.Match) -> str:
+    """A group of words that `WORDS` found is one unit, whatever its letters ("5 \\text{ A}").
+
+    Unless it holds the number, a scale or "or": then the words stay.
+    """
+    stays = rf"\d|{'|'.join(_SCALES)}|\b(?:and|or)\b"
+    return match[1] if re.search(stays, match[1], re.IGNORECASE) else " unit "
+
+
 def joined(text: str) -> str:
-    """Thousands that spaces set apart, in a text that is one number: "1 234.5"; two numbers in a
-    sentence look the same."""
+    """A text that is one number, without the spaces between its thousands: "1 234.5".
+
+    Not for sentences, in which two numbers look the same.
+    """
     return _THOUSANDS_BY_SPACES.sub(_without_separators, text)
 
 
-def _bare(text: str) -> bool:
-    """Is it one number in brackets, "(5)"? With a comma it were a point or an interval."""
+def _is_in_brackets(text: str) -> bool:
+    """Is it one number in brackets, "(5)"? With a comma it would be a point or an interval."""
     return re.fullmatch(r"\(\s*[-$]*[\d.]+%?\s*\)", text) is not None
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an answer that is one number, a currency or percent sign left out; else
-    None."""
+    """The exact value of an answer that is one number, else None.
+
+    A currency or percent sign is left out.
+    """
     text = re.sub(r"^(-?)\s+", r"\1", clean(text).strip(" $.\n\t"))
     found = NUMBER.fullmatch(text)
     quantity = found and read(found)
@@ -240,21 +269,24 @@ def number(text: str) -> Fraction | None:
 
 
 def same(a: Quantity, b: Quantity) -> bool:
-    """50% is 0.5, and it is 50 where the question asked for a percentage; "5 million" likewise.
-    0.333333 is 1/3."""
+    """Are they the same number?
+
+    50% is 0.5, and it is 50 where the question asked for a percentage; "5 million" likewise.
+    0.333333 is 1/3.
+    """
     if a.scale == b.scale or 1 in (a.scale, b.scale):
         if a.value == b.value:
             return True
-    return (
-        a.value * a.scale == b.value * b.scale
-        or a.scale == b.scale
-        and (_rounds(a, b) or _rounds(b, a))
-    )
+    if a.value * a.scale == b.value * b.scale:
+        return True
+    return a.scale == b.scale and (_rounds(a, b) or _rounds(b, a))
 
 
 def _rounds(decimal: Quantity, fraction: Quantity) -> bool:
-    """Is it a fraction that has no end as a decimal, written as one with six or more places, all of
-    them right?"""
+    """Is the first one the second, written with six or more places, all of them right?
+
+    The second one must be a fraction, which may have no end as a decimal.
+    """
     if decimal.places is None or decimal.places < _PLACES or fraction.places is not None:
         return False
     error = abs(decimal.value - fraction.value)

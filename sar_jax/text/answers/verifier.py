@@ -1,21 +1,24 @@
-"""Verification of many answers at once: right, wrong, or an error of the verifier; nothing in an
-answer can stop it.
+"""Verification of many answers at once: right, wrong, or an error of the verifier.
 
-    items --judge, here--> right | wrong                  quantities, words, labels: linear in the text's length
+    items --judge, here--> right | wrong    quantities, words, labels: linear in the text's length
               |
-              +--> two expressions --queue--> a thread a worker --pipe--> process: math-verify --> right | wrong
-                                                       |
-                                                       +-- killed and replaced at the time-out --> error
+              +--> two expressions --queue--> a thread for each worker
+                                                |
+                                              pipe
+                                                |
+                                                +--> process: math-verify --> right | wrong
+                                                +--> killed at the time-out and replaced --> error
 
     with Verifier(workers=2, timeout=5) as verifier:
         handle = verifier.submit([Item("... \\\\boxed{72}", "72")])   # returns at once
         ...
         outcomes = handle.result()                                  # in order
 
-Most answers never reach a process: judging one here takes less time than the way there and back. A
-comparison that crashes, hangs (in C code too), raises or runs out of memory is the ERROR of its own
-item. The processes are started with a fresh interpreter, see `worker`. Left out: a second try of an
-item that failed, which would fail again."""
+Nothing in an answer can stop it. Most answers never reach a process: judging one here takes less
+time than the way there and back. A comparison that crashes, hangs (in C code too), raises or runs
+out of memory is the ERROR of its own item. The processes are started with a fresh interpreter, see
+`worker`. Left out: a second try of an item that failed, which would fail again.
+"""
 
 import collections
 import contextlib
@@ -36,14 +39,12 @@ from sar_jax.text.answers.worker import READY
 
 _MEMORY = 2**30  # bytes of address space of a worker, about 0.1 GB of which it needs
 _START = 120.0  # seconds in which a worker must have imported its libraries, on a busy machine too
-_COMPARISONS = (
-    10_000  # of one worker; then a fresh one takes over, since caches of computer algebra only grow
-)
+# of one worker; then a fresh one takes over, since caches of computer algebra only grow
+_COMPARISONS = 10_000
 
 
 class Outcome(enum.Enum):
-    """Of one answer. ERROR: the verifier could not tell, which counts as wrong and is worth
-    counting."""
+    """Of one answer; ERROR: the verifier could not tell, which counts as wrong and is counted."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -52,8 +53,11 @@ class Outcome(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """An answer and its truth. `kind`: a name in `answers.VERIFIERS`. `choices`: of kind "choice",
-    how many (0: four)."""
+    """An answer and its truth.
+
+    kind      a name in `judge.VERIFIERS`
+    choices   how many options a question of the kind "choice" has (0: four)
+    """
 
     text: str
     truth: str
@@ -62,8 +66,11 @@ class Item:
 
 
 class Handle:
-    """Outcomes that are on their way. `reasons`, complete after `result`: why item i is an ERROR,
-    by i."""
+    """Outcomes that are on their way.
+
+    items     as they were submitted
+    reasons   why item i is an ERROR, by i; complete after `result`
+    """
 
     def __init__(self, items: Sequence[Item]):
         self.items = list(items)
@@ -74,8 +81,11 @@ class Handle:
         self._changed = threading.Condition()
 
     def result(self) -> list[Outcome]:
-        """Waits for all of them, in the order of the items. Raises UserError if no worker can be
-        started, and RuntimeError if the verifier was closed meanwhile."""
+        """Waits for all of them, in the order of the items.
+
+        Raises UserError if no worker can be started, and RuntimeError if the verifier was closed
+        meanwhile.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._missing or self._failure)
             if self._failure:
@@ -83,17 +93,13 @@ class Handle:
             return list(self._outcomes)
 
     def _set(self, i: int, right: bool | str) -> None:
-        """`right`, or the reason why nobody knows."""
+        """right: is item i right, or the reason why nobody knows?"""
         with self._changed:
             if isinstance(right, str):
                 self.reasons[i] = right
-            self._outcomes[i] = (
-                Outcome.ERROR
-                if isinstance(right, str)
-                else Outcome.RIGHT
-                if right
-                else Outcome.WRONG
-            )
+                self._outcomes[i] = Outcome.ERROR
+            else:
+                self._outcomes[i] = Outcome.RIGHT if right else Outcome.WRONG
             self._missing -= 1
             self._changed.notify_all()
 
@@ -119,12 +125,10 @@ class _Process:
             equal,
         ]
         # It has to find this package, and `equal`, wherever the trainer found them.
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)
-        }
+        path = os.pathsep.join(p or os.getcwd() for p in sys.path)
         self.process = subprocess.Popen(
             command,
-            env=environment,
+            env=os.environ | {"PYTHONPATH": path},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -140,15 +144,18 @@ class _Process:
         if not self.ready:
             self.stop()
             raise UserError(
-                "a verification worker did not start; does `python -c 'import math_verify'` work here?"
+                "a verification worker did not start; does `python -c 'import math_verify'` work "
+                "here?"
             )
 
     def is_usable(self) -> bool:
         return self.compared < _COMPARISONS and self.process.poll() is None
 
     def compare(self, pair: judge.Pair) -> bool | str:
-        """Equal or not, or why nobody knows. After a reason, other than an exception's name, the
-        process is gone."""
+        """Equal or not, or why nobody knows.
+
+        After a reason, other than an exception's name, the process is gone.
+        """
         if not self.ready:
             self._await_start()
         self.compared += 1
@@ -172,15 +179,19 @@ class _Process:
 
 
 class Verifier:
-    """A pool of `workers` processes, each comparison at most `timeout` seconds. Usable by any
-    thread.
-
-    `equal`: "module:function" that compares two expressions in the workers.
-    """
+    """A pool of processes that compare expressions. Usable by any thread."""
 
     def __init__(
         self, workers: int, timeout: float, equal: str = "sar_jax.text.answers.algebra:equal"
     ):
+        """The processes start when they are first needed.
+
+        workers   how many processes
+        timeout   of each comparison, in seconds
+        equal     "module:function" that compares two expressions in the workers
+
+        Raises ValueError for a number of workers or seconds that is not positive.
+        """
         if workers < 1 or timeout <= 0:
             raise ValueError(
                 f"a verifier needs workers and time, not {workers} workers and {timeout} seconds"
@@ -196,13 +207,12 @@ class Verifier:
             thread.start()
 
     def submit(self, items: Sequence[Item]) -> Handle:
-        """Judges what can be judged at once, and leaves the rest to the workers. Raises ValueError
-        for an unknown kind."""
+        """Judges what can be judged at once, and leaves the rest to the workers.
+
+        Raises ValueError for an unknown kind, and RuntimeError once it is closed.
+        """
         for item in items:
-            if item.kind not in judge.VERIFIERS:
-                raise ValueError(
-                    f"no verifier is named {item.kind!r}; there are {', '.join(judge.VERIFIERS)}"
-                )
+            judge.check_kind(item.kind)
         handle, tasks = Handle(items), []
         for i, item in enumerate(handle.items):
             try:
@@ -225,8 +235,10 @@ class Verifier:
         return self.submit(items).result()
 
     def close(self) -> None:
-        """Ends the processes, once what they are comparing now is done or timed out. What waits
-        behind it fails."""
+        """Ends the processes, once what they are comparing now is done or timed out.
+
+        What waits behind it fails.
+        """
         with self._lock:
             self._closed = True
             for _ in self._threads:
@@ -241,9 +253,11 @@ class Verifier:
         self.close()
 
     def _serve(self) -> None:
-        """One worker's thread. The first expression starts its process: where answers are numbers
-        none is needed. One that is used up or gone is replaced at once, since to start takes a
-        while."""
+        """One worker's thread.
+
+        The first expression starts its process: where answers are numbers none is needed. One that
+        is used up or gone is replaced at once, since a start takes a while.
+        """
         process = None
         while True:
             if process:
@@ -278,43 +292,45 @@ class _Failure(NamedTuple):
 
 
 class ErrorShare:
-    """Stops a run whose answers cannot be verified: at most `limit` of the last `window` outcomes
-    may be errors.
+    """Stops a run whose answers cannot be verified.
 
-    limit: share, 0 to 1. window: outcomes; nothing is said before there are as many.
+    limit   the share of errors that is allowed, 0 to 1
+    share   of errors among the last outcomes
     """
 
     def __init__(self, limit: float, window: int):
+        """window: the last outcomes; nothing is said before there are this many."""
         self.limit = limit
         self._recent: collections.deque[_Failure | None] = collections.deque(maxlen=window)
 
     @property
     def share(self) -> float:
-        """Of errors among the outcomes in the window; 0 without any."""
+        """0 before the first outcome."""
         return sum(f is not None for f in self._recent) / max(len(self._recent), 1)
 
     def add(self, handle: Handle) -> None:
-        """Counts a handle's outcomes, once they are there. Raises UserError, with an example of
-        each of the three most frequent reasons, when the share has passed the limit."""
-        outcomes = handle.result()
-        self._recent.extend(
-            _Failure(handle.reasons[i], item) if outcome is Outcome.ERROR else None
-            for i, (item, outcome) in enumerate(zip(handle.items, outcomes))
-        )
+        """Counts a handle's outcomes, once they are there.
+
+        Raises UserError, with an example of each of the three most frequent reasons, when the share
+        has passed the limit.
+        """
+        for i, (item, outcome) in enumerate(zip(handle.items, handle.result())):
+            is_error = outcome is Outcome.ERROR
+            self._recent.append(_Failure(handle.reasons[i], item) if is_error else None)
         if len(self._recent) == self._recent.maxlen and self.share > self.limit:
+            failures = [failure for failure in self._recent if failure]
             raise UserError(
-                f"{self.share:.1%} of the last {len(self._recent)} answers could not be verified, more than "
-                f"the limit of {self.limit:.1%}; for example {worst(filter(None, self._recent))}"
+                f"{self.share:.1%} of the last {len(self._recent)} answers could not be verified, "
+                f"more than the limit of {self.limit:.1%}; for example {_worst(failures)}"
             )
 
 
-def worst(failures) -> str:
+def _worst(failures: Sequence[_Failure]) -> str:
     """One example, the latest, of each of the three most frequent reasons; as one line."""
-    failures = list(failures)
-    latest = {f.reason: f for f in failures}
+    latest = {f.reason: f.item for f in failures}
     counts = collections.Counter(f.reason for f in failures)
     return "; ".join(
-        f"({count} times) {reason}: answer ending in {latest[reason].item.text[-200:]!r}, "
-        f"truth {latest[reason].item.truth[:100]!r}"
+        f"({count} times) {reason}: answer ending in {latest[reason].text[-200:]!r}, "
+        f"truth {latest[reason].truth[:100]!r}"
         for reason, count in counts.most_common(3)
     )

@@ -1,13 +1,18 @@
-"""One verification worker: a process that compares expressions, one after the other, until its pipe
-is closed. No JAX.
+"""One verification worker: a process that compares expressions until its pipe is closed. No JAX.
 
     python -m sar_jax.text.answers.worker FD SECONDS BYTES MODULE:FUNCTION
 
+    FD                descriptor of the connection: pairs of strings come in, and True, False or the
+                      name of an exception goes back
+    SECONDS           of one comparison
+    BYTES             of address space
+    MODULE:FUNCTION   what compares a pair
+
 It is a process of its own, not a fork of the trainer (which runs JAX's threads and holds its
-memory) nor a `spawn` of it (which would import the trainer's main module, and with it JAX). Pairs
-of strings come in on the connection with file descriptor FD; True, False, or the name of an
-exception goes back. A comparison that outlives its SECONDS although nobody kills it, because the
-trainer is gone, is ended by the kernel's alarm, which C code cannot hold up."""
+memory) nor a `spawn` of it (which would import the trainer's main module, and with it JAX). A
+comparison that outlives its SECONDS although nobody kills it, because the trainer is gone, is ended
+by the kernel's alarm, which C code cannot hold up.
+"""
 
 import contextlib
 import importlib
@@ -16,14 +21,18 @@ import resource
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 READY = "ready"
 
 
-def work(connection: Connection, seconds: float, equal) -> None:
-    """Answers each pair with equal(*pair), or with the name of what it raised, until the other side
-    is gone."""
+def work(connection: Connection, seconds: float, equal: Callable[[str, str], Any]) -> None:
+    """Answers each pair with equal(*pair), or with the name of what it raised.
+
+    Returns when the other side is gone.
+    """
     connection.send(READY)
     while True:
         try:
@@ -34,7 +43,8 @@ def work(connection: Connection, seconds: float, equal) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             reply = bool(equal(*pair))
-        except Exception as error:  # its message is left out: to print an expression may take as long as to compare it
+        except Exception as error:
+            # without its message: to print an expression may take as long as to compare it
             reply = type(error).__name__
         signal.setitimer(signal.ITIMER_REAL, 0)
         try:
@@ -44,20 +54,18 @@ def work(connection: Connection, seconds: float, equal) -> None:
 
 
 def main(fd: str, seconds: str, memory: str, name: str) -> None:
-    """See above. SECONDS: of one comparison. BYTES: of address space."""
+    """See above; as words of a command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's; it closes the pipe
     for limit, value in ((resource.RLIMIT_AS, int(memory)), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(
-            ValueError, OSError
-        ):  # a lower limit stands already; macOS has none for memory
+        # there may be a lower limit already; macOS has none for memory
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(limit, (value, value))
     warnings.simplefilter("ignore")  # a model's answers are expected to be odd
     logging.disable(logging.CRITICAL)
     module, _, function = name.partition(":")
     equal = getattr(importlib.import_module(module), function)
-    equal(
-        r"\sqrt{2}", r"\sqrt{2}"
-    )  # loads the libraries, on nobody's time; without them, no worker starts
+    # loads the libraries, on nobody's time; without them, no worker starts
+    equal(r"\sqrt{2}", r"\sqrt{2}")
     work(Connection(int(fd)), float(seconds), equal)
 
 

@@ -1,12 +1,14 @@
 """Data sets: `load(name, split)` gives a random-access source of `Example`s. No JAX in this folder.
 
 gsm8k                    an entry of `TASKS`, from the hub
-gsm8k=FOLDER             from a local copy: a folder laid out as the hub's repository, or one file, in the published
-                         columns or in our own; parquet, jsonl, json or csv
-gsm8k@tfds[=DATA_DIR]    GSM8K from tensorflow_datasets; the same rows, in the same order, as the other ways
-numina:5000              the first 5,000 rows in the order of the questions' hashes, which is every task's order
+gsm8k=FOLDER             from a local copy: a folder laid out as the hub's repository, or one
+                         file, in the published columns or in our own; parquet, jsonl, json, csv
+gsm8k@tfds[=DATA_DIR]    GSM8K from tensorflow_datasets; the same rows, in the same order, as
+                         the other ways
+numina:5000              the first 5,000 rows in the order of the questions' hashes, which is
+                         every task's order
 mine.jsonl               a user's own rows, in the file's order
-math+numina:5000+gsm8k   a mix: each part capped (by default at 10,000), the same question only once
+math+numina:5000+gsm8k   a mix: each part capped (by default at 10,000), the same question once
 """
 
 import pathlib
@@ -37,10 +39,12 @@ _FILE = re.compile(r"(?P<path>.+\.jsonl?)(?::(?P<cap>\d+))?")
 
 
 def load(name: str, split: str) -> Source:
-    """The source called `name`; `split` is "train" or "test" (a JSONL file is taken whole). Raises
-    `UserError`.
+    """The source of one name; a mix prints what it is made of.
 
-    A mix prints what it is made of; its `duplicates` says how many rows were dropped.
+    name    as above
+    split   "train" or "test"; a JSONL file is taken whole
+
+    Raises `UserError` for a name, a file or a row that is wrong.
     """
     parts = [name] if pathlib.Path(name).is_file() else name.split("+")
     if len(parts) == 1:
@@ -61,12 +65,14 @@ def _load(name: str, split: str, cap: int | None) -> Source:
         return _first(jsonl.load(file["path"]), _cap(name, file["cap"], cap))
     if task not in TASKS:
         raise UserError(
-            f"unknown data source {name!r}: give one of {', '.join(TASKS)}, or a path that ends in .jsonl"
+            f"unknown data source {name!r}: give one of {', '.join(TASKS)}, or a path that ends in "
+            ".jsonl"
         )
     if match is None:
+        tfds = f", {task}@tfds" if task == "gsm8k" else ""
         raise UserError(
             f"data source {name!r}: give {task}, {task}=FOLDER, {task}:ROWS or {task}=FOLDER:ROWS"
-            + (f", {task}@tfds" if task == "gsm8k" else "")
+            f"{tfds}"
         )
     make, cap = TASKS[task], _cap(name, match["cap"], cap)
     if isinstance(make, Published):

@@ -1,5 +1,7 @@
-"""AIME 1983-2024: 933 problems of the American Invitational Mathematics Examination (answers 0 to
-999), to test generalisation."""
+"""AIME 1983-2024: 933 problems to test generalisation, with answers from 0 to 999.
+
+From the American Invitational Mathematics Examination.
+"""
 
 import re
 
@@ -18,10 +20,10 @@ def plain(row: Row) -> Example:
 
 
 def _made(question: str, answer: str, worked: str) -> Example:
-    whole = _WHOLE.fullmatch(answer.strip())
-    return Example(
-        "", question.strip(), str(int(whole.group(1))) if whole else answer.strip(), worked
-    )
+    answer = answer.strip()
+    if whole := _WHOLE.fullmatch(answer):
+        answer = str(int(whole.group(1)))
+    return Example("", question.strip(), answer, worked)
 
 
 TASK = Published(

@@ -1,5 +1,4 @@
-"""One question with its true answer, what a source of them is, and when two questions count as the
-same one."""
+"""One question with its true answer, a source of them, and when two questions are the same."""
 
 import dataclasses
 import hashlib
@@ -11,19 +10,23 @@ KINDS = ("math", "choice", "boolean")
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """`answer`: the final answer alone. `solution`: a worked answer for supervised training, or
-    empty.
+    """A question with its true answer.
 
-    `kind` says how an answer is compared: "math" as a number or text; "choice" by one of the
-    `choices` letters A, B, ...; "boolean" by true or false. The question text itself lists the
-    options."""
+    id         of its row
+    question   with its options, if there are any
+    answer     the final answer alone
+    solution   a worked answer for supervised training, or empty
+    kind       how an answer is compared: "math" as a number or text; "choice" by one of the letters
+               A, B, ...; "boolean" by true or false
+    choices    number of options; 0 for "math"
+    """
 
     id: str
     question: str
     answer: str
     solution: str = ""
     kind: str = "math"
-    choices: int = 0  # number of options; 0 for "math"
+    choices: int = 0
 
 
 @runtime_checkable
@@ -36,20 +39,24 @@ class Source(Protocol):
 
 
 class RowError(Exception):
-    """A fault of one row; who reads the file adds its name and the row's number, and makes it a
-    `UserError`."""
+    """A fault of one row.
+
+    Who reads the file adds its name and the row's number, and makes it a `UserError`.
+    """
 
 
 def normalised(question: str) -> str:
-    """Two questions are the same if these are equal: white space, case and Unicode composition do
-    not count.
+    """The question as it is compared: two are the same if these are equal.
 
-    Punctuation does: "2 + 3" and "2 - 3" are two questions. So does what NFKC would fold: 5\u00b2
-    is not 52."""
+    White space, case and Unicode composition do not count. Punctuation does: "2 + 3" and "2 - 3"
+    are two questions. So does what NFKC would fold: 5\u00b2 is not 52.
+    """
     return " ".join(unicodedata.normalize("NFC", question).split()).casefold()
 
 
 def digest(question: str) -> str:
-    """A hash of the normalised question: rows are ordered, drawn and named by it, so that file
-    order does not matter."""
+    """A hash of the normalised question, in hexadecimal.
+
+    Rows are ordered, drawn and named by it, so that the order of a file does not matter.
+    """
     return hashlib.sha256(normalised(question).encode()).hexdigest()

@@ -1,7 +1,8 @@
 """GSM8K: grade-school word problems, 7,473 to train on and 1,319 to test (openai/gsm8k, main).
 
 An answer is worked out, with a calculator's marks (<<3*2=6>>), which are taken out, and ends in
-"#### 6"."""
+"#### 6".
+"""
 
 import re
 
@@ -13,7 +14,7 @@ _MARKS = re.compile(r"<<[^<>]*>>")
 
 
 def example(row: Row) -> Example:
-    """Of a published row; or of one whose answer is the number alone, with an optional solution."""
+    """Of a published row, or of one whose answer is the number alone, with an optional solution."""
     worked = text(row, "answer")
     before, mark, final = worked.rpartition("####")
     if not mark:
@@ -24,6 +25,8 @@ def example(row: Row) -> Example:
     return Example("", text(row, "question").strip(), final, _MARKS.sub("", worked).strip())
 
 
+SPLITS = {split: split for split in ("train", "test")}
+FILES = {split: (f"main/{split}*", f"data/{split}*", f"{split}*") for split in SPLITS}
 TASK = Published(
     "gsm8k",
     "openai/gsm8k",
@@ -32,7 +35,7 @@ TASK = Published(
     plain=example,
     config="main",
     revision="740312add88f781978c0658806c59bc2815b9866",
-    splits={"train": "train", "test": "test"},
-    files={split: (f"main/{split}*", f"data/{split}*", f"{split}*") for split in ("train", "test")},
+    splits=SPLITS,
+    files=FILES,
     tfds=True,
 )

@@ -1,5 +1,7 @@
-"""GSM-Symbolic p1: GSM8K questions written anew from templates, with one clause more; 5,000 to test
-generalisation."""
+"""GSM-Symbolic p1: GSM8K questions rewritten from templates, with one clause more.
+
+5,000 to test generalisation.
+"""
 
 from sar_jax.text.tasks import gsm8k
 from sar_jax.text.tasks.published import Published

@@ -1,8 +1,9 @@
-"""Rows of published data sets: from the hub through `datasets`, or GSM8K from
-`tensorflow_datasets`. Needs a network once; later runs use those libraries' caches.
+"""Rows of published data sets: from the hub by `datasets`, or GSM8K by `tensorflow_datasets`.
 
-The libraries are imported inside the functions: `datasets` takes seconds and brings pandas,
-`tensorflow_datasets` is an extra, and neither is needed by generated or local data."""
+Needs a network once; later runs use those libraries' caches. The libraries are imported inside the
+functions: `datasets` takes seconds and brings pandas, `tensorflow_datasets` is an extra, and
+generated or local data need neither.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ Row = dict[str, Any]
 
 
 class Unavailable(Exception):
-    """The cause, in a line, why a data set could not be fetched."""
+    """Why a data set could not be fetched, in a line."""
 
 
 def rows(
@@ -23,14 +24,20 @@ def rows(
     revision: str | None,
     columns: Sequence[str],
 ) -> Iterator[tuple[str, Row]]:
-    """(where, row) of one split; only those of `columns` that it has. Raises `Unavailable`."""
+    """(where, row) of one split of a repository.
+
+    config     of the data set, None for its only one
+    revision   of the repository, None for the latest
+    columns    to read, of those that there are
+
+    Raises `Unavailable`.
+    """
     import datasets
 
     try:
         table = datasets.load_dataset(id, config, split=split, revision=revision)
-    except (
-        Exception
-    ) as error:  # the library, its HTTP client and its file system each raise types of their own
+    except Exception as error:
+        # the library, its HTTP client and its file system each raise types of their own
         raise Unavailable(_reason(error)) from error
     table = table.select_columns([c for c in columns if c in table.column_names])
     for number, row in enumerate(table, start=1):
@@ -41,7 +48,8 @@ def folder(id: str, revision: str | None, pattern: str) -> str:
     """A local folder with those files of the repository that match. Raises `Unavailable`.
 
     For data sets that are no table: `datasets` refuses files whose objects differ in a nested
-    field."""
+    field.
+    """
     import huggingface_hub
 
     try:
@@ -53,11 +61,13 @@ def folder(id: str, revision: str | None, pattern: str) -> str:
 
 
 def tfds_gsm8k(split: str, data_dir: str) -> Iterator[tuple[str, Row]]:
-    """(where, row) of GSM8K prepared by `tensorflow_datasets` as array records, which TensorFlow is
-    not needed for.
+    """(where, row) of GSM8K prepared by `tensorflow_datasets`, as array records.
 
-    `data_dir`: where it is or will be prepared; empty for the library's default. Raises
-    `Unavailable`, `UserError`."""
+    data_dir   where it is or will be prepared; empty for the library's default
+
+    Array records need no TensorFlow. Raises `UserError` without the library, `Unavailable` where it
+    cannot fetch the data.
+    """
     try:
         # The builder itself, not its name: without TensorFlow the library's registry may miss it.
         from tensorflow_datasets.text.gsm8k import gsm8k
@@ -72,10 +82,8 @@ def tfds_gsm8k(split: str, data_dir: str) -> Iterator[tuple[str, Row]]:
     except Exception as error:  # as above
         raise Unavailable(_reason(error)) from error
     for index in range(len(source)):
-        yield (
-            f"tfds gsm8k, {split}, row {index + 1}",
-            {k: v.decode() for k, v in source[index].items()},
-        )
+        row = {name: value.decode() for name, value in source[index].items()}
+        yield f"tfds gsm8k, {split}, row {index + 1}", row
 
 
 def _reason(error: Exception) -> str:

@@ -1,9 +1,13 @@
-"""A user's own rows: one JSON object a line with "question" and "answer", optionally "solution",
-"id" and "kind".
+"""A user's own rows: one JSON object a line.
 
-`answer` is the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"):
-`sar_jax.text.answers.judge` extracts it. With "kind": "choice" the question's last lines list the
-options (A) ..., B) ...) and the answer is a letter; with "kind": "boolean" it is true or false."""
+question   as it is put to the model
+answer     the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"):
+           `sar_jax.text.answers.judge` extracts it
+solution   optional: a worked answer for supervised training
+id         optional
+kind       optional: "math"; or "choice", where the question's last lines list the options
+           (A) ..., B) ...) and the answer is a letter; or "boolean", where it is true or false
+"""
 
 import json
 import pathlib
@@ -16,9 +20,11 @@ from sar_jax.text.tasks.example import Example, RowError
 
 
 def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The file's objects with their line numbers, from 1. Raises `UserError` with file and line
-    number for what is not a JSON object; blank lines are skipped. Lines end at the newline byte
-    only."""
+    """The file's objects with their line numbers, from 1; blank lines are skipped.
+
+    Lines end at the newline byte only. Raises `UserError` with file and line number for what is not
+    a JSON object.
+    """
     file = pathlib.Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no such file")
@@ -28,14 +34,12 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line, parse_constant=_refuse)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # ValueError: JSONDecodeError, UnicodeDecodeError, digits
+        except (ValueError, RecursionError) as error:
+            # ValueError: JSONDecodeError, UnicodeDecodeError, too many digits
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise UserError(
-                f'{path}, line {number}: a JSON object is expected, with "question" and "answer"'
+                f'{path}, line {number}: expected a JSON object with "question" and "answer"'
             )
         found = True
         yield number, row
@@ -44,8 +48,11 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read(path: str, required: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The file's objects. Raises `UserError` with file and line number, also for one that lacks a
-    required field or has an empty one."""
+    """The file's objects.
+
+    Raises `UserError` with file and line number, also for one that lacks a required field or has an
+    empty one.
+    """
     return [_checked(path, number, row, required) for number, row in lines(path)]
 
 

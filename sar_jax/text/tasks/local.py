@@ -1,13 +1,13 @@
-"""Rows of a local copy: a file, or a folder laid out as the hub's repository is. Parquet, JSON
-lines, JSON or CSV.
+"""Rows of a local copy: a file, or a folder laid out as the hub's repository is.
 
-    path -> files, by the first pattern that matches -> (where, row): where is "file, row 7" for
-    error messages
+    path -> files, by the first pattern that matches -> (where, row)
 
-A JSON file holds a list of objects, one object, or an object with the list under "samples"
+The formats are Parquet, JSON lines, JSON and CSV; `where` is "file, row 7" for error messages. A
+JSON file holds a list of objects, one object, or an object with the list under "samples"
 (LogicBench). CSV cells are text. The readers are our own and not the `datasets` library's: it
 guesses types from the first rows, keeps a second copy of every file in a cache, and cannot say
-which row is faulty."""
+which row is faulty.
+"""
 
 import csv
 import json
@@ -19,19 +19,17 @@ from sar_jax.errors import UserError
 from sar_jax.text.tasks import jsonl
 
 Row = dict[str, Any]
-SUFFIXES = (
-    ".parquet",
-    ".jsonl",
-    ".json",
-    ".csv",
-)  # of a folder that holds several, the first one is read
+# of a folder that holds several, the first one is read
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
 
 def rows(path: str, patterns: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, or of the files in a folder that match `patterns` (without suffix; the
-    first that matches any).
+    """The rows of a file, or of files in a folder.
 
-    Only `columns` are read from Parquet, where the rest may be gigabytes. Raises `UserError`.
+    patterns   of the files in a folder, without suffix: the first that matches any is used
+    columns    that are read of Parquet, where the rest may be gigabytes
+
+    Raises `UserError` that names the file, and the row where one is faulty.
     """
     for file in _files(pathlib.Path(path).expanduser(), patterns):
         try:
@@ -45,23 +43,25 @@ def rows(path: str, patterns: Sequence[str], columns: Sequence[str]) -> Iterator
 def _files(path: pathlib.Path, patterns: Sequence[str]) -> list[pathlib.Path]:
     if path.is_file():
         if path.suffix not in _READERS:
-            raise UserError(f"{path}: a file that ends in {', '.join(SUFFIXES)} is expected")
+            raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder")
     for pattern in patterns:
         for suffix in SUFFIXES:
-            found = [
-                f
-                for f in path.glob(pattern + suffix)
-                if f.is_file()
-                and not any(part.startswith(".") for part in f.relative_to(path).parts)
-            ]  # a download's .cache
-            if found:
-                return sorted(found)
+            found = [f for f in path.glob(pattern + suffix) if f.is_file()]
+            shown = [f for f in found if not _is_hidden(f.relative_to(path))]
+            if shown:
+                return sorted(shown)
     raise UserError(
-        f"{path}: no file there is named {' or '.join(patterns)} with {', '.join(SUFFIXES)}; give the file"
+        f"{path}: found no file named {' or '.join(patterns)} ending in {', '.join(SUFFIXES)}: "
+        "give the file itself"
     )
+
+
+def _is_hidden(path: pathlib.Path) -> bool:
+    """Is it in a folder such as a download's .cache?"""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _first_line(error: Exception) -> str:
@@ -75,11 +75,9 @@ def _parquet(file: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, 
 
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
-            present = table.schema_arrow.names
+            present = [name for name in columns if name in table.schema_arrow.names]
             number = 0
-            for batch in table.iter_batches(
-                batch_size=1024, columns=[c for c in columns if c in present]
-            ):
+            for batch in table.iter_batches(batch_size=1024, columns=present):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{file}, row {number}", row
@@ -103,10 +101,10 @@ def _json(file: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, Row
     if isinstance(content, dict):
         content = content["samples"] if isinstance(content.get("samples"), list) else [content]
     if not isinstance(content, list):
-        raise UserError(f"{file}: a list of JSON objects is expected")
+        raise UserError(f"{file}: expected a list of JSON objects")
     for number, row in enumerate(content, start=1):
         if not isinstance(row, dict):
-            raise UserError(f"{file}, row {number}: a JSON object is expected")
+            raise UserError(f"{file}, row {number}: expected a JSON object")
         yield f"{file}, row {number}", row
 
 
@@ -114,7 +112,9 @@ def _csv(file: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]
     with file.open(newline="", encoding="utf-8-sig") as stream:
         for number, row in enumerate(csv.DictReader(stream, strict=True), start=1):
             if None in row or None in row.values():
-                raise UserError(f"{file}, row {number}: it has not as many cells as the header")
+                raise UserError(
+                    f"{file}, row {number}: it does not have as many cells as the header"
+                )
             yield f"{file}, row {number}", row
 
 

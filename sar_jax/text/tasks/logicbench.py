@@ -1,8 +1,8 @@
-"""LogicBench(Eval), multiple choice: which conclusion follows? 500 questions on 25 rules of logic,
-out of domain.
+"""LogicBench(Eval), multiple choice: which conclusion follows? Out of domain.
 
-Published as one JSON object for each rule, with its questions under "samples"; choices are
-choice_1, choice_2, ..."""
+500 questions on 25 rules of logic, published as one JSON object for each rule, with its questions
+under "samples"; choices are choice_1, choice_2, ...
+"""
 
 import re
 
@@ -13,9 +13,8 @@ from sar_jax.text.tasks.published import Published, Row, text
 
 def example(row: Row) -> Example:
     choices = row["choices"]
-    if not isinstance(choices, dict) or not all(
-        re.fullmatch(r"choice_\d+", key) for key in choices
-    ):
+    is_named = lambda: all(re.fullmatch(r"choice_\d+", key) for key in choices)
+    if not isinstance(choices, dict) or not is_named():
         raise RowError("the column 'choices' must be an object of choice_1, choice_2, ...")
     stem = f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}"
     ordered = sorted(choices.items(), key=lambda item: int(item[0].removeprefix("choice_")))

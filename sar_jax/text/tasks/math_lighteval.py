@@ -1,8 +1,8 @@
-r"""MATH: competition problems (DigitalLearningGmbH/MATH-lighteval), those whose \boxed{} answer is
-a number.
+r"""MATH: competition problems, those whose \boxed{} answer is a number.
 
-7,500 to train on and 5,000 to test as published; about 5,600 and 3,742 are numeric
-(`sar_jax.text.tasks.numeric`)."""
+From DigitalLearningGmbH/MATH-lighteval. 7,500 to train on and 5,000 to test as published; about
+5,600 and 3,742 are numeric (`sar_jax.text.tasks.numeric`).
+"""
 
 from sar_jax.text.tasks.example import Example
 from sar_jax.text.tasks.numeric import boxed, numeric
@@ -24,6 +24,8 @@ def _numeric(question: str, answer: str, worked: str) -> Example | None:
     return None if number is None else Example("", question.strip(), number, worked)
 
 
+SPLITS = {split: split for split in ("train", "test")}
+FILES = {split: (f"data/{split}*", f"default/{split}*", f"{split}*") for split in SPLITS}
 TASK = Published(
     "math",
     "DigitalLearningGmbH/MATH-lighteval",
@@ -32,8 +34,6 @@ TASK = Published(
     plain,
     config="default",
     revision="0530c78699ea5e8eb5530600900e1f328b48acad",
-    splits={"train": "train", "test": "test"},
-    files={
-        split: (f"data/{split}*", f"default/{split}*", f"{split}*") for split in ("train", "test")
-    },
+    splits=SPLITS,
+    files=FILES,
 )

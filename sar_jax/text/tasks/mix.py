@@ -1,8 +1,8 @@
-"""Several sources as one, without duplicates; and train rows that an evaluation set holds too,
-taken out.
+"""Several sources as one, without duplicates; and train rows without those of an evaluation set.
 
 Questions are compared by `example.normalised`. Left out: near duplicates (a changed number makes
-another problem)."""
+another problem).
+"""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,11 @@ from sar_jax.text.tasks.example import Example, Source, digest, normalised
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-    """A source; `counts`: rows of each part after its cap, `duplicates`: how many of these were
-    dropped."""
+    """A source made of several.
+
+    counts       rows of each part after its cap
+    duplicates   how many of these were dropped
+    """
 
     examples: Sequence[Example]
     counts: tuple[int, ...]
@@ -27,8 +30,11 @@ class Mix:
 
 
 def combine(parts: Sequence[Source]) -> Mix:
-    """All rows in the order of their questions' hashes, so that any first part is a fair sample of
-    the whole. Of rows with the same question the first of the part named first stays."""
+    """All rows in the order of their questions' hashes.
+
+    So any first part is a fair sample of the whole. Of rows with the same question the first one of
+    the part that is named first stays.
+    """
     kept: dict[str, Example] = {}
     for part in parts:
         for index in range(len(part)):
@@ -38,8 +44,7 @@ def combine(parts: Sequence[Source]) -> Mix:
 
 
 def decontaminate(train: Source, evaluation: Iterable[Source]) -> tuple[list[Example], int]:
-    """The train rows whose question stands in no evaluation set, in their order; and how many were
-    taken out."""
+    """The train rows whose question is in no evaluation set, in order; how many were taken out."""
     held = {normalised(source[i].question) for source in evaluation for i in range(len(source))}
     kept = [train[i] for i in range(len(train)) if normalised(train[i].question) not in held]
     return kept, len(train) - len(kept)

@@ -1,8 +1,9 @@
-r"""Which final answers count as one number, as the mathematics sets keep them: boxed, at most 20
-characters, numeric.
+r"""Which final answers count as one number, as the mathematics sets keep them.
 
-A unit, a degree or a percent sign after the number is left out ("5 \text{ cm}" is 5). Not numeric:
-intervals, pairs, roots, pi, letters, other bases, "x = 5"."""
+They are boxed, at most 20 characters long, and numeric. A unit, a degree or a percent sign after
+the number is left out ("5 \text{ cm}" is 5). Not numeric: intervals, pairs, roots, pi, letters,
+other bases, "x = 5".
+"""
 
 import re
 
@@ -25,8 +26,7 @@ def boxed(solution: str) -> str | None:
 
 
 def numeric(answer: str) -> str | None:
-    """The number of a final answer as text that `sar_jax.text.answers.judge` reads, or None if it
-    is not one or is too long."""
+    """The number of a final answer, as text that `judge` reads; None if it is none or too long."""
     answer = answer.strip()
     if len(answer) > LONGEST:
         return None

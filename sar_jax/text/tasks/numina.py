@@ -1,9 +1,9 @@
-"""NuminaMath 1.5 with verified generations (open-r1/OpenR1-Math-220k, default): 10,000 to train on,
-2,742 to test.
+"""NuminaMath 1.5 with verified generations: 10,000 to train on, 2,742 to test.
 
-Kept are word problems with a numeric answer and at least one generation that math-verify found
-right. The set is published as one split. The question's hash divides it, so that no question stands
-in both parts, and draws the rows of each."""
+From open-r1/OpenR1-Math-220k, default. Kept are word problems with a numeric answer and at least
+one generation that math-verify found right. The set is published as one split. The question's hash
+divides it, so that no question is in both parts, and draws the rows of each.
+"""
 
 from sar_jax.text.tasks import math_lighteval
 from sar_jax.text.tasks.example import Example, RowError
@@ -19,13 +19,12 @@ def example(row: Row) -> Example | None:
         raise RowError("the column 'correctness_math_verify' must be a list")
     if row["question_type"] != "math-word-problem" or not any(verified or ()):
         return None
-    answer = str(
-        row["answer"] or ""
-    )  # some are empty there: not numeric, so left out, and no fault of the copy
+    # some are empty there: not numeric, so left out, and no fault of the copy
+    answer = str(row["answer"] or "")
     number = numeric(boxed(answer) or answer)
-    return (
-        None if number is None else Example("", text(row, "problem").strip(), number, solution(row))
-    )
+    if number is None:
+        return None
+    return Example("", text(row, "problem").strip(), number, solution(row))
 
 
 TASK = Published(

@@ -1,11 +1,15 @@
 """Questions with labelled options: written into the question text, and read back from it.
 
-    choice     ...which conclusion fits?      answer "B", choices 2        boolean   ...true or false?     answer "true"
-               A) He will rest.                                                      Options: true, false
-               B) He will run.
+    choice    ...which conclusion fits?    answer "B", choices 2
+              A) He will rest.
+              B) He will run.
+
+    boolean   ...true or false?            answer "true"
+              Options: true, false
 
 Rows of one's own may label options as "A)", "(A)", "A.", "A:" or "choice_1:" in the question's last
-lines."""
+lines.
+"""
 
 import dataclasses
 import re
@@ -16,28 +20,28 @@ from sar_jax.text.tasks.example import KINDS, Example, RowError
 
 _LINE = re.compile(r"\s*(?:\(?([A-Z])[).:]|choice_(\d+):)(?:\s+(.*))?")
 _BOOLEAN = "Options: true, false"
+_LETTERS = list(string.ascii_uppercase)
+_NUMBERED = [f"choice_{number}" for number in range(1, len(_LETTERS) + 1)]
 
 
-def choice(stem: str, options: Sequence[tuple[str, str]], right: str) -> Example:
-    """A question of several options (label, text), of which the one labelled `right` is true; they
-    become A, B, ...
+def choice(stem: str, options: Sequence[tuple[str, str | None]], right: str) -> Example:
+    """A question of several options, which become A, B, ...
 
-    Options without text are left out. Raises `RowError` if fewer than two are left, or `right` is
-    none of them."""
+    options   (label, text) of each; those without text are left out
+    right     the label of the true one
+
+    Raises `RowError` if fewer than two options are left, or `right` is not one of them.
+    """
     kept = [(label, " ".join(text.split())) for label, text in options if text and text.strip()]
-    if not 2 <= len(kept) <= len(string.ascii_uppercase):
-        raise RowError(f"{len(kept)} options; 2 to {len(string.ascii_uppercase)} are needed")
+    if not 2 <= len(kept) <= len(_LETTERS):
+        raise RowError(f"there are {len(kept)} options; 2 to {len(_LETTERS)} are needed")
     labels = [label for label, _ in kept]
     if right not in labels:
-        raise RowError(f"the answer {right!r} is none of the options {', '.join(labels)}")
-    lines = [f"{letter}) {text}" for letter, (_, text) in zip(string.ascii_uppercase, kept)]
-    return Example(
-        "",
-        "\n".join([stem.strip(), *lines]),
-        string.ascii_uppercase[labels.index(right)],
-        kind="choice",
-        choices=len(kept),
-    )
+        raise RowError(f"the answer {right!r} is not one of the options {', '.join(labels)}")
+    lines = [f"{letter}) {text}" for letter, (_, text) in zip(_LETTERS, kept)]
+    question = "\n".join([stem.strip(), *lines])
+    answer = _LETTERS[labels.index(right)]
+    return Example("", question, answer, kind="choice", choices=len(kept))
 
 
 def boolean(stem: str, answer: str) -> Example:
@@ -50,8 +54,10 @@ def boolean(stem: str, answer: str) -> Example:
 
 
 def read(question: str) -> tuple[str, list[tuple[str, str]]]:
-    """The question without the labelled lines at its end, and those as (label, text); labels run
-    from A or choice_1."""
+    """The question without the labelled lines at its end, and those as (label, text).
+
+    Labels run from A or choice_1.
+    """
     lines = question.rstrip().split("\n")
     found: list[tuple[str, str]] = []
     for start in range(len(lines) - 1, -1, -1):
@@ -60,21 +66,21 @@ def read(question: str) -> tuple[str, list[tuple[str, str]]]:
         letter, number, text = match.groups()
         found.insert(0, (letter or f"choice_{number}", text or ""))
         if letter == "A" or number == "1":
-            expected = [
-                string.ascii_uppercase[i] if letter else f"choice_{i + 1}"
-                for i in range(min(len(found), 26))
-            ]
-            if len(found) > 1 and [label for label, _ in found] == expected:
+            expected = _LETTERS if letter else _NUMBERED
+            labels = [label for label, _ in found]
+            if len(found) > 1 and labels == expected[: len(found)]:
                 return "\n".join(lines[:start]), found
             break
     return question, []
 
 
 def of_kind(example: Example, kind: str) -> Example:
-    """The example as one of this kind, with its options read from the question text. Raises
-    `RowError`."""
+    """The example as one of this kind, with its options read from the question text.
+
+    Raises `RowError` for an unknown kind, and for options or an answer that do not fit it.
+    """
     if kind not in KINDS:
-        raise RowError(f"the kind {kind!r} is none of {', '.join(KINDS)}")
+        raise RowError(f"the kind {kind!r} is not one of {', '.join(KINDS)}")
     if kind == "math":
         return example
     stem, found = read(example.question)

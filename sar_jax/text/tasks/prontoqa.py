@@ -1,5 +1,7 @@
-"""ProntoQA: is a statement about invented creatures true? 500 questions of five deductions, out of
-domain."""
+"""ProntoQA: is a statement about invented creatures true? Out of domain.
+
+500 questions of five deductions each.
+"""
 
 from sar_jax.text.tasks import options
 from sar_jax.text.tasks.example import Example, RowError
@@ -12,15 +14,15 @@ def example(row: Row) -> Example:
     answer = text(row, "answer").strip()
     if answer not in _LETTERS:
         raise RowError(f"the answer {answer!r} is neither A (true) nor B (false)")
-    return options.boolean(
-        f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}", _LETTERS[answer]
-    )
+    stem = f"{text(row, 'context').strip()}\n\n{text(row, 'question').strip()}"
+    return options.boolean(stem, _LETTERS[answer])
 
 
 def plain(row: Row) -> Example:
     return options.of_kind(Example("", text(row, "question"), text(row, "answer")), "boolean")
 
 
+PATTERNS = ("validation*", "dev*", "*ProntoQA_dev*", "data/validation*", "**/dev*", "test*")
 TASK = Published(
     "prontoqa",
     "renma/ProntoQA",
@@ -28,7 +30,5 @@ TASK = Published(
     example,
     plain,
     splits={"test": "validation"},
-    files={
-        "test": ("validation*", "dev*", "*ProntoQA_dev*", "data/validation*", "**/dev*", "test*")
-    },
+    files={"test": PATTERNS},
 )

@@ -1,12 +1,16 @@
-"""A published data set: where it is, which rows of it count, and the same examples whichever way it
-is read.
+"""A published data set: where it is, which rows count, and the same examples however it is read.
 
-    hub | tensorflow_datasets | local copy  -> rows -> example(row), None if a filter drops it -> order, id -> cap
+    hub | tensorflow_datasets | local copy
+        -> rows
+        -> example(row), None if a filter drops it
+        -> order, id
+        -> cap
 
 The order is by a hash of the question, and so are the ids: the same for every copy, format and
 machine, and any first part of it is a fair sample, where published files run by subject, year or
 rule. A row that is faulty raises; one that a filter of the data set's protocol leaves out does not.
-Left out: streaming (the largest set has 94 thousand rows)."""
+Left out: streaming (the largest set has 94 thousand rows).
+"""
 
 import dataclasses
 from collections import Counter
@@ -23,48 +27,57 @@ _PLAIN = ("question", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """`example` makes an example without an id of a published row, `plain` the same of our own
-    "question" and "answer" columns; both return None to leave a row out and raise `RowError` for a
-    faulty one."""
+    """A data set of the hub.
+
+    name         in `--config.data.train` and `--tasks`
+    id           of the repository on the hub
+    columns      that a published row must have
+    example      of a published row, without an id; None to leave the row out, `RowError` for a
+                 faulty one
+    plain        the same of a row with our own columns "question" and "answer"
+    splits       "train" and "test", or "test" alone -> the published split
+    files        the same -> patterns of a local folder's files, without suffix
+    config       of the data set, None for its only one
+    revision     of the repository, None for the latest
+    nested       pattern of the repository's files, if they are no table
+    tfds         can `tensorflow_datasets` read it?
+    caps         split -> rows that are kept, unless more or fewer are asked for
+    test_share   of a published split that is divided: by hash, so no question is in both
+    """
 
     name: str
-    id: str  # of the repository on the hub
-    columns: tuple[str, ...]  # that a published row must have
+    id: str
+    columns: tuple[str, ...]
     example: Callable[[Row], Example | None]
     plain: Callable[[Row], Example | None]
-    splits: Mapping[str, str]  # "train" and "test", or "test" alone -> the published split
-    files: Mapping[
-        str, tuple[str, ...]
-    ]  # the same -> patterns of a local folder's files, without suffix
+    splits: Mapping[str, str]
+    files: Mapping[str, tuple[str, ...]]
     config: str | None = None
-    revision: str | None = None  # of the repository
-    nested: str = ""  # files of the repository, if they are no table
+    revision: str | None = None
+    nested: str = ""
     tfds: bool = False
     caps: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    test_share: float = (
-        0.0  # of a published split that is divided: by hash, so no question is in both
-    )
+    test_share: float = 0.0
 
     def __call__(
         self, split: str, copy: str = "", via: str = "hub", cap: int | None = None
     ) -> list[Example]:
-        """The examples of "train" or "test", at most `cap` of them (default: the data set's own).
+        """The examples of one split.
 
-        `copy`: a local file or folder. `via`: "hub" or "tfds" (then `copy` is where that library
-        keeps it). Raises `UserError`."""
+        split   "train" or "test"
+        copy    a local file or folder; empty for the hub
+        via     "hub" or "tfds"; with the latter, `copy` is where that library keeps it
+        cap     examples, at most; None for the data set's own number
+
+        Raises `UserError` for a split that there is not, a faulty row, and data that cannot be had.
+        """
         if split not in self.splits:
-            raise UserError(
-                f"{self.name} has no {split} split: it is for evaluation, as {', '.join(self.splits)}"
-            )
-        rows = self._rows(split, copy, via)
-        found = [
-            example for where, row in rows if (example := self._example(where, row)) is not None
-        ]
-        found = _ordered(self.name, found)
+            raise UserError(f"{self.name} has no {split} split: it is only for evaluation")
+        made = (self._example(where, row) for where, row in self._rows(split, copy, via))
+        found = _ordered(self.name, [example for example in made if example is not None])
         if self.test_share:
-            found = [
-                e for e in found if (_share(e.question) < self.test_share) == (split == "test")
-            ]
+            is_test = lambda example: _share(example.question) < self.test_share
+            found = [example for example in found if is_test(example) == (split == "test")]
         if not found:
             raise UserError(
                 f"{self.name}: no row of {copy or self.id} is left for {split} after the filters"
@@ -91,10 +104,11 @@ class Published:
                 )
         except hub.Unavailable as error:
             at = f" --revision {self.revision}" if self.revision else ""
+            given = self.name + ("@tfds" if via == "tfds" else "")
             raise UserError(
-                f"{self.name}: {self.id} could not be fetched ({error}). On a machine with a network run `hf download "
-                f"{self.id} --repo-type dataset{at} --local-dir FOLDER`, copy FOLDER here and give {self.name}=FOLDER "
-                f"instead of {self.name}{'@tfds' if via == 'tfds' else ''}"
+                f"{self.name}: {self.id} could not be fetched ({error}). On a machine with a "
+                f"network run `hf download {self.id} --repo-type dataset{at} --local-dir FOLDER`, "
+                f"copy FOLDER here and give {self.name}=FOLDER instead of {given}"
             ) from None
 
     def _example(self, where: str, row: Row) -> Example | None:
@@ -102,13 +116,14 @@ class Published:
         if own and any(column not in row for column in _PLAIN):
             missing = [column for column in self.columns if column not in row]
             raise UserError(
-                f"{where}: no column {', '.join(map(repr, missing))}; {self.name} is published with "
-                f"{', '.join(self.columns)}, and rows of one's own have {' and '.join(_PLAIN)}"
+                f"{where}: no column {', '.join(map(repr, missing))}; {self.name} is published "
+                f"with the columns {', '.join(self.columns)}; your own rows need "
+                f"{' and '.join(_PLAIN)}"
             )
         try:
             return self.plain(row) if own else self.example(row)
         except RowError as error:
-            raise UserError(f"{where}: {error}; mend the row or remove it") from None
+            raise UserError(f"{where}: {error}; correct the row or remove it") from None
 
 
 def text(row: Row, column: str) -> str:
@@ -116,9 +131,8 @@ def text(row: Row, column: str) -> str:
     value = row.get(column)
     if isinstance(value, (list, dict, bool)):
         raise RowError(f"the column {column!r} must be text or a number")
-    if (
-        value is None or value != value or not str(value).strip()
-    ):  # an empty cell may have become NaN
+    # an empty cell may have become NaN
+    if value is None or value != value or not str(value).strip():
         raise RowError(f"the column {column!r} is empty")
     return str(value)
 
@@ -137,14 +151,10 @@ def _ordered(name: str, found: list[Example]) -> list[Example]:
     """By hash; the id is its beginning, and a question that comes again is numbered."""
     seen: Counter[str] = Counter()
     ordered = []
-    for key, example in sorted(
-        ((digest(e.question), e) for e in found), key=lambda p: (p[0], dataclasses.astuple(p[1]))
-    ):
+    hashed = [(digest(example.question), example) for example in found]
+    for key, example in sorted(hashed, key=lambda pair: (pair[0], dataclasses.astuple(pair[1]))):
         key = key[:12]
         seen[key] += 1
-        ordered.append(
-            dataclasses.replace(
-                example, id=f"{name}-{key}" + (f"-{seen[key]}" if seen[key] > 1 else "")
-            )
-        )
+        again = f"-{seen[key]}" if seen[key] > 1 else ""
+        ordered.append(dataclasses.replace(example, id=f"{name}-{key}{again}"))
     return ordered

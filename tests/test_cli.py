@@ -1,0 +1,49 @@
+"""How commands begin: a configuration file that cannot be used, and overrides of choices."""
+
+import pytest
+from support.commands import one_error, run_command
+
+OVERRIDES = ["", "--config.steps=3"]
+
+
+def train(*arguments: str) -> str:
+    """The error of a training command, without its name."""
+    done = run_command("sar_jax.train", *[word for word in arguments if word])
+    return one_error(done).removeprefix("error: ")
+
+
+@pytest.mark.parametrize("given", [["--config=nowhere.py"], ["--config", "nowhere.py"]])
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_a_config_file_that_is_not_there_is_named(given, override):
+    assert train(*given, override) == "--config: no such file: nowhere.py"
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_what_a_config_file_misses_is_not_taken_for_the_file(tmp_path, override):
+    path = tmp_path / "config.py"
+    path.write_text("def get_config():\n    open('prompts.txt')\n")
+    error = train(f"--config={path}", override)
+    assert error.startswith("--config: ") and "No such file" in error and "prompts.txt" in error
+    assert str(path) not in error
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_a_config_that_is_a_folder_is_named(tmp_path, override):
+    error = train(f"--config={tmp_path}", override)
+    assert error.startswith("--config: ") and "directory" in error and str(tmp_path) in error
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("--config.loss.ratio=tokens", "config.loss.ratio is 'tokens': it must be "),
+        ("--config.rollout.cache_dtype=int4", "config.rollout.cache_dtype is 'int4': it must be "),
+        # what is allowed is taken over: the error is of another field
+        ("--config.advantage.estimator=leave_one_out", "config.rollout.samples is 0"),
+        ("--config.rollout.cache_dtype=", "config.rollout.samples is 0"),
+    ],
+)
+def test_a_choice_is_overridden_as_text_and_then_checked(override, words):
+    """A choice that is not allowed comes first: nothing else is wrong with these."""
+    samples = "--config.rollout.samples=" + ("0" if "samples" in words else "4")
+    assert words in train("--config=configs/tiny.py", override, samples)
