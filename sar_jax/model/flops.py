@@ -57,7 +57,7 @@ def sequence_flops(
     return 2 * params * tokens + 4 * cfg.num_heads * cfg.head_dim * pairs
 
 
-def _pairs(length: Int[np.ndarray, " B"] | int, window: int | None) -> np.ndarray | np.float64:
+def _pairs(length: Int[np.ndarray, " B"] | int, window: int | None) -> np.ndarray | float:
     """Tokens and the keys that they see, in a sequence: 1 + 2 + ... + n, or w each from w on."""
     n = np.asarray(length, np.float64)
     rising = n if window is None else np.minimum(n, window)

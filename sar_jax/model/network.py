@@ -95,9 +95,16 @@ def choose(kind: Array | int, branches: Sequence[Callable], *args: Any) -> Any:
     return branches[0](*args) if len(branches) == 1 else jax.lax.switch(kind, branches, *args)
 
 
+class Heads(NamedTuple):
+    """Queries, keys and values, the first two rotated."""
+
+    q: Float[Array, "*B N H"]
+    k: Float[Array, "*B K H"]
+    v: Float[Array, "*B K H"]
+
+
 class Layer(nnx.Module):
-    """One decoder layer; in `Decoder` its parameters carry a leading layer axis, in the scan they
-    do not."""
+    """One decoder layer, whose parameters carry no layer axis (`bind`)."""
 
     def __init__(self, cfg: ModelConfig, dtype: str):
         self.cfg, self.dtype = cfg, jnp.dtype(dtype)
@@ -111,8 +118,10 @@ class Layer(nnx.Module):
         return rms_norm(x, self._weight(name), self.cfg)
 
     def _dense(self, equation: str, x: Array, name: str) -> Array:
-        """The product of x with a matrix, and with its adapter if it has one: x W + scale (x A) B;
-        or (x Q) s, rounded."""
+        """The product of x with a matrix: x W.
+
+        With an adapter x W + scale (x A) B; with a rounded matrix (x Q) s.
+        """
         y, adapter = jnp.einsum(equation, x, self._weight(name)), self.cfg.adapter
         # scaled after the product was summed over the devices, which sends it in the compute dtype
         if self.cfg.int8:
@@ -126,22 +135,18 @@ class Layer(nnx.Module):
             f"...r,r{weight[len(taken) :]}->{outputs}", low, self._weight(f"{name}_b")
         )
 
-    def project(self, x: Array, cos: Array, sin: Array) -> tuple[Array, Array, Array]:
-        """Queries, keys and values of the tokens x [..., T, D], rotated by the tables [..., T,
-        half]."""
+    def project(self, x: Array, cos: Array, sin: Array) -> Heads:
+        """Of the tokens x [..., T, D], rotated by the tables [..., T, half]."""
         cfg, x = self.cfg, self._norm("attn_norm", x)
         q = self._dense("...D,DNH->...NH", x, "q_proj")
         k = self._dense("...D,DKH->...KH", x, "k_proj")
         v = self._dense("...D,DKH->...KH", x, "v_proj")
         if cfg.qkv_bias:
-            q, k, v = (
-                q + self._weight("q_bias"),
-                k + self._weight("k_bias"),
-                v + self._weight("v_bias"),
-            )
+            q, k = q + self._weight("q_bias"), k + self._weight("k_bias")
+            v = v + self._weight("v_bias")
         if cfg.qk_norm:
             q, k = self._norm("q_norm", q), self._norm("k_norm", k)
-        return rope.rotate(q, cos, sin), rope.rotate(k, cos, sin), v
+        return Heads(rope.rotate(q, cos, sin), rope.rotate(k, cos, sin), v)
 
     def combine(self, x: Array, attended: Array) -> Array:
         """Adds the attention's output [..., N, H] and the feed-forward to x."""

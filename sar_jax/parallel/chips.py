@@ -1,4 +1,4 @@
-"""Chips as published: what `sar_jax.plan` compares a program with, and what the metric mfu divides by.
+"""Chips as published: what `sar_jax.plan` compares a program with, and what mfu divides by.
 
 Sources: Google Cloud's pages on TPU v4, v5e, v5p, v6e and 7x (peak, HBM bandwidth, inter-chip
 interconnect; read in November 2026); the TPU compiler (libtpu 0.0.52), which names the memory that
@@ -68,7 +68,7 @@ _OTHERS = {
 
 
 def devices_a_chip(devices: Sequence[jax.Device]) -> int:
-    """How many of the devices are one chip: of v4 on TPU VMs one, for the compiler two; of 7x two."""
+    """How many devices a chip is: a v4 on TPU VMs one, for the compiler two; a 7x two."""
     place = lambda d: (getattr(d, "slice_index", 0), getattr(d, "coords", d.id))
     first = place(devices[0])
     return sum(place(device) == first for device in devices)

@@ -76,8 +76,7 @@ class Seats:
         if waiting:
             return max(self.size - max(self.size // _WAIT, 1), 0)
         live = len(self.live())
-        smaller = max((size for size in self._sizes if size < live), default=0)
-        return min(smaller, live - 1)
+        return max((size for size in self._sizes if size < live), default=0)
 
     def room(self) -> int:
         """Tokens that every live slot can still take in its columns."""

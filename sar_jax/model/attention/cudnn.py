@@ -53,7 +53,7 @@ def attend(
     segment_ids: Int[Array, "R T"],
     *,
     scale: float,
-    softcap: None = None,
+    softcap: float | None = None,
     window: int | None = None,
     implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Float[Array, "R T N H"]:
