@@ -338,9 +338,7 @@ def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):
         "(2 times) ValueError: the true answer 'Z'" in message
         and "answer ending in 'last', truth 'Y'" in message
     )
-    assert (
-        message.count("'Y'") == 2 and message.count(" times) ") == 3 and "\n" not in message
-    )
+    assert message.count("'Y'") == 2 and message.count(" times) ") == 3 and "\n" not in message
 
 
 def test_few_errors_never_stop_a_run(verifier):
