@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something the user can mend. The message names the thing that is wrong and the remedy."""
+    """Something that the user can put right; the message names what is wrong and the remedy."""

@@ -28,18 +28,16 @@ class Sampling(NamedTuple):
 
     @staticmethod
     def of(config: Any) -> "Sampling":
-        """Of a training config that `checks.check` has seen."""
+        """Of a training config that has passed `checks.check`."""
         rollout = config.rollout
         return Sampling(rollout.temperature, rollout.top_k, rollout.top_p, rollout.min_p)
 
     @property
     def words(self) -> str:
         """For people: the temperature, and the filters that are on."""
-        return ", ".join(
-            f"{name} {value:g}"
-            for name, value in self._asdict().items()
-            if name == "temperature" or value != self._field_defaults[name]
-        )
+        is_shown = lambda name, value: name == "temperature" or value != self._field_defaults[name]
+        shown = {name: value for name, value in self._asdict().items() if is_shown(name, value)}
+        return ", ".join(f"{name} {value:g}" for name, value in shown.items())
 
 
 class Packed(NamedTuple):

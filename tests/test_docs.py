@@ -147,7 +147,7 @@ WRONG = {
     "-m sar_jax.train --config=configs/tiny.py --config.loss.averge=tokens": "averge",
     "-m sar_jax.train --config=configs/tiny.py --config.loss.average=token": "loss.average",
     "-m sar_jax.train --config=configs/tiny.py --config.steps=many": "config.steps",
-    "-m sar_jax.train --config=configs/tinny.py": "cannot be read",
+    "-m sar_jax.train --config=configs/tinny.py": "no such file: configs/tinny.py",
     "-m sar_jax.train --config=configs/tiny_pretrain.py": "TrainConfig",
     "-m sar_jax.train --workdir=runs/x": "--config is missing",
     "-m sar_jax.train --config=configs/tiny.py stray": "stray",

@@ -579,7 +579,7 @@ def test_other_families_train_and_come_back(family, tmp_path):
 @pytest.mark.parametrize(
     "command, words",
     [
-        (["sar_jax.export"], "--workdir and --output are both needed"),
+        (["sar_jax.export"], "both --workdir and --output are required"),
         (
             ["sar_jax.export", "--workdir=nowhere", "--output=x"],
             "not the workdir of a training run",

@@ -181,11 +181,11 @@ def same(value: Any, what: str) -> None:
     what   the values are, in the plural
     """
     found = gather(value)
-    other = [i for i, v in enumerate(found) if v != found[0]]
-    if other:
+    others = [str(process) for process, other in enumerate(found) if other != found[0]]
+    if others:
         raise UserError(
-            f"{what} differ between process 0 and process {', '.join(map(str, other))}: start "
-            "every process with the same ones"
+            f"{what} differ between process 0 and process {', '.join(others)}: start every process "
+            "with the same ones"
         )
 
 
