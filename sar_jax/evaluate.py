@@ -6,15 +6,16 @@
 
 The first answers every question of the benchmarks with the decoder, the prompts and the verifier of
 training, and writes results.json, results.md, accuracy_length.png and every answer
-(answers/*.parquet) to --output. Run again, it goes on where it stopped; other benchmarks may join.
+(answers/*.parquet) to --output. Run again, it continues where it stopped, and other benchmarks may
+join.
 --tasks takes the names of config.data.eval (docs/data.md): gsm8k, gsm8k=FOLDER, gsm8k:100,
 mine.jsonl. A workdir brings the config of its run, unless --config is given; a model folder takes
 it from --config, or the defaults. --reference is the --output of the untrained model: AES is
 measured against it.
 
 Greedy with one sample; with more, drawn as in training (config.rollout's temperature and filters),
-and then also avg@n, maj@n and pass@k. The second puts results beside each other and beside the
-published ones; without --reference the first folder is what the others are measured against.
+and then also avg@n, maj@n and pass@k. The second compares results with each other and with the
+published ones; without --reference the others are measured against the first folder.
 """
 
 import collections
@@ -56,8 +57,7 @@ class Task(NamedTuple):
 
 
 def label(name: str) -> str:
-    """What a data source is called in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is
-    mine.jsonl."""
+    """A data source's name in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl."""
 
     def one(part: str) -> str:
         if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0]):
@@ -75,7 +75,7 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
     if samples < 1:
         raise UserError(f"--samples is {samples}: it must be at least 1")
     if not all(re.fullmatch(r"[1-9]\d*", k) for k in ks):
-        raise UserError(f"--k is {','.join(ks)!r}: numbers like 1,4,8 are expected")
+        raise UserError(f"--k is {','.join(ks)!r}: give numbers separated by commas, such as 1,4,8")
     found = sorted({int(k) for k in ks} or ({1, samples} if samples > 1 else set()))
     if found and found[-1] > samples:
         raise UserError(
@@ -106,7 +106,7 @@ def check_config(found: trained_lib.Trained) -> None:
     if longest > found.cfg.max_positions:
         raise UserError(
             f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the "
-            f"model was made for {found.cfg.max_positions} positions (max_position_embeddings)"
+            f"model supports only {found.cfg.max_positions} positions (max_position_embeddings)"
         )
     checks.check_rollout(config.rollout)
 
@@ -148,7 +148,7 @@ def load_tasks(
         rows, left_out = questions_lib.prepare(source, prompter, longest, name)
         info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
         found[label(name)] = Task(label(name), info, rows)
-        reason = f"; {left_out} left out, their prompts are longer than {longest} tokens"
+        reason = f"; {left_out} left out because their prompts are longer than {longest} tokens"
         print(
             f"{label(name)}: {len(rows)} questions from {name}{reason if left_out else ''}",
             flush=True,
@@ -302,7 +302,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "output",
         None,
-        "Folder for the results. If it already holds some of them, the rest is added.",
+        "Folder for the results. If it holds some of them already, the rest is added.",
     )
     flags.DEFINE_string(
         "reference",
@@ -312,10 +312,13 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "samples",
         1,
-        "Answers to each question. One answer is greedy; more are drawn as in training.",
+        "Answers to each question. One answer is greedy; more are sampled as in training.",
     )
     flags.DEFINE_list(
-        "k", [], "Values of k for pass@k, each at most --samples. Default: 1 and --samples."
+        "k",
+        [],
+        "Values of k for pass@k, separated by commas, each at most --samples. Default: 1 and "
+        "--samples.",
     )
     flags.DEFINE_boolean(
         "compare", False, "Compare the results in the folders given after the options."

@@ -1,7 +1,7 @@
 """The self-aligned reward of given answers, token by token, so that anyone can check it by hand.
 
     python -m sar_jax.explain --model=HF_DIR|WORKDIR --input=answers.jsonl --output=scored.jsonl
-    [--config=FILE]
+                              [--config=FILE]
 
 Reads lines {"question", "answer", optional "id"} and writes, for each, its fields and
 
@@ -37,7 +37,9 @@ from sar_jax.training import score
 from sar_jax.training import trained as trained_lib
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "A Hugging Face folder, or the workdir of a training run (its latest step)."
+    "model",
+    None,
+    "A Hugging Face folder, or a training run's workdir, whose latest step is used.",
 )
 _INPUT = flags.DEFINE_string("input", None, "JSONL file with question and answer on each line.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
@@ -122,9 +124,7 @@ def main(get_config) -> None:
     rows = jsonl.read(_INPUT.value, ("question", "answer"))
     config = get_config() if flags.FLAGS["config"].present else None
     if config is not None and trained_lib.is_workdir(_MODEL.value):
-        raise UserError(
-            f"{_MODEL.value} is a workdir and brings its own config: leave --config out"
-        )
+        raise UserError(f"{_MODEL.value} is a workdir with a config of its own: leave out --config")
     found = trained_lib.locate(_MODEL.value, config, _default_config())
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     scored = explain(rows, params, found.cfg, found.tokenizer, found.config)

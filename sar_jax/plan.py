@@ -1,12 +1,11 @@
-"""Will a run fit a TPU slice, and how long will it take? Answered without one, by the real TPU
-compiler.
+"""Will a run fit a TPU slice, and how long will it take? Answered without one.
 
     python -m sar_jax.plan --config=configs/qwen3_4b.py --topology=v6e:2x4 [--json=FILE]
     python -m sar_jax.plan --config=configs/qwen3_4b.py --sweep=v5e:4x4,v6e:2x4,v5p:4x4x4
 
-The second prints one table of several slices. Memory is the compiler's, not an estimate; seconds
-are, at the chip's limits. Nothing is run. Needs `pip install libtpu`, and some minutes of processor
-time for a model of billions of parameters.
+The second prints one table of several slices. Memory is what the real TPU compiler says, not an
+estimate; seconds are an estimate, at the chip's limits. Nothing is run. Needs `pip install libtpu`,
+and some minutes of processor time for a model of billions of parameters.
 """
 
 import copy
@@ -23,7 +22,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.planning import estimate, tables
 
-_TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, like v6e:2x4.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
 _SWEEP = flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
 _JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 _ANSWER = flags.DEFINE_float(
@@ -36,7 +35,9 @@ _PROMPT = flags.DEFINE_float(
 
 def main(get_config) -> None:
     if bool(_TOPOLOGY.value) == bool(_SWEEP.value):
-        raise UserError("give --topology=v6e:2x4, or --sweep=v6e:2x4,v5e:4x4 for several")
+        raise UserError(
+            "give either --topology=v6e:2x4 or, for several slices, --sweep=v6e:2x4,v5e:4x4"
+        )
     config = copy.deepcopy(get_config())
     config.data.train = config.data.train or "arithmetic"  # a plan needs no data
     checks.check(config)

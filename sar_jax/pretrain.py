@@ -1,11 +1,11 @@
-"""Supervised next-token training on worked answers: the tiny model from scratch, or a cold start of
-your own.
+"""Supervised next-token training on worked answers.
 
     python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=HF_DIR
 
-Rows need a "solution" (JSONL: question, answer, solution). With `model.path` empty, a Qwen3 model
-and its tokenizer are made from scratch; otherwise the folder's model goes on learning. The result
-is a Hugging Face folder. The same seed, data and number of devices give the same file.
+For the tiny model from scratch, or a cold start of your own. Rows need a "solution" (JSONL:
+question, answer, solution). With `model.path` empty, a Qwen3 model and its tokenizer are made from
+scratch; otherwise the folder's model learns from these answers. The result is a Hugging Face
+folder. The same seed, data and number of devices give the same file.
 """
 
 import dataclasses

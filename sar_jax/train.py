@@ -11,8 +11,8 @@
     table before -> after
 
 Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves
-and exits. On several hosts start the same command on each (docs/tpu.md); the first one writes and
-speaks.
+and exits. On several hosts start the same command on each (docs/tpu.md); the first one writes files
+and prints.
 """
 
 import contextlib
@@ -38,13 +38,14 @@ from sar_jax.training.step import evaluation, train_step
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Where the run's files go; an interrupted run there is resumed. "
+    "Folder for the run's files. An interrupted run in it is resumed. "
     "Default: a new folder under runs/.",
 )
 
 
 _STOPPING = (
-    b"\nstopping after this step; the run will be saved (Ctrl-C again to stop at once, unsaved)\n"
+    b"\nstopping after this step and saving the run "
+    b"(press Ctrl-C again to stop at once without saving)\n"
 )
 
 
@@ -102,8 +103,8 @@ def loop(started: Started) -> int:
     run.checkpoints.wait()
     if step < config.steps:
         print(
-            f"stopped and saved at step {step} of {config.steps}. To go on, run the same command "
-            f"with --workdir={run.workdir}"
+            f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
+            f"command with --workdir={run.workdir}"
         )
         return 130
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
@@ -115,7 +116,7 @@ def main(get_config) -> int:
     checks.check(config)
     multihost.initialize()
     if not multihost.is_first():
-        sys.stdout = open(os.devnull, "w")  # the first process speaks for all; errors go to stderr
+        sys.stdout = open(os.devnull, "w")  # the first process prints for all; errors go to stderr
     workdir = epath.Path(
         multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0]
     )

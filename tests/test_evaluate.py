@@ -193,7 +193,7 @@ def test_what_the_folder_holds_is_not_mixed_with_anything_else(finished, mine, h
     other.write_text('{"question": "1 + 1?", "answer": "2"}\n')
     for words, arguments, changes in (
         (
-            "holds results of another model .*assets/tiny there, .*model now",
+            "holds the results of a different model .*assets/tiny there, .*model now",
             {"model": hf_folder},
             {"data__max_prompt_tokens": 200},
         ),
@@ -213,18 +213,23 @@ def test_what_the_folder_holds_is_not_mixed_with_anything_else(finished, mine, h
         with pytest.raises(UserError, match=words):
             run(output, ["arithmetic:24"], **arguments, **changes)
     for names, words in (
-        (["arithmetic:8"], "other questions of arithmetic .*arithmetic:24 there, arithmetic:8 now"),
-        ([str(other)], "other questions of mine.jsonl"),
+        (
+            ["arithmetic:8"],
+            "different questions of arithmetic .*arithmetic:24 there, arithmetic:8 now",
+        ),
+        ([str(other)], "different questions of mine.jsonl"),
     ):
         with pytest.raises(UserError, match=words):
             run(output, names)
     with pytest.raises(
-        UserError, match="--reference: .* has answered other questions of arithmetic"
+        UserError, match="--reference: .* holds answers to different questions of arithmetic"
     ):
         run(tmp_path / "new", ["arithmetic:8"], reference=output)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="full is not empty and holds no evaluation"):
+    with pytest.raises(
+        UserError, match="full is not empty, and what it holds is not an evaluation"
+    ):
         run(tmp_path / "full", ["arithmetic:8"])
     assert (
         before == {p: p.read_bytes() for p in output.rglob("*") if p.is_file()}
@@ -257,7 +262,7 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path):
         (
             ["arithmetic:4"],
             {"rollout__max_answer_tokens": 4000},
-            "is 4080: the model was made for 2048 positions",
+            "is 4080: the model supports only 2048 positions",
         ),
         (
             ["arithmetic:4"],
@@ -302,7 +307,7 @@ def test_a_model_that_does_not_load_is_an_error_before_the_data_are_read(tmp_pat
     ):
         with pytest.raises(UserError, match=words):
             run(tmp_path / "out", ["nosuchset"], model=model)
-    with pytest.raises(UserError, match="--step is 3, but .* is no workdir"):
+    with pytest.raises(UserError, match="--step is 3, but .* is a model folder"):
         run(tmp_path / "out", ["arithmetic:4"], step=3)
 
 

@@ -229,13 +229,13 @@ def test_resume_after_files_were_cut_off_and_refusal_of_other_questions(
     assert_same_state(finished[0], workdir, 2)
     rows.write_text(rows.read_text().replace("How many", "How  many"))
     done = run_command(*train_command(hf_folder, workdir, *own))
-    assert "was trained on other questions" in one_error(done)
+    assert "was trained on different questions" in one_error(done)
 
 
 def test_a_model_made_for_fewer_positions_is_refused(tmp_path):
     folder = make_hf_folder(tmp_path / "model", max_position_embeddings=100)
     done = run_command(*train_command(folder, tmp_path / "run"))
-    assert "is 132: the model was made for 100 positions" in one_error(done)
+    assert "is 132: the model supports only 100 positions" in one_error(done)
     assert not (tmp_path / "run").exists()
 
 
@@ -273,7 +273,7 @@ def test_workdir_of_another_config_is_refused_and_untouched(finished, hf_folder)
     before = (workdir / "config.json").read_text(), (workdir / "metrics.jsonl").read_text()
     done = run_command(*train_command(hf_folder, workdir, "--config.rewards.self_aligned=0.3"))
     assert one_error(done) == (
-        f"error: {workdir} holds a run with another config "
+        f"error: {workdir} holds a run with a different config "
         "(config.rewards.self_aligned: 0.2 there, 0.3 now): "
         "choose another --workdir, or the old settings to resume"
     )
@@ -397,7 +397,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
         ),
         check=True,
     )
-    assert "left out, their prompts are longer than 400 tokens" in done.stdout
+    assert "left out because their prompts are longer than 400 tokens" in done.stdout
     lines = read_metrics(tmp_path / "run")
     assert len(lines) == 3
     assert all(math.isfinite(v) for line in lines for v in line.values())
@@ -460,7 +460,7 @@ def test_questions_of_the_evaluation_set_are_not_trained_on(hf_folder, tmp_path)
         "--config.data.eval_questions=1",
         check=True,
     )
-    assert f" questions from {train}; 3 left out, they are in {test}" in done.stdout
+    assert f" questions from {train}; 3 left out because they are in {test}" in done.stdout
     test.write_text(train.read_text())
     refused = run_command(
         *train_command(hf_folder, tmp_path / "run2", f"--config.data.eval={test}")

@@ -1,14 +1,14 @@
-"""Several evaluations beside each other and beside the published figures: tables, and accuracy
-against length with its Pareto front.
+"""Several evaluations compared with each other and with the published figures.
 
-    results.json of each folder   a row a folder and benchmark: accuracy, length, both against the
-                                  reference, AES
+    results.json of each folder   a row for each folder and benchmark: accuracy, length, both
+                                  against the reference, AES
     assets/published.json         the paper's 28 rows and its ablation in the same columns, and
-                                  beside them ours, where a result has all five mathematics sets
+                                  with them ours, where a result has all five mathematics sets
 
-Gains in accuracy are percentage points, in length percent of the reference's. All folders must have
-answered the same questions of the benchmarks that they share; other differences in their settings
-are named under the table.
+As tables, and as a plot of accuracy against length with its Pareto front. Gains in accuracy are
+percentage points, in length percent of the reference's. All folders must have answered the same
+questions of the benchmarks that they share; other differences in their settings are named under the
+table.
 """
 
 import importlib.resources
@@ -138,7 +138,7 @@ def to_markdown(found: Mapping[str, Results]) -> str:
 
 
 def _paper(found: Mapping[str, Results]) -> list[str]:
-    """The paper's tables; results that have the same average are beside its rows."""
+    """The paper's tables; results that have the same average follow its rows."""
     source, rows, ablation = published()
     base = {row.model: row for row in rows if row.method == "base"}
 
@@ -188,8 +188,10 @@ def _against(entry: Entry, base: Entry | None) -> list[str]:
 
 
 def panels(found: Mapping[str, Results]) -> list[plots.Panel]:
-    """What is plotted: the mean over the benchmarks that all results have; then the paper's rows,
-    and beside them results that have the same five sets."""
+    """What is plotted: the mean over the benchmarks that all results have; then the paper's rows.
+
+    Results that have the paper's five sets are among its rows.
+    """
     made = []
     first, *others = found.values()
     shared = [label for label in first.tasks if all(label in r.tasks for r in others)]

@@ -1,9 +1,8 @@
-"""The folder that an evaluation writes, so that it can go on where it stopped and be compared
-later.
+"""The folder that an evaluation writes: it continues there where it stopped.
 
-    settings.json                 whose answers these are: model, decoding, questions of each set
-    answers/gsm8k.parquet         every answer with its verdict, once the benchmark is finished;
-    answers/gsm8k/000128.parquet  before that, the batch that begins with question 128
+    settings.json                  whose answers these are: model, decoding, questions of each set
+    answers/gsm8k.parquet          every answer with its verdict, once the benchmark is finished;
+    answers/gsm8k/000128.parquet   before that, the batch that begins with question 128
     results.json, results.md, accuracy_length.png
 
 Each file is written under another name and moved into place, so what is there is complete.
@@ -51,25 +50,26 @@ def check(folder: pathlib.Path, settings: Settings, old: Settings | None) -> Non
     if old is None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(
-                f"{folder} is not empty and holds no evaluation: choose another --output"
+                f"{folder} is not empty, and what it holds is not an evaluation: choose another "
+                "--output"
             )
         return
     if old.model.fingerprint != settings.model.fingerprint:
         raise UserError(
-            f"{folder} holds results of another model ({old.model} there, {settings.model} now): "
-            "choose another --output"
+            f"{folder} holds the results of a different model ({old.model} there, "
+            f"{settings.model} now): choose another --output"
         )
     changes = differences(old.decoding, settings.decoding)
     if changes:
         raise UserError(
-            f"{folder} holds results with other settings ({'; '.join(changes)}): choose another "
-            "--output, or the old settings to go on"
+            f"{folder} holds results made with different settings ({'; '.join(changes)}): choose "
+            "another --output, or use the old settings to continue"
         )
     for label, task in settings.tasks.items():
         there = old.tasks.get(label)
         if there and there.fingerprint != task.fingerprint:
             raise UserError(
-                f"{folder} holds answers to other questions of {label} ({there.source} there, "
+                f"{folder} holds answers to different questions of {label} ({there.source} there, "
                 f"{task.source} now): choose another --output"
             )
 
@@ -97,8 +97,8 @@ def read_results(folder: pathlib.Path, option: str) -> Results:
     path = folder / "results.json"
     if not path.is_file():
         raise UserError(
-            f"{option}: {folder} holds no results.json: it is not the --output of an evaluation "
-            "that has finished"
+            f"{option}: {folder} holds no results.json: it is not the --output of a finished "
+            "evaluation"
         )
     return _read(path, Results)
 
@@ -110,7 +110,9 @@ def _read(path: pathlib.Path, cls: type) -> Any:
         raise UserError(f"{path}: not JSON ({error})") from None
     except (AttributeError, KeyError, TypeError):
         names = ", ".join(field.name for field in dataclasses.fields(cls)[:3])
-        raise UserError(f"{path}: not written by sar_jax.evaluate ({names} are expected)") from None
+        raise UserError(
+            f"{path}: this file was not written by sar_jax.evaluate: it must have {names}"
+        ) from None
 
 
 def claim(folder: pathlib.Path, settings: Settings, old: Settings | None) -> None:
@@ -147,8 +149,8 @@ def read_answers(folder: pathlib.Path, label: str) -> list[Answer]:
             rows = pq.read_table(file, schema=_SCHEMA).to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise UserError(
-                f"{file} is damaged ({str(error).splitlines()[0][:200]}): remove it, and run the "
-                "command again to answer these questions anew"
+                f"{file} is damaged ({str(error).splitlines()[0][:200]}): delete it and run the "
+                "command again to answer these questions again"
             ) from None
         for row in rows:
             found[row["number"], row["sample"]] = Answer(**row)

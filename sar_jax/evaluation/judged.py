@@ -1,10 +1,10 @@
-"""Questions -> judged answers of a policy, batch by batch: what training's evaluation and
-`evaluate` share.
+"""Questions -> judged answers of a policy, batch by batch.
 
     rows --pad--> [batch, width] --sample--> token ids --decode--> texts --verify--> `Answer`s
 
-While a batch is decoded, the answers of the one before it are judged. Several processes: each turns
-its share of a batch into text and judges it; what they found is gathered.
+Training's evaluation and `sar_jax.evaluate` share this. While a batch is decoded, the answers of
+the one before it are judged. Several processes: each turns its share of a batch into text and
+judges it; what they found is gathered.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,7 @@
-"""The arithmetic of an evaluation: accuracy and its interval, lengths, AES, pass@k, majorities, the
-Pareto front.
+"""The arithmetic of an evaluation, in pure numpy: no model, no files.
 
-Q questions have n samples each. Shares are in [0, 1], lengths are tokens. Pure numpy: no model, no
-files.
+Accuracy and its interval, lengths, AES, pass@k, majorities, the Pareto front. Q questions have n
+samples each. Shares are in [0, 1], lengths are tokens.
 """
 
 import collections
@@ -46,14 +45,14 @@ def summarise(answers: Sequence[Answer]) -> Result:
 
 
 def aes(result: Point, reference: Point) -> float:
-    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy over
-    `reference`. NaN where the reference has nothing right."""
+    """Accuracy-efficiency score: relative shortening + 5 * relative gain in accuracy.
+
+    Both are over the reference; NaN where that has nothing right.
+    """
     shorter = (reference.length - result.length) / reference.length
-    gain = (
-        (result.accuracy - reference.accuracy) / reference.accuracy
-        if reference.accuracy
-        else float("nan")
-    )
+    gain = float("nan")
+    if reference.accuracy:
+        gain = (result.accuracy - reference.accuracy) / reference.accuracy
     return shorter + AES_GAMMA * gain
 
 
@@ -76,11 +75,15 @@ def interval(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over `sets` of each set's mean; a set is one number
-    a question.
+    """Percentile bootstrap interval of the mean over sets of each set's mean.
+
+    sets        each has one number a question
+    seed        the same one gives the same interval
+    resamples   how many times questions are drawn
+    level       the share of the resampled means that the interval holds
 
     Questions are drawn with replacement within their set, so that each set keeps its size; all
-    samples of a question stay together. The same seed gives the same interval.
+    samples of a question stay together.
     """
     rng, means = np.random.default_rng(seed), np.zeros(resamples)
     for values in sets:
@@ -93,20 +96,23 @@ def interval(
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
-    """The chance that k of a question's samples, drawn without replacement, hold a right one: the
-    unbiased estimator 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises
-    ValueError where k > samples."""
+    """The chance that k of a question's samples, drawn without replacement, hold a right one.
+
+    right, samples   how many are right, of how many
+
+    The unbiased estimator 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, eq. 1).
+    Raises ValueError where k > samples.
+    """
     if not 1 <= k <= samples or not 0 <= right <= samples:
         raise ValueError(f"pass@{k} of {right} right among {samples} samples")
     return 1 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def majority(group: Sequence[Answer]) -> float:
-    """Is the final answer that most of a question's samples give right? Samples without one have no
-    vote.
+    """Is the final answer that most of a question's samples give right?
 
-    Where m answers share the first place, each counts one m-th: the order of the samples decides
-    nothing. 0 without votes.
+    Samples without one have no vote. Where m answers share the first place, each counts one m-th:
+    the order of the samples decides nothing. 0 without votes.
     """
     votes = collections.Counter(a.final for a in group if a.final is not None)
     if not votes:
@@ -131,8 +137,10 @@ def several(answers: Sequence[Answer], ks: Sequence[int]) -> dict[str, float]:
 
 
 def mean_result(results: Sequence[Result]) -> Result:
-    """The plain average over benchmarks, whatever their sizes; lengths that some benchmark lacks
-    are None."""
+    """The plain average over benchmarks, whatever their sizes.
+
+    A length that some benchmark lacks is None.
+    """
     mean = lambda values: None if None in values else float(np.mean(values))
     names = [field.name for field in dataclasses.fields(Result)]
     fields = {name: mean([getattr(r, name) for r in results]) for name in names}
@@ -140,8 +148,10 @@ def mean_result(results: Sequence[Result]) -> Result:
 
 
 def pareto(points: Sequence[Point]) -> list[int]:
-    """Which points no other one beats, from short to long: as accurate and shorter, or as short and
-    more accurate."""
+    """Which points no other one beats, from short to long.
+
+    A point beats one that is as accurate and longer, or as long and less accurate.
+    """
     beaten = lambda p: any(
         (q.accuracy >= p.accuracy and q.length < p.length)
         or (q.accuracy > p.accuracy and q.length <= p.length)

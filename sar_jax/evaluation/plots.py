@@ -1,5 +1,7 @@
-"""Accuracy against length, as PNG. Drawn on matplotlib's own canvas: no display and no window
-system is needed."""
+"""Accuracy against length, as PNG.
+
+Drawn on matplotlib's own canvas: no display and no window system is needed.
+"""
 
 import collections
 import itertools

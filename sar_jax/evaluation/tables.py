@@ -1,5 +1,4 @@
-"""Answers in a results folder -> results.json, a Markdown table, and the plot of accuracy against
-length.
+"""Answers in a results folder -> results.json, a Markdown table, and a plot.
 
 Averages over benchmarks are plain means, whatever the benchmarks' sizes, as in the paper's tables;
 they exist when all of their benchmarks are there.
@@ -25,7 +24,7 @@ AVERAGES: Mapping[str, tuple[str, ...]] = {
 
 
 def check_reference(base: Results, settings: Settings, folder: pathlib.Path) -> None:
-    """Raises `UserError` where the reference has answered other questions of a benchmark.
+    """Raises `UserError` where the reference's answers are to different questions of a benchmark.
 
     folder   of the reference
     """
@@ -33,8 +32,8 @@ def check_reference(base: Results, settings: Settings, folder: pathlib.Path) -> 
         there = base.tasks[label].task if label in base.tasks else None
         if there and there.fingerprint != task.fingerprint:
             raise UserError(
-                f"--reference: {folder} has answered other questions of {label} ({there.source} "
-                f"there, {task.source} now): they cannot be compared"
+                f"--reference: {folder} holds answers to different questions of {label} "
+                f"({there.source} there, {task.source} now): they cannot be compared"
             )
 
 
@@ -184,8 +183,8 @@ def _notes(found: Results) -> list[str]:
     for name, entry in found.tasks.items():
         if entry.task.left_out:
             lines.append(
-                f"{name}: {entry.task.left_out} questions left out, their prompts are longer than "
-                f"{longest} tokens."
+                f"{name}: {entry.task.left_out} questions were left out because their prompts are "
+                f"longer than {longest} tokens."
             )
     for name, labels in AVERAGES.items():
         absent = [label for label in labels if label not in found.tasks]

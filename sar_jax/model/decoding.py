@@ -38,8 +38,10 @@ def prefill(
 
 
 def apart(params: Params) -> list[Params]:
-    """The parameters of each layer by itself: made once, before a loop that reads them again and
-    again."""
+    """The parameters of each layer by itself.
+
+    Made once, before a loop that reads them again and again.
+    """
     stacked = params["layers"]
     return [{name: x[l] for name, x in stacked.items()} for l in range(len(stacked["attn_norm"]))]
 

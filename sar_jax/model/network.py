@@ -73,8 +73,8 @@ def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh
     if missing[options.attention]:
         raise UserError(
             f"config.model.attention is {options.attention!r}, which needs "
-            f"{missing[options.attention]}; the devices are of type {device.device_kind!r}: "
-            "leave it at 'auto'"
+            f"{missing[options.attention]}, but the devices are of type {device.device_kind!r}: "
+            "use 'auto'"
         )
     return options.attention
 

@@ -110,14 +110,14 @@ def describe(name: str) -> Slice:
     try:
         import libtpu  # noqa: F401
     except ImportError:
-        raise UserError("the TPU compiler is missing: pip install libtpu") from None
+        raise UserError("the TPU compiler is not installed: run `pip install libtpu`") from None
     try:
         devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # the runtime raises its own kinds
         reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"--topology is {name!r}: the compiler knows no such slice ({reason}). "
-            f"Known: {_known()}"
+            f"--topology is {name!r}: the compiler does not know this slice ({reason}). "
+            f"It knows: {_known()}"
         ) from None
     each = devices_a_chip(devices)
     return Slice(name, len(devices) // each, devices, CHIPS[chip].of_device(each))
@@ -131,7 +131,7 @@ def _parse(name: str) -> str:
         if dimensions == CHIPS[match[1]].slices[0].count("x"):
             return match[1]
     raise UserError(
-        f"--topology is {name!r}: it is written CHIP:SHAPE, like v6e:2x4. Known: {_known()}"
+        f"--topology is {name!r}: write it as CHIP:SHAPE, such as v6e:2x4. Known: {_known()}"
     )
 
 

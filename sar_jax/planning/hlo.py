@@ -1,5 +1,7 @@
-"""What a compiled program sends between chips: the collectives in its text, loops counted by their
-trips."""
+"""What a compiled program sends between chips: the collectives in its text.
+
+A collective in a loop counts as often as the loop runs.
+"""
 
 import collections
 import dataclasses
@@ -29,9 +31,8 @@ _SENT = {
     "all-to-all": lambda size, n: size * (n - 1) / n,
     "collective-permute": lambda size, n: size,
 }
-_SCATTER = (
-    "all-reduce-scatter"  # so the TPU compiler begins the names of its reduce-scatter fusions
-)
+# the TPU compiler begins the names of its reduce-scatter fusions with this
+_SCATTER = "all-reduce-scatter"
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _COLLECTIVE = re.compile(rf" = (.*?) ({'|'.join(_SENT)})(-start)?\(")
 _ARRAY = re.compile(r"\b(" + "|".join(_BYTES) + r")\[([\d,]*)\]")
@@ -57,8 +58,13 @@ _ROOT = re.compile(r"ROOT %?[\w.\-]+ = \(.* tuple\((.*?)\)")
 
 @dataclasses.dataclass
 class _Computation:
-    """What stands in one; `sent`: kind, bytes and channel of its collectives; `calls`: other
-    computations, with a loop's condition or how often they run."""
+    """The lines of one that matter here.
+
+    sent    kind, bytes and channel of its collectives
+    calls   other computations, with a loop's condition or how often they run
+
+    The other fields are of loops' counters.
+    """
 
     sent: list[tuple[str, float, str]] = dataclasses.field(default_factory=list)
     calls: list[tuple[str, str | int]] = dataclasses.field(default_factory=list)
@@ -72,11 +78,14 @@ class _Computation:
 def collective_bytes(text: str, devices: int) -> dict[str, float]:
     """Bytes that one device sends in one run of the program, by kind of collective.
 
-    `text`: `compiled.as_text()`. Loops run as often as the compiler says, else as their counter's
-    bound and step say, else once. A collective that the TPU works on in several places, while it
-    computes, stands in all of them under one channel: it counts where it counts least. Its fusions
-    "all-reduce-scatter" hold an all-reduce of which each device keeps its part: libtpu names their
-    emitter AllReduceScatterFusion, and they count as reduce-scatters.
+    text      `compiled.as_text()`
+    devices   of the program
+
+    Loops run as often as the compiler says, else as their counter's bound and step say, else once.
+    A collective that the TPU works on in several places, while it computes, is in all of them under
+    one channel: it counts where it counts least. Its fusions "all-reduce-scatter" hold an
+    all-reduce of which each device keeps its part: libtpu names their emitter
+    AllReduceScatterFusion, and they count as reduce-scatters.
     """
     computations, entry = _parse(text, devices)
     runs: collections.Counter = collections.Counter()
@@ -143,8 +152,10 @@ def _parse(text: str, devices: int) -> tuple[dict[str, _Computation], str]:
 
 
 def _size(shapes: str, started: bool) -> int:
-    """Bytes of a result. One of a -start operation holds its operand too: the largest array is the
-    result."""
+    """Bytes of a result.
+
+    started   of a -start operation, which holds its operand too: the largest array is the result
+    """
     sizes = [
         _BYTES[kind] * math.prod(int(d) for d in dims.split(",") if d)
         for kind, dims in _ARRAY.findall(shapes)

@@ -1,11 +1,11 @@
-"""How long a training step takes at the limits of a chip: flops counted by hand, bytes, and what
-the compiler sends.
+"""How long a training step takes at the limits of a chip.
 
     a call   = max(flops / peak, HBM bytes / bandwidth, bytes sent / interconnect)   perfect overlap
     a step   = sum over programs of calls * seconds
 
-Estimates, and optimistic ones: no chip reaches its peak. Left out: the host's work, verification,
-checkpoints, activations' traffic to HBM. Letters as in `structs`; L layers, N heads, H head dim.
+Flops are counted by hand; what is sent is the compiler's. These are estimates, and optimistic ones:
+no chip reaches its peak. Left out: the host's work, verification, checkpoints, activations' traffic
+to HBM. Letters as in `structs`; L layers, N heads, H head dim.
 """
 
 import math
@@ -103,8 +103,8 @@ def _decoder_calls(
 ) -> dict[str, Call]:
     """Every token reads the weights and the live columns of its device's slots.
 
-    Were lengths exponential, a slot looked at at any time would be as far into its answer as
-    answers are long on average.
+    If lengths were exponential, a slot at any time would be as far into its answer as answers are
+    long on average.
     """
     rollout = config.rollout
     answers = rollout.questions * rollout.samples

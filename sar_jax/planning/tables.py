@@ -85,28 +85,30 @@ def _show_memory(console: Console, plan: Plan, unit: str) -> None:
         )
     console.print(table)
     console.print(
-        "args, temp: arguments and temporaries of the program; beside: what is there meanwhile; "
-        "sent: to other devices, a call; cpu s: to compile it here"
+        "args, temp: arguments and temporaries of the program; beside: what else is in memory "
+        "meanwhile; sent: to other devices in one call; cpu s: processor time to compile it here"
     )
     r = plan.residents
     always = {name: getattr(r, field) for name, field in _ALWAYS.items()}
     console.print(
         "always there: "
         + ", ".join(f"{name} {gib(size)}" for name, size in always.items() if size)
-        + f"; by turns: weights {gib(r.weights)}, weights for decoding {gib(r.decoding_weights)}, "
+        + f"; at times: weights {gib(r.weights)}, weights for decoding {gib(r.decoding_weights)}, "
         f"cache {gib(plan.cache)}, gradient sums {gib(r.gradients)}"
     )
 
 
 def _sent(config: config_lib.TrainConfig, plan: Plan, copies: float) -> str:
-    """What a micro-batch of the update sends, and what sends less where the model is cut over very
-    many devices."""
+    """What a micro-batch of the update sends, and how to send less.
+
+    The latter where the model is divided among very many devices.
+    """
     line = f"a micro-batch of the update sends {copies:.1f} times the model's bfloat16 bytes"
     if copies <= _MUCH or config.mesh.data != 1 or plan.devices < _MANY:
         return line
     return (
-        f"{line}; --config.mesh.data=4 cuts it over a quarter of the devices, which sends less "
-        "and holds more"
+        f"{line}; --config.mesh.data=4 divides it among a quarter of the devices, which sends less "
+        "and takes more memory on each"
     )
 
 
@@ -126,8 +128,10 @@ def _show_times(console: Console, config: config_lib.TrainConfig, plan: Plan) ->
 
 
 def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
-    """What would make the run fit, by the programs that do not: settings with the bytes a device
-    that they give back."""
+    """What would make the run fit: settings, with the bytes a device that they save.
+
+    Only those that help the programs which do not fit.
+    """
     r = plan.residents
     over = {name for name, p in plan.programs.items() if p.total > plan.hbm}
     lines = []
@@ -138,12 +142,12 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
         lines.append(
             f"--config.rollout.weights_dtype=int8: up to {gib(r.decoding_weights / 2)} GiB less, "
-            "answers drawn from rounded weights (see loss.importance_cap)"
+            "answers are then drawn from rounded weights (see loss.importance_cap)"
         )
     if config.optimizer.mu_dtype == "float32":
         lines.append(
-            f"--config.optimizer.mu_dtype=bfloat16: {gib(r.moments / 4)} GiB less, Adam's first "
-            "moment rounded"
+            f"--config.optimizer.mu_dtype=bfloat16: {gib(r.moments / 4)} GiB less, with Adam's "
+            "first moment rounded"
         )
     if r.reference and not config.model.offload_reference:
         lines.append(
@@ -158,7 +162,8 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     larger = chips.next_slice(plan.topology)
     if larger:
         lines.append(
-            f"--topology={larger}: masters, moments and reference fall by the ratio of the chips"
+            f"--topology={larger}: masters, moments and reference shrink in proportion to the "
+            "number of chips"
         )
     return lines
 
@@ -182,13 +187,13 @@ def _advice_on_slots(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     lines, slots, half = [], config.rollout.slots, gib(plan.cache / 2)
     if slots > 1:
         lines.append(
-            f"--config.rollout.slots={slots // 2}: {half} GiB less cache, and more steps of fewer "
-            "tokens"
+            f"--config.rollout.slots={slots // 2}: {half} GiB less cache, and more decoding steps "
+            "with fewer tokens each"
         )
     if config.rollout.cache_dtype != "int8":
         lines.append(
-            f"--config.rollout.cache_dtype=int8: about {half} GiB less cache, answers drawn from "
-            "rounded keys and values (see loss.importance_cap)"
+            f"--config.rollout.cache_dtype=int8: about {half} GiB less cache, answers are then "
+            "drawn from rounded keys and values (see loss.importance_cap)"
         )
     return lines
 

@@ -9,7 +9,7 @@ between calls of `slots.decode`, not at every token, and decides from what is eq
 process. All shapes that may occur (`shapes`) are compiled at the first call.
 
 Reproducible: the random bits of a token depend on (key, answer's number, place in the answer)
-alone, so the same row draws the same answer whatever is decoded beside it, however many slots there
+alone, so the same row draws the same answer whatever is decoded with it, however many slots there
 are, and on however many devices.
 
 Letters: Q questions, P prompt width, M samples a question, A answer limit.
@@ -166,8 +166,11 @@ class _Call:
         self.slot_steps, self.seconds = 0, [0.0, 0.0]  # prefill, decode
 
     def compile(self) -> None:
-        """Every shape once, with nothing to do; and every function on what each of the others
-        returns, since arrays that are placed in another way would compile anew."""
+        """Compiles every shape, by calls with nothing to do.
+
+        Every function is called on what each of the others returns, since arrays that are placed in
+        another way would compile again.
+        """
         shapes, packed, self.state = self.shapes, self.prefill([])[1], None
 
         def exercise() -> None:
@@ -220,8 +223,10 @@ class _Call:
             self.harvest(found, self.decode(self.seats.until(bool(waiting))))
 
     def questions(self) -> Iterator[tuple[list[_Answer], tuple[Any, Any]]]:
-        """The answers to as many questions as the packed rows hold, with the questions' keys and
-        values, until all came."""
+        """The answers to as many questions as the packed rows hold, until all came.
+
+        With them the questions' keys and values.
+        """
         todo = [q for q, n in enumerate(self.lengths) if n]
         M = self.made.samples
         while todo:
@@ -230,12 +235,14 @@ class _Call:
             yield [_Answer(p.question * M + m, p) for p in placed for m in range(M)], packed
 
     def refill(self, waiting: collections.deque, more: Iterator) -> collections.deque:
-        """Begins answers in the free slots; returns those that still wait, at least one if there is
-        one."""
+        """Begins answers in the free slots; returns those that still wait.
+
+        At least one waits if there is one.
+        """
         free = collections.deque(self.seats.free())
         while True:
             if not waiting:
-                self.packed = None  # not beside the next ones
+                self.packed = None  # not in memory together with the next ones
                 answers, self.packed = next(more, ([], None))
                 waiting = collections.deque(answers)
             if not waiting or not free:
@@ -270,8 +277,10 @@ class _Call:
         self.seats.open(size, columns)
 
     def prefill(self, todo: Sequence[int]) -> tuple[list[_Place], tuple[Any, Any]]:
-        """Packs the first questions of `todo` that fit: their places, their keys and values. The
-        last token is left out: decoding begins with it."""
+        """Packs the first questions of `todo` that fit: their places, their keys and values.
+
+        The last token is left out: decoding begins with it.
+        """
         rows, width = self.shapes.rows, self.shapes.width
         tokens, positions, segments = np.zeros((3, rows, width), np.int32)
         filled, placed = [0] * rows, []

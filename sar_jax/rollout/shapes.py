@@ -1,8 +1,7 @@
-"""How much a decoder holds: the closed set of shapes that it compiles for, and whether its cache
-fits.
+"""The closed set of shapes that a decoder compiles for, and whether its cache fits.
 
-    sizes     numbers of slots: as asked for, and fewer for the last answers
-    columns   of a slot's cache: rising to the longest sequence
+sizes     numbers of slots: as asked for, and fewer for the last answers
+columns   of a slot's cache: rising to the longest sequence
 """
 
 import math
@@ -118,7 +117,7 @@ def check_slots(config: TrainConfig, network: Network, devices: int, parts: int,
     needed = slot * -(-rollout.slots // devices)
     if needed > free:
         raise UserError(
-            f"config.rollout.slots is {rollout.slots}: their cache takes {needed / 2**30:.2f} GiB "
-            f"a device, where {free / 2**30:.2f} GiB are free; at most "
+            f"config.rollout.slots is {rollout.slots}: their cache needs {needed / 2**30:.2f} GiB "
+            f"on each device, but only {free / 2**30:.2f} GiB is free; at most "
             f"{int(free / slot) * devices} slots fit"
         )

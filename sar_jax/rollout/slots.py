@@ -1,4 +1,4 @@
-"""The jitted functions of the decoder: S slots, each with an answer that goes on, or free.
+"""The jitted functions of the decoder: S slots, each of which has an answer or is free.
 
     prefill   packed rows of questions -> their keys and values
     insert    questions' keys and values -> slots, which begin there with the question's last token
@@ -8,7 +8,7 @@
 
 A slot's next step reads `token` at `position`, so a question is inserted but for its last token,
 and its answer's first token comes out of the same step as all others. The random bits of a token
-depend on (key, answer's number, place in the answer) alone. Free slots go on reading their last
+depend on (key, answer's number, place in the answer) alone. Free slots keep reading their last
 token; what they write is not live before it is written again.
 """
 
@@ -36,7 +36,7 @@ ENTRIES = 16  # answers that `insert` takes at once
 class State(NamedTuple):
     """All slots.
 
-    token    to be read next, at `position`
+    token    what is read next, at `position`
     count    tokens of the answer so far, at most `limit`
     live     False where the slot is free
     keys     the answers' own random bits

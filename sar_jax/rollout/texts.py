@@ -18,7 +18,9 @@ def pad_prompts(
     """
     longest = max(map(len, prompts), default=0)
     if longest > width:
-        raise UserError(f"a prompt has {longest} tokens, config.data.max_prompt_tokens is {width}")
+        raise UserError(
+            f"a prompt has {longest} tokens, but config.data.max_prompt_tokens is {width}"
+        )
     tokens, lengths = np.zeros((count, width), np.int32), np.zeros(count, np.int32)
     for i, prompt in enumerate(prompts):
         tokens[i, : len(prompt)], lengths[i] = prompt, len(prompt)
@@ -28,7 +30,7 @@ def pad_prompts(
 def decode_texts(
     tokenizer: PreTrainedTokenizerBase, rollouts: Rollouts, which: Sequence[int]
 ) -> list[str]:
-    """The answers of `which` as text, special tokens left out."""
+    """The answers of `which` as text, without special tokens."""
     return tokenizer.batch_decode(
         [rollouts.tokens[b, : rollouts.lengths[b]] for b in which], skip_special_tokens=True
     )

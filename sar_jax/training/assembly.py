@@ -39,8 +39,8 @@ class Assembly:
     decoder          of the decoder
     specs            what learns, as `parameters.ParamSpec`s
     cast             masters -> weights; None where the masters serve as they are
-    hand_over        masters, or the base with adapters -> decoding weights; None where they need be
-                     no others than the weights
+    hand_over        masters, or the base with adapters -> decoding weights; None where these are
+                     the weights
     fold             (base, adapters) -> base with adapters; None without adapters
     critic           None without one
     """
@@ -60,7 +60,7 @@ class Assembly:
     critic: critic_lib.Critic | None
 
     def scoring_weights(self, masters: Params, frozen: Params) -> Params:
-        """What `score` takes. frozen: the base beside adapters, {} without."""
+        """What `score` takes. frozen: the base of adapters, {} without adapters."""
         cast = self.cast(masters) if self.cast else masters
         return lora.merged(frozen, cast)
 

@@ -1,14 +1,14 @@
-"""Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping, written to
-a temporary name and moved into place when complete, so the last good one survives a full disk or a
-killed process.
+"""Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping.
 
     state    TrainState: parameters, moments, counts
     critic   the critic's TrainState, where there is one
     data     the state of grain's iterator
-    meta     the fingerprint of the questions, since a resumed run must go on with the same ones;
+    meta     the fingerprint of the questions, since a resumed run must continue with the same ones;
              the adaptive alpha's state
 
-Random keys are derived from seed and step, so they need no saving.
+Each is written to a temporary name and moved into place when complete, so the last good one
+survives a full disk or a killed process. Random keys are derived from seed and step, so they need
+no saving.
 """
 
 import contextlib
@@ -30,8 +30,10 @@ from sar_jax.training.learner import States
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. `save` returns at once; the files are complete after `wait`
-    or the next save."""
+    """The checkpoints of one workdir.
+
+    `save` returns at once; the files are complete after `wait` or the next save.
+    """
 
     def __init__(self, workdir: epath.Path, keep: int = 1):
         self.folder = _folder(workdir)
@@ -97,7 +99,7 @@ class Checkpoints:
         return UserError(
             f"the checkpoint of step {self.writing} could not be written to {self.folder} "
             f"({reason}); {kept}. Free some space and run the same command with the same "
-            "--workdir to go on."
+            "--workdir to continue."
         )
 
     def restore(self, step: int, like: States, iterator: Any, questions: str) -> States:
@@ -121,13 +123,13 @@ class Checkpoints:
             raise unreadable(step, self.folder, error) from error
         if restored["meta"]["questions"] != questions:
             raise UserError(
-                f"{self.folder.parent} was trained on other questions: the data under "
-                "config.data.train has changed since; restore it, or choose another --workdir"
+                f"{self.folder.parent} was trained on different questions: the data of "
+                "config.data.train has changed since then; restore it, or choose another --workdir"
             )
         return States(restored["state"], restored["critic"] if "critic" in items else None)
 
     def meta(self, step: int) -> dict[str, Any]:
-        """What `save` kept of `step` beside arrays and data; older checkpoints have less of it."""
+        """What `save` kept of `step` besides arrays and data; older checkpoints have less of it."""
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         return self.manager.restore(step, args=args)["meta"]
 
@@ -136,15 +138,15 @@ class Checkpoints:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, shortly."""
+    """What an error says, in short."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def unreadable(step: int, where: epath.Path, error: Exception) -> UserError:
     """What a user reads where a checkpoint does not load."""
     return UserError(
-        f"the checkpoint of step {step} in {where} cannot be read: it is damaged, or of another "
-        f"model ({first_line(error)})"
+        f"the checkpoint of step {step} in {where} cannot be read: it is damaged or belongs to "
+        f"another model ({first_line(error)})"
     )
 
 

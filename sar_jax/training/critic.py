@@ -1,12 +1,12 @@
-"""The critic of PPO: the policy's decoder, from the same checkpoint, with one number a token
-instead of logits.
+"""The critic of PPO: the policy's decoder with one number a token instead of logits.
 
     specs(cfg)        its parameters: those of the decoder without a head, and value_head [D]
     value_rows(...)   packed rows -> at each answer token, the value of what is before it
     make_loss(...)    the clipped squared error to the returns
 
-The value head begins at 0, so the first advantages are the rewards themselves. Updates, moments,
-sharding and checkpoints are those of any `learner.TrainState`.
+Its decoder begins from the policy's checkpoint, and its value head at 0, so the first advantages
+are the rewards themselves. Updates, moments, sharding and checkpoints are those of any
+`learner.TrainState`.
 """
 
 import dataclasses

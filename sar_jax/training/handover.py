@@ -1,8 +1,9 @@
-"""Weights for scoring and decoding, from the float32 masters: cast first, then spread anew, so that
-the half-sized copy travels.
+"""Weights for scoring and decoding, from the float32 masters.
 
     masters, float32, RULES  --cast-->       weights, RULES             score
                              --hand_over-->  weights, DECODING_RULES    sample; int8 where asked for
+
+They are cast first and spread over the devices afterwards, so that the half-sized copy travels.
 """
 
 from collections.abc import Callable

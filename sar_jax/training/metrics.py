@@ -1,5 +1,7 @@
 """What a run leaves for people: metrics.jsonl, TensorBoard events, answers as parquet, profiles.
-Process 0 writes."""
+
+Process 0 writes.
+"""
 
 import contextlib
 import json
@@ -24,8 +26,7 @@ _COPY_EVERY = 10
 
 
 class CompileCounter:
-    """Counts XLA compilations in this process; after the first step of a run there should be
-    none."""
+    """Counts XLA compilations in this process; after a run's first step there should be none."""
 
     def __init__(self):
         self.count = 0
@@ -41,8 +42,10 @@ class CompileCounter:
 
 
 class Profile:
-    """Records `steps` steps of a run with the XLA profiler, to profile/ of its workdir: the first
-    two only compile."""
+    """Records steps of a run with the XLA profiler, to profile/ of its workdir.
+
+    The first two are not among them: these only compile.
+    """
 
     def __init__(self, workdir: epath.Path, steps: int):
         self.folder, self.left, self.seen, self.running = workdir / "profile", steps, 0, False
@@ -68,8 +71,8 @@ class Metrics:
     A resumed run first drops the lines that were written after its checkpoint's step; samples of
     those steps are written again.
 
-    Nothing can be appended to a file in a bucket: there metrics.jsonl is written anew each time,
-    and TensorBoard's events go to a local file that is copied every `_COPY_EVERY` writes and at the
+    Nothing can be appended to a file in a bucket: there metrics.jsonl is rewritten each time, and
+    TensorBoard's events go to a local file that is copied every `_COPY_EVERY` writes and at the
     end.
     """
 
@@ -96,7 +99,7 @@ class Metrics:
         self.board.write_event(Event(step=first, session_log=start, wall_time=time.time()))
 
     def write(self, step: int, values: dict[str, float], lengths: Sequence[int] = ()) -> None:
-        """`lengths`: of the step's answers, as a histogram for TensorBoard."""
+        """Writes a step's metrics. lengths: of its answers, as a histogram for TensorBoard."""
         if not self.writes:
             return
         self.lines.append(json.dumps({"step": step, **values}) + "\n")

@@ -1,12 +1,11 @@
-"""Questions as a stream of batches: tokenised, filtered, shuffled, sharded by process, resumable
-(grain). No JAX arrays.
+"""Questions as a stream of batches (grain): tokenised, filtered, shuffled, sharded, resumable.
 
     source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows
     rows --shuffle every epoch--> shard --batch--> iterator
 
-The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees exactly the
-questions that it would have seen. Order depends on the seed alone; process i of n takes rows i, i +
-n, ... of the shuffled order.
+No JAX arrays. The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees
+exactly the questions that it would have seen. Order depends on the seed alone; process i of n takes
+rows i, i + n, ... of the shuffled order.
 """
 
 import hashlib
@@ -24,7 +23,7 @@ from sar_jax.text.tasks.example import Source
 
 
 class Prepared(NamedTuple):
-    """Rows whose prompts fit, and how many were left out since theirs are too long."""
+    """Rows whose prompts fit, and how many were left out because theirs are too long."""
 
     rows: list[Question]
     left_out: int
@@ -71,7 +70,7 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
     kept, shared = mix.decontaminate([train[i] for i in range(len(train))], [test])
     if not kept:
         raise UserError(
-            f"{config.train}: every question is in the evaluation set {config.eval} too, and none "
+            f"{config.train}: every question is also in the evaluation set {config.eval}, so none "
             "is left to train on; give other questions as config.data.eval, or none "
             "(--config.data.eval=)"
         )
@@ -90,7 +89,7 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
 def _tell(
     split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]
 ) -> None:
-    reasons = "".join(f"; {count} left out, {why}" for count, why in left_out if count)
+    reasons = "".join(f"; {count} left out because {why}" for count, why in left_out if count)
     print(f"{split}: {len(rows)} questions from {name}{reasons}", flush=True)
 
 
@@ -107,8 +106,8 @@ def batches(
 ) -> Iterator[list]:
     """An endless grain iterator over lists of `batch` rows, with get_state() and set_state()."""
     if len(rows) < shards:
-        raise UserError(f"{len(rows)} rows cannot be spread over {shards} processes")
-    # Repeated before it is cut, so that the shards' batches together are the batches of one
+        raise UserError(f"{len(rows)} rows cannot be divided among {shards} processes")
+    # Repeated before it is divided, so that the shards' batches together are the batches of one
     # process, in every epoch.
     dataset = grain.MapDataset.source(rows).seed(seed).shuffle().repeat()[shard::shards]
     # An endless data set has sys.maxsize rows, which .batch(1) would overflow.

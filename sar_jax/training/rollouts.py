@@ -37,7 +37,7 @@ Draw = Callable[[], Sequence[Question]]  # this process's next questions
 
 
 class Tools(NamedTuple):
-    """What a step needs beside its own inputs.
+    """What a step needs besides its own inputs.
 
     errors             stops the run when too many answers cannot be verified
     values             the critic's; None without one
@@ -137,8 +137,10 @@ def _start(tools: Tools, own_rows: Sequence[Question], weights: Params, key: jax
 
 
 def _sample(tools: Tools, rows: Sequence[Question], params: Params, key: jax.Array) -> Rollouts:
-    """All answers. What one draws follows its question's number, not which others are decoded
-    beside it."""
+    """All answers.
+
+    What one draws depends on its question's number, not on the others that are decoded with it.
+    """
     tokens, lengths = texts_lib.pad_prompts(
         [r.prompt for r in rows], tools.config.data.max_prompt_tokens, len(rows)
     )

@@ -2,10 +2,10 @@
 
 setup(config, workdir) -> Run, States, data iterator, step reached
 
-read      config.json, tokenizer, devices, questions: everything that may be wrong with the
-          options shows here, the cheap checks first
-assemble  the jitted functions, from descriptions                          (`assembly`)
-load      weights, or a checkpoint's state
+read       config.json, tokenizer, devices, questions: everything that may be wrong with the
+           options shows here, the cheap checks first
+assemble   the jitted functions, from descriptions                         (`assembly`)
+load       weights, or a checkpoint's state
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
     greedy      the decoder of evaluations
     reference   parameters of the initial policy; None where nothing is compared with it
-    frozen      what the policy needs beside what learns: the base of adapters, else {}
+    frozen      what the policy needs and does not learn: the base of adapters, else {}
     questions   fingerprint of the training data
     alpha       the self-aligned reward's weight
     watch       the alarms
@@ -178,7 +178,7 @@ def _check_length(config: config_lib.TrainConfig, cfg: ModelConfig) -> None:
     if longest > cfg.max_positions:
         raise UserError(
             f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the "
-            f"model was made for {cfg.max_positions} positions (max_position_embeddings)"
+            f"model supports only {cfg.max_positions} positions (max_position_embeddings)"
         )
 
 
@@ -199,8 +199,10 @@ def _load_learned(config: config_lib.TrainConfig, inputs: Inputs, assembly: Asse
 
 
 def _load_adapters(config: config_lib.TrainConfig, assembly: Assembly, base: Params) -> Learned:
-    """Adapters learn. The base serves policy and reference; the reference's adapters are those that
-    change nothing."""
+    """Adapters learn; the base serves policy and reference.
+
+    The reference's adapters are those that change nothing.
+    """
     own = sharding.param_shardings(assembly.specs, assembly.mesh)
     init = jax.jit(functools.partial(lora.init, assembly.network.cfg), out_shardings=own)
     load = lambda: init(jax.random.key(config.seed))

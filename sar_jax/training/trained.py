@@ -1,12 +1,11 @@
-"""A policy to look at, trained here or not: a Hugging Face folder, the hub's id of one, or a
-workdir's checkpoint.
+"""A policy to evaluate, export or explain, trained here or not.
 
     model --locate-->       Trained: config, shapes, tokenizer   cheap; names every mistake that can
                                                                  be seen without the weights
           --load_params-->  parameters on a mesh                 slow
 
-A workdir brings the config of its run; shapes and tokenizer come from the model that the run began
-with.
+It is a Hugging Face folder, the hub's id of one, or a workdir's checkpoint. A workdir brings the
+config of its run; shapes and tokenizer come from the model that the run began with.
 """
 
 import hashlib
@@ -78,9 +77,7 @@ def locate(
         config = config or trained
     else:
         if step is not None:
-            raise UserError(
-                f"--step is {step}, but {model} is no workdir: a model folder has no steps"
-            )
+            raise UserError(f"--step is {step}, but {model} is a model folder, which has no steps")
         config, folder = config or default, model
     checks.check_prompt(config.prompt)
     folder = download.locate(folder)
@@ -116,8 +113,10 @@ def load_params(
 
 
 def fingerprint(policy: Trained) -> str:
-    """A hash of the weight files' names, sizes and samples of their bytes, and of config.json:
-    another one for other weights, the same wherever the files lie."""
+    """A hash of the weight files' names, sizes and samples of their bytes, and of config.json.
+
+    It differs for different weights, and is the same wherever the files are.
+    """
     folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
     digest.update((folder / "config.json").read_bytes())
     if policy.workdir is None:

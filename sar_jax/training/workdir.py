@@ -1,4 +1,4 @@
-"""The folder of a run: its config, which decides whether a run there may go on, and its metrics."""
+"""The folder of a run: its config, which decides what may be resumed there, and its metrics."""
 
 import json
 from typing import Any
@@ -39,7 +39,9 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     path = workdir / "config.json"
     if not path.is_file():
         if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-            raise UserError(f"{workdir} is not empty and holds no run: choose another --workdir")
+            raise UserError(
+                f"{workdir} is not empty, and what it holds is not a run: choose another --workdir"
+            )
         return
     # Fields that are newer than the workdir have their defaults there.
     old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
@@ -53,8 +55,8 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
     if differ:
         changes = "; ".join(differ)
         raise UserError(
-            f"{workdir} holds a run with another config ({changes}): choose another --workdir, or "
-            "the old settings to resume"
+            f"{workdir} holds a run with a different config ({changes}): choose another --workdir, "
+            "or use the old settings to continue"
         )
 
 

@@ -85,7 +85,7 @@ def test_averages_and_their_aes(tmp_path):
 def test_damaged_files_are_named(tmp_path):
     folder = made(tmp_path / "a", {"gsm8k": 0.5}, [9])
     (folder / "answers/gsm8k.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(UserError, match="gsm8k.parquet is damaged .*: remove it"):
+    with pytest.raises(UserError, match="gsm8k.parquet is damaged .*: delete it"):
         tables.write(folder, [], None)
     (folder / "settings.json").write_text("[]")
     with pytest.raises(UserError, match="settings.json: not written by sar_jax.evaluate"):

@@ -177,7 +177,7 @@ def test_auto_takes_the_kernel_that_the_devices_have(loaded, changes, kernel):
     [("splash", "needs the devices to be TPUs"), ("cudnn", "needs the devices to be NVIDIA")],
 )
 def test_a_kernel_for_other_devices_is_refused(loaded, mesh, kernel, need):
-    with pytest.raises(UserError, match=f"'{kernel}', which {need}.*leave it at 'auto'"):
+    with pytest.raises(UserError, match=f"'{kernel}', which {need}.*use 'auto'"):
         network_lib.pick_kernel(config.Model(attention=kernel), loaded.cfg, mesh)
 
 

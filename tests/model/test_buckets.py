@@ -75,7 +75,7 @@ def test_a_workdir_belongs_to_one_config(bucket):
     workdir_lib.check(workdir, config)
     assert workdir_lib.read_config(workdir) == config
     config.seed = 5
-    with pytest.raises(UserError, match="another config .config.seed"):
+    with pytest.raises(UserError, match="different config .config.seed"):
         workdir_lib.check(workdir, config)
 
 

@@ -225,7 +225,7 @@ def test_the_least_columns_hold_every_question_and_the_most_every_answer(loaded,
 
 def test_a_prompt_beyond_the_limit_is_refused():
     with pytest.raises(
-        UserError, match="a prompt has 9 tokens, config.data.max_prompt_tokens is 8"
+        UserError, match="a prompt has 9 tokens, but config.data.max_prompt_tokens is 8"
     ):
         texts_lib.pad_prompts([[1] * 8, [1] * 9], 8, 2)
 

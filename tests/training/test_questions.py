@@ -344,11 +344,11 @@ def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(
     assert [r.example.question for r in eval_rows] == ["five?"]
     assert rows[0].prompt == loaded.prompter.prompt("one?")
     assert capsys.readouterr().out.splitlines() == [
-        f"train: 2 questions from {train}; 2 left out, they are in {test}; "
-        "1 left out, their prompts are longer than 150 tokens",
+        f"train: 2 questions from {train}; 2 left out because they are in {test}; "
+        "1 left out because their prompts are longer than 150 tokens",
         f"test: 1 questions from {test}",
     ]
     alone, nothing = questions_lib.load(Data(train, "", max_prompt_tokens=150), loaded.prompter)
     assert len(alone) == 4 and nothing == []
-    with pytest.raises(UserError, match="every question is in the evaluation set"):
+    with pytest.raises(UserError, match="every question is also in the evaluation set"):
         questions_lib.load(Data(train, train), loaded.prompter)
