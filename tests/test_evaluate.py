@@ -198,13 +198,13 @@ def test_what_the_folder_holds_is_not_mixed_with_anything_else(finished, mine, h
             {"data__max_prompt_tokens": 200},
         ),
         (
-            "other settings .*max_answer_tokens: 96 there, 90 now",
+            "different settings .*max_answer_tokens: 96 there, 90 now",
             {},
             {"rollout__max_answer_tokens": 90},
         ),
         ("samples: 1 there, 2 now", {"samples": 2}, {}),
         (
-            "other settings .*cache_dtype: .*'bfloat16' now",
+            "different settings .*cache_dtype: .*'bfloat16' now",
             {},
             {"rollout__cache_dtype": "bfloat16"},
         ),

@@ -275,7 +275,7 @@ def test_workdir_of_another_config_is_refused_and_untouched(finished, hf_folder)
     assert one_error(done) == (
         f"error: {workdir} holds a run with a different config "
         "(config.rewards.self_aligned: 0.2 there, 0.3 now): "
-        "choose another --workdir, or the old settings to resume"
+        "choose another --workdir, or use the old settings to continue"
     )
     assert before == (
         (workdir / "config.json").read_text(),
