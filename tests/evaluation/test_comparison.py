@@ -88,7 +88,7 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match="gsm8k.parquet is damaged .*: delete it"):
         tables.write(folder, [], None)
     (folder / "settings.json").write_text("[]")
-    with pytest.raises(UserError, match="settings.json: this file was not written by sar_jax.evaluate"):
+    with pytest.raises(UserError, match="this file was not written by sar_jax.evaluate"):
         folder_lib.read_settings(folder)
     with pytest.raises(UserError, match="--reference: .* holds no results.json"):
         folder_lib.read_results(folder, "--reference")
