@@ -7,11 +7,14 @@ import support.environment  # noqa: F401   before JAX
 import jax
 import numpy as np
 import pytest
+from support.commands import PATIENCE
 from support.models import FAMILIES, Loaded, make_hf_folder
 from support.oracle import Oracle
+from support.quick import QUICK, has_quick, is_quick
 
 from sar_jax.parallel import sharding
 
+TESTS = pathlib.Path(__file__).parent
 # The files that take longest begin, so that the workers end at about the same time.
 _LONGEST = (
     "test_train.py",
@@ -31,13 +34,33 @@ _LONGEST = (
 )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Files without quick tests need not be read for `pytest -m quick`; else nothing is said."""
+    if config.option.markexpr == "quick" and collection_path.name.startswith("test_"):
+        return not has_quick(str(collection_path.relative_to(TESTS))) or None
+    return None
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if is_quick(_name(item)):
+            item.add_marker("quick")
+    if config.option.markexpr == "quick" and config.args == config.getini("testpaths"):
+        names = [_name(item) for item in items]
+        missing = [entry for entry in QUICK if not any(name.startswith(entry) for name in names)]
+        if missing:
+            raise pytest.UsageError(f"support/quick.py: no test begins with {missing[0]}")
     rank = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     if "explore" not in config.option.markexpr:
         drawn = [item for item in items if item.get_closest_marker("explore")]
         config.hook.pytest_deselected(items=drawn)
         items[:] = [item for item in items if not item.get_closest_marker("explore")]
+
+
+def _name(item) -> str:
+    """Below tests/, such as "rl/test_alpha.py::test_steps_by_hand"."""
+    return item.nodeid.partition("tests/")[2]
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +100,7 @@ def each_family(request, tmp_path_factory, mesh) -> Loaded:
 def verifier():
     from sar_jax.text.answers.verifier import Verifier
 
-    with Verifier(workers=1, timeout=20) as made:
+    with Verifier(workers=1, timeout=PATIENCE) as made:
         yield made
 
 

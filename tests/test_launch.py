@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import pytest
@@ -19,7 +18,7 @@ import setuptools
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from support.commands import ROOT, one_error
+from support.commands import PATIENCE, ROOT, one_error, wait_for
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
@@ -140,7 +139,7 @@ class Cloud:
             env=env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
         )
 
@@ -169,10 +168,7 @@ class Cloud:
 
     def wait_for_end(self) -> None:
         for worker in self.here.glob("worker-*"):
-            deadline = time.time() + 20
-            while not (worker / "sar_jax_run" / "status").exists():
-                assert time.time() < deadline
-                time.sleep(0.05)
+            wait_for((worker / "sar_jax_run" / "status").exists)
 
     def clean(self) -> None:
         for pid in self.here.glob("worker-*/sar_jax_run/pid"):
@@ -421,7 +417,7 @@ def test_delete_asks_at_a_terminal(cloud, answer, deletes):
         stderr=subprocess.DEVNULL,
     )
     os.write(parent, f"{answer}\n".encode())
-    status = process.wait(timeout=20)
+    status = process.wait(timeout=PATIENCE)
     os.close(parent), os.close(child)
     assert cloud.verbs().count("delete") == deletes and status == (0 if deletes else 2)
 
@@ -597,7 +593,8 @@ def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
         states=states,
         nodes=nodes,
         reachable=reachable,
-        play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then sleep 30; fi',
+        play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then '
+        "while [ -e worker.sh ]; do sleep 0.1; done; fi",
     )
     done = cloud.run("run", "--auto-resume", CONFIG, "--config.steps=7", CAPACITY="spot", POLL="1")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -693,7 +690,11 @@ def test_a_dry_run_prints_what_a_run_calls(cloud, command):
     cloud.wait_for_end() if command[0] == "run" else None
     cloud.forget()
     subprocess.run(
-        ["bash", "-c", dry.stdout], env=cloud.env, check=False, timeout=60, capture_output=True
+        ["bash", "-c", dry.stdout],
+        env=cloud.env,
+        check=False,
+        timeout=PATIENCE,
+        capture_output=True,
     )
     assert cloud.calls() == real and real
 
@@ -763,7 +764,7 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
         )
         for words in tried
     ]
-    errors = [process.communicate(timeout=120)[1] for process in running]
+    errors = [process.communicate(timeout=PATIENCE)[1] for process in running]
     assert "unrecognized arguments: --no-such-flag" in errors.pop()
     for words, error in zip(tried, errors):
         assert "active account" in error, (words, error)

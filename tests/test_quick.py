@@ -1,0 +1,21 @@
+"""The quick tests: that they are what they say."""
+
+import ast
+
+import pytest
+from support.commands import ROOT
+from support.quick import QUICK
+
+
+def test_every_folder_of_the_package_has_quick_tests_and_so_has_the_root():
+    folders = {f.parent.name for f in (ROOT / "sar_jax").glob("*/__init__.py")}
+    assert {entry.partition("/")[0] for entry in QUICK if "/" in entry} == folders
+    assert any("/" not in entry for entry in QUICK)
+
+
+@pytest.mark.parametrize("entry", QUICK)
+def test_a_quick_test_is_there(entry):
+    file, _, begin = entry.partition("::")
+    tree = ast.parse((ROOT / "tests" / file).read_text())
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert any(name.startswith(begin.partition("[")[0] or "test_") for name in names)
