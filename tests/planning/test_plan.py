@@ -374,8 +374,8 @@ def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give --topology=v6e:2x4, or --sweep"),
-        (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give --topology"),
+        ([], "give either --topology=v6e:2x4 or"),
+        (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give either --topology"),
         (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"),
         (["--topology=v5e:2x2", "--config.mesh.tensor=4"], "2 kv heads"),
         (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "does not multiply to the 4 devices"),
