@@ -149,9 +149,8 @@ def _kernel(
 
     @pl.when(i == 0)
     def _():
-        largest[...] = jnp.full_like(largest, _NEGATIVE)
-        total[...] = jnp.zeros_like(total)
-        summed[...] = jnp.zeros_like(summed)
+        first = jnp.full_like(largest, _NEGATIVE), jnp.zeros_like(total), jnp.zeros_like(summed)
+        largest[...], total[...], summed[...] = first
 
     def wide(scale, head):
         """The block's scales, one row."""
