@@ -465,7 +465,7 @@ def test_questions_of_the_evaluation_set_are_not_trained_on(hf_folder, tmp_path)
     refused = run_command(
         *train_command(hf_folder, tmp_path / "run2", f"--config.data.eval={test}")
     )
-    assert "every question stands in the evaluation set" in one_error(refused)
+    assert "every question is also in the evaluation set" in one_error(refused)
     assert not (tmp_path / "run2").exists()
 
 
