@@ -300,6 +300,8 @@ class Checkpoint:
     # Steps between two checkpoints; there is also one after the last step and on Ctrl-C.
     every_steps: int = 50
     keep: int = 2  # Checkpoints that are kept.
+    # Seconds for which a write is tried again where the disk is full or the bucket away.
+    retry_seconds: int = 60
 
 
 @dataclasses.dataclass

@@ -27,7 +27,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
-from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import saved
 from sar_jax.training import workdir as workdir_lib
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -178,7 +178,7 @@ def main() -> None:
     workdir, output = epath.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
     config = workdir_lib.read_config(workdir)
-    step = checkpoints_lib.pick_step(workdir, values.step)
+    step = saved.pick_step(workdir, values.step)
     source = download.locate(config.model.path)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
     cfg = hf.load_config(source, config_lib.max_length(config))
@@ -188,7 +188,7 @@ def main() -> None:
     max_shard_size = values["max-shard-size"].value
     hf.plan_shards(cfg, dtype, max_shard_size)  # raises for what is no size, before it reads
     shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
-    params = checkpoints_lib.load_params(workdir, step, cfg, shardings, dtype)
+    params = saved.load_params(workdir, step, cfg, shardings, dtype)
     card = model_card(config, step, workdir_lib.read_metrics(workdir))
     write_folder(
         params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card

@@ -32,6 +32,7 @@ from sar_jax import config as config_lib
 from sar_jax.parallel import multihost
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import screen
+from sar_jax.training.lock import Lock
 from sar_jax.training.setup import Started, setup
 from sar_jax.training.step import evaluation, train_step
 
@@ -42,6 +43,12 @@ _WORKDIR = flags.DEFINE_string(
     "Default: a new folder under runs/.",
 )
 
+_EXTEND = flags.DEFINE_bool(
+    "extend",
+    False,
+    "More steps than the run in the workdir was begun with, although the learning rate or the "
+    "self-aligned reward's weight follows a schedule, which is stretched to them.",
+)
 
 _STOPPING = (
     b"\nstopping after this step and saving the run "
@@ -71,7 +78,7 @@ def loop(started: Started) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
     run, states, iterator, step = started
     stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
-    save = lambda: run.checkpoints.save(step, states, iterator, run.questions, run.alpha.saved)
+    save = lambda last: run.checkpoints.save(step, states, iterator, run.alpha.saved, last)
     with jax.set_mesh(run.tools.mesh):
         if step == 0:
             metrics = evaluation(run, states, 0)
@@ -93,14 +100,13 @@ def loop(started: Started) -> int:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[: config.logging.samples_shown])
             if step % config.checkpoint.every_steps == 0 or last or asked:
-                save()
+                save(last=False)
             screen.progress(bar, step, metrics)
         bar.close()
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    save()  # does nothing where the checkpoint is there already
-    run.checkpoints.wait()
+    save(last=True)  # waits; does nothing where the checkpoint is there already
     if step < config.steps:
         print(
             f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
@@ -128,9 +134,10 @@ def main(get_config) -> int:
     )
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
-    started = setup(config, workdir)
-    run = started.run
     with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(Lock(workdir))
+        started = setup(config, workdir, lock, _EXTEND.value)
+        run = started.run
         stack.callback(run.checkpoints.close)
         stack.callback(run.metrics.close)
         stack.callback(run.tools.verifier.close)

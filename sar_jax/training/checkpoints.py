@@ -1,47 +1,105 @@
 """Checkpoints (Orbax): one step's parameters, optimizer, data iterator and bookkeeping.
 
-    state    TrainState: parameters, moments, counts
-    critic   the critic's TrainState, where there is one
-    data     the state of grain's iterator
-    meta     the fingerprint of the questions, since a resumed run must continue with the same ones;
-             the adaptive alpha's state
+    state        TrainState: parameters, moments, counts
+    critic       the critic's TrainState, where there is one
+    data         how far the data iterator is, which is the same for every number of processes
+    meta         whose checkpoint it is (`identity`), the adaptive alpha's state, and digests of
+                 everything above
+    files.json   size of each file of the folder
 
-Each is written to a temporary name and moved into place when complete, so the last good one
-survives a full disk or a killed process. Random keys are derived from seed and step, so they need
-no saving.
+Each step is written to a temporary name and moved into place when complete, so the last good one
+survives a full disk or a killed process. What is read is compared with the digests. Random keys are
+derived from seed and step, so they need no saving.
 """
 
 import contextlib
-import functools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
 from sar_jax.errors import UserError
-from sar_jax.files import is_remote
-from sar_jax.model import download, hf, lora, parameters
-from sar_jax.parallel import sharding
-from sar_jax.training import workdir as workdir_lib
+from sar_jax.files import persistently
+from sar_jax.parallel import multihost
+from sar_jax.training import digests, saved
+from sar_jax.training.identity import Identity
 from sar_jax.training.learner import States
+
+
+class Resumed(NamedTuple):
+    """What a run goes on with. alpha: state of the adaptive weight, if there is one."""
+
+    states: States
+    step: int
+    alpha: dict[str, Any] | None
 
 
 class Checkpoints:
     """The checkpoints of one workdir.
 
     `save` returns at once; the files are complete after `wait` or the next save.
+
+    keep      how many stay
+    own       whose checkpoints these are; others are not read
+    patience  seconds for which a save is tried again where the disk is full or the bucket away
+
+    Raises `UserError` where the folder cannot be used. What a killed process or another program
+    left in it under a step's name, without a complete checkpoint, is put aside.
     """
 
-    def __init__(self, workdir: epath.Path, keep: int = 1):
-        self.folder = _folder(workdir)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, step_format_fixed_length=8
+    def __init__(self, workdir: epath.Path, own: Identity, keep: int = 1, patience: float = 0):
+        self.folder, self.own, self.keep, self.patience = (
+            saved.folder_of(workdir),
+            own,
+            keep,
+            patience,
         )
         self.writing: int | None = None  # the step of the save that may still be under way
-        self.manager = ocp.CheckpointManager(self.folder, options=options)
+        multihost.first(self._tidy)
+        self.manager = self._make_manager()
+
+    def _make_manager(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self.keep,
+            create=True,
+            step_format_fixed_length=8,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._list_files),
+        )
+        try:
+            return ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: {error.strerror or saved.first_line(error)}"
+            ) from error
+
+    def _list_files(self) -> None:
+        """Before a step is moved into place; on a bucket, before it is called complete."""
+        if multihost.is_first():
+            name = f"{self.writing:08d}"
+            partial = self.folder / f"{name}.orbax-checkpoint-tmp"
+            digests.write_files(partial if partial.is_dir() else self.folder / name)
+
+    def _tidy(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file: checkpoints need a folder of this name")
+        for path in self.folder.iterdir() if self.folder.is_dir() else []:
+            if path.name.isdigit() and not saved.is_complete(path):
+                self._put_aside(path, f"{path} holds no complete checkpoint")
+
+    def _put_aside(self, path: epath.Path, why: str) -> None:
+        """Out of Orbax's sight, and kept."""
+        aside = self.folder.parent / "damaged"
+        aside.mkdir(exist_ok=True)
+        taken = [int(p.name.partition("-")[2]) for p in aside.glob(f"{path.name}-*")]
+        target = aside / f"{path.name}-{max(taken, default=0) + 1}"
+        path.rename(target)
+        print(f"warning: {why}; it was moved to {target}", flush=True)
+
+    def compile(self, states: States) -> None:
+        """Compiles what a save runs, so that the first one does not hold a step up."""
+        digests.of_arrays(_named(states))
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -52,169 +110,144 @@ class Checkpoints:
         step: int,
         states: States,
         iterator: Any,
-        questions: str,
         alpha: dict[str, Any] | None = None,
+        last: bool = False,
     ) -> None:
         """Starts writing the checkpoint of `step`, unless it is there already.
 
-        questions   fingerprint of the training data
-        alpha       state of the adaptive weight, if there is one
+        alpha   state of the adaptive weight, if there is one
+        last    returns when it is complete
 
-        Raises `UserError` where writing fails.
+        A save that fails is tried again for as long as `patience` says. Where the one before has
+        failed unseen, this one takes its place. Raises `UserError` where writing fails.
         """
-        self.wait()
-        if self.latest() == step:
+        trouble = self._tried(self.wait)  # of the save before
+        if trouble is None and self.latest() == step:
             return
+        start = lambda: self._start(step, states, iterator, alpha)
+        if trouble is None and not last:
+            trouble = self._tried(start)
+            if trouble is None:
+                return
+        persistently(lambda: (start(), self.wait()), self.patience, self.folder)
+
+    def _start(
+        self, step: int, states: States, iterator: Any, alpha: dict[str, Any] | None
+    ) -> None:
         self.writing = step
-        meta = {"questions": questions} | ({"alpha": alpha} if alpha else {})
-        items = {
-            "state": ocp.args.StandardSave(states.policy),
-            "data": grain.checkpoint.CheckpointSave(iterator),
-            "meta": ocp.args.JsonSave(meta),
+        named = _named(states)
+        data = iterator.get_state()
+        meta = {
+            **self.own._asdict(),
+            "alpha": alpha,
+            "arrays": digests.of_arrays(named),
+            "data": digests.of_value(data),
+            "processes": jax.process_count(),
         }
-        if states.critic is not None:
-            items["critic"] = ocp.args.StandardSave(states.critic)
+        meta["digest"] = digests.of_value(meta)
+        items = {name: ocp.args.StandardSave(state) for name, state in named.items()}
+        items |= {"data": ocp.args.JsonSave(data), "meta": ocp.args.JsonSave(meta)}
         try:
             self.manager.save(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # OSError, and what Orbax and tensorstore make of it
             raise self._failed(error) from error
 
     def wait(self) -> None:
         """Returns when every save is complete. Raises `UserError` where writing failed."""
         try:
             self.manager.wait_until_finished()
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
             raise self._failed(error) from error
+
+    def _tried(self, write: Any) -> UserError | None:
+        try:
+            write()
+        except UserError as error:
+            return error
+        return None
 
     def _failed(self, error: Exception) -> UserError:
         for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
             with contextlib.suppress(OSError):
                 partial.rmtree()
-        good, kept = _steps(self.folder), "there is no earlier checkpoint"
+        with contextlib.suppress(Exception):  # it says again what has been said
+            self.manager.close()
+        self.manager = self._make_manager()
+        good, kept = saved.steps(self.folder), "there is no earlier checkpoint"
         if good:
             kept = f"the checkpoint of step {good[-1]} is complete"
         # tensorstore's words for what the system said
         system = re.search(r": ([^:]+) \[os_error_code", str(error))
-        reason = system.group(1) if system else first_line(error)
+        reason = system.group(1) if system else saved.first_line(error)
         return UserError(
             f"the checkpoint of step {self.writing} could not be written to {self.folder} "
             f"({reason}); {kept}. Free some space and run the same command with the same "
             "--workdir to continue."
         )
 
-    def restore(self, step: int, like: States, iterator: Any, questions: str) -> States:
-        """The states of `step`, placed as `like` describes; `iterator` is set to where it was.
+    def resume(self, like: States, iterator: Any) -> Resumed | None:
+        """The newest checkpoint that is what was written; None where there is none.
 
-        questions   fingerprint of the training data
+        like       describes the states and where they go
+        iterator   is set to where it was
 
-        Raises `UserError` where the checkpoint cannot be read, or the questions are not those of
-        the run.
+        Damaged ones are named, put aside, and kept. Raises `UserError` where no other is left, or
+        where the model or the questions are not those of the run.
         """
-        items = {
-            "state": ocp.args.StandardRestore(like.policy),
-            "data": grain.checkpoint.CheckpointRestore(iterator),
-            "meta": ocp.args.JsonRestore(),
-        }
-        if like.critic is not None:
-            items["critic"] = ocp.args.StandardRestore(like.critic)
+        damaged: list[tuple[int, str]] = []
+        for step in reversed(saved.steps(self.folder)):
+            found = self._read(step, like, iterator)
+            if not isinstance(found, str):
+                break
+            damaged.append((step, found))
+        else:
+            if not damaged:
+                return None
+            raise UserError(
+                f"{damaged[0][1]}, and there is no earlier checkpoint that can be read: put the "
+                "file back, or choose another --workdir to begin anew"
+            )
+        multihost.first(lambda: [self._put_aside(self.folder / f"{s:08d}", p) for s, p in damaged])
+        if damaged:
+            self.manager.reload()
+        return found
+
+    def _read(self, step: int, like: States, iterator: Any) -> Resumed | str:
+        """A checkpoint, or what is wrong with it, on every process."""
+        folder = self.folder / f"{step:08d}"
+        problem = multihost.first(
+            lambda: saved.damage(folder) or self.own.foreign(saved.read_meta(folder))
+        )
+        if problem:
+            return saved.damaged(step, problem)
+        meta = multihost.first(lambda: saved.read_meta(folder))
+        self.own.check(meta, self.folder.parent)
+        wanted = _named(like)
+        items = {name: ocp.args.StandardRestore(state) for name, state in wanted.items()}
+        restored, problem = None, None
         try:
             restored = self.manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, KeyError) as error:
-            raise unreadable(step, self.folder, error) from error
-        if restored["meta"]["questions"] != questions:
-            raise UserError(
-                f"{self.folder.parent} was trained on different questions: the data of "
-                "config.data.train has changed since then; restore it, or choose another --workdir"
+        except Exception as error:  # of many kinds: what is damaged can fail anywhere
+            problem = f"{folder / 'state'} cannot be read ({saved.first_line(error)})"
+        problem = next(filter(None, multihost.gather(problem)), None)
+        if problem is None:
+            problem = saved.differing(folder, meta, {name: restored[name] for name in wanted})
+        if problem:
+            return saved.damaged(step, problem)
+        iterator.set_state(multihost.first(lambda: saved.read_data(folder)))
+        before, now = meta.get("processes"), jax.process_count()
+        if before not in (None, now):
+            print(
+                f"{before} process(es) saved step {step}, and {now} go on: sums are made in "
+                "another order, numbers may differ in their last bits",
+                flush=True,
             )
-        return States(restored["state"], restored["critic"] if "critic" in items else None)
-
-    def meta(self, step: int) -> dict[str, Any]:
-        """What `save` kept of `step` besides arrays and data; older checkpoints have less of it."""
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self.manager.restore(step, args=args)["meta"]
+        return Resumed(States(restored["state"], restored.get("critic")), step, meta.get("alpha"))
 
     def close(self) -> None:
         self.manager.close()
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, in short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def unreadable(step: int, where: epath.Path, error: Exception) -> UserError:
-    """What a user reads where a checkpoint does not load."""
-    return UserError(
-        f"the checkpoint of step {step} in {where} cannot be read: it is damaged or belongs to "
-        f"another model ({first_line(error)})"
-    )
-
-
-def pick_step(workdir: epath.Path, step: int | None) -> int:
-    """`step`, or the latest. Raises `UserError` that lists the steps there are."""
-    steps = _steps(workdir / "checkpoints")
-    if not steps:
-        raise UserError(f"{workdir} has no checkpoint yet")
-    if step is not None and step not in steps:
-        raise UserError(
-            f"{workdir} has no checkpoint of step {step}; there are: {', '.join(map(str, steps))}"
-        )
-    return steps[-1] if step is None else step
-
-
-def load_params(
-    workdir: epath.Path,
-    step: int | None,
-    cfg: parameters.ModelConfig,
-    shardings: Any,
-    dtype: str = "float32",
-) -> parameters.Params:
-    """The model's parameters of a step, by default the latest; moments are not read.
-
-    cfg         the model, without adapters
-    shardings   a tree like the parameters, of where they go
-    dtype       of the arrays
-
-    Where adapters were trained, the base is loaded from where the run had it, and they are added to
-    it.
-    """
-    config, step = workdir_lib.read_config(workdir), pick_step(workdir, step)
-    if not config.lora.rank:
-        return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings, dtype))
-    adapted = lora.adapted(cfg, config.lora)
-    mesh = shardings["embedding"].mesh
-    specs = lora.specs(adapted)
-    described = parameters.describe(specs, sharding.param_shardings(specs, mesh))
-    adapters = _load_learnt(workdir, step, described)
-    base = hf.load_params(download.locate(config.model.path), cfg, shardings, dtype)
-    fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
-    return fold(base, adapters)
-
-
-def _load_learnt(workdir: epath.Path, step: int, like: parameters.Params) -> parameters.Params:
-    args = ocp.args.PyTreeRestore(
-        item={"params": like},
-        partial_restore=True,
-        restore_args=ocp.checkpoint_utils.construct_restore_args({"params": like}),
-    )
-    folder = _folder(workdir) / f"{step:08d}" / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(folder, args=args)["params"]
-
-
-def _folder(workdir: epath.Path) -> epath.Path:
-    """Of a workdir's checkpoints, absolute as Orbax wants it.
-
-    `resolve` would make a local path of a bucket's.
-    """
-    path = epath.Path(workdir)
-    return (path if is_remote(path) else path.resolve()) / "checkpoints"
-
-
-def _steps(folder: epath.Path) -> list[int]:
-    """Of the complete checkpoints in a folder.
-
-    In a bucket nothing can be moved into place: there a last file says so.
-    """
-    known = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
-    return sorted(int(p.name) for p in known if ocp.utils.is_checkpoint_finalized(p))
+def _named(states: States) -> dict[str, Any]:
+    """By the names of the checkpoint's parts."""
+    return {"state": states.policy} | ({"critic": states.critic} if states.critic else {})

@@ -4,10 +4,10 @@ Process 0 writes.
 """
 
 import contextlib
-import json
+import io
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,8 +19,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import histogram, scalar
 
-from sar_jax.files import is_remote, write_atomically
-from sar_jax.training.workdir import read_metrics
+from sar_jax.files import is_remote, persistently, write_atomically
+from sar_jax.training import workdir as workdir_lib
 
 _COPY_EVERY = 10
 
@@ -76,17 +76,24 @@ class Metrics:
     end.
     """
 
-    def __init__(self, workdir: epath.Path, resumed_step: int | None, writes: bool = True):
+    def __init__(
+        self,
+        workdir: epath.Path,
+        resumed_step: int | None,
+        writes: bool = True,
+        patience: float = 0,
+    ):
+        """patience: seconds for which a write is tried again (`files.persistently`)."""
         self.writes, self.remote, self.unsaved = writes, is_remote(workdir), 0
+        self.patience = patience
         self.path, self.samples = workdir / "metrics.jsonl", workdir / "samples"
         if not writes:
             return
         self.samples.mkdir(exist_ok=True)
-        kept = []
-        if resumed_step is not None:
-            kept = [line for line in self.read() if line["step"] <= resumed_step]
-        self.lines = [json.dumps(line) + "\n" for line in kept]
+        kept = [] if resumed_step is None else self._kept(resumed_step)
+        self.lines = [workdir_lib.as_line(line.pop("step"), line) for line in kept]
         write_atomically(self.path, "".join(self.lines))
+        self.size = self.path.stat().length  # bytes of whole lines
         # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and
         # training would hang.
         (workdir / "tensorboard").mkdir(exist_ok=True)
@@ -102,12 +109,8 @@ class Metrics:
         """Writes a step's metrics. lengths: of its answers, as a histogram for TensorBoard."""
         if not self.writes:
             return
-        self.lines.append(json.dumps({"step": step, **values}) + "\n")
-        if self.remote:
-            self.path.write_text("".join(self.lines))
-        else:
-            with self.path.open("a") as file:
-                file.write(self.lines[-1])
+        self.lines.append(workdir_lib.as_line(step, values))
+        self._persistently(self._write_line)
         for name, value in values.items():
             self.board.write_event(
                 Event(step=step, summary=scalar(name, value), wall_time=time.time())
@@ -115,7 +118,7 @@ class Metrics:
         if lengths:
             drawn = histogram("completions/length", np.array(lengths), bins="auto")
             self.board.write_event(Event(step=step, summary=drawn, wall_time=time.time()))
-        self.board.flush()
+        self._persistently(self.board.flush)
         self.unsaved += 1
         if self.unsaved == _COPY_EVERY:
             self._copy_events()
@@ -125,13 +128,43 @@ class Metrics:
     ) -> epath.Path:
         path = self.samples / f"{kind}_{step:06d}.parquet"
         if self.writes:
-            with path.open("wb") as file:
-                pq.write_table(pa.Table.from_pylist(samples), file)
+            buffer = io.BytesIO()
+            pq.write_table(pa.Table.from_pylist(samples), buffer)
+            self._persistently(lambda: path.write_bytes(buffer.getvalue()))
         return path
 
     def read(self) -> list[dict[str, float]]:
         """All lines written so far."""
-        return read_metrics(self.path.parent)
+        return workdir_lib.read_metrics(self.path.parent)
+
+    def _kept(self, step: int) -> list[dict[str, float]]:
+        """The lines up to a step. Where one cannot be read, the file as it was is kept aside."""
+        found, bad = workdir_lib.read_lines(self.path.parent)
+        if bad:
+            aside = self.path.with_name(f"metrics-{time.strftime('%Y%m%d-%H%M%S')}.damaged.jsonl")
+            aside.write_bytes(self.path.read_bytes())
+            numbers = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+            print(
+                f"warning: {self.path}: {len(bad)} line(s) cannot be read and are left out (line "
+                f"{numbers}); the file as it was is now {aside}",
+                flush=True,
+            )
+        return [line for line in found if line["step"] <= step]
+
+    def _write_line(self) -> None:
+        """The last line, after whole lines only: a try before may have left half of it."""
+        if self.remote:
+            self.path.write_text("".join(self.lines))
+            return
+        line = self.lines[-1].encode()
+        with open(self.path, "r+b") as file:
+            file.truncate(self.size)
+            file.seek(self.size)
+            file.write(line)
+        self.size += len(line)
+
+    def _persistently(self, write: Callable[[], Any]) -> None:
+        persistently(write, self.patience, self.path)
 
     def _copy_events(self) -> None:
         if self.remote:

@@ -35,7 +35,10 @@ from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.assembly import Assembly, assemble
+from sar_jax.training.checkpoints import Resumed
+from sar_jax.training.identity import Identity, of_model
 from sar_jax.training.learner import States
+from sar_jax.training.lock import Lock
 from sar_jax.training.rollouts import Tools
 
 
@@ -45,7 +48,6 @@ class Run(NamedTuple):
     greedy      the decoder of evaluations
     reference   parameters of the initial policy; None where nothing is compared with it
     frozen      what the policy needs and does not learn: the base of adapters, else {}
-    questions   fingerprint of the training data
     alpha       the self-aligned reward's weight
     watch       the alarms
     """
@@ -60,7 +62,6 @@ class Run(NamedTuple):
     frozen: Params
     checkpoints: checkpoints_lib.Checkpoints
     metrics: metrics_lib.Metrics
-    questions: str
     alpha: alpha.Weight
     watch: alarms.Watch
 
@@ -101,10 +102,17 @@ class Learned(NamedTuple):
     fetch_reference: Callable[[Params], Params]
 
 
-def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> Started:
-    """Loads everything. Raises `UserError` for what is wrong with the options or the files."""
-    multihost.first(lambda: workdir_lib.check(workdir, config))
+def setup(
+    config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock, extend: bool = False
+) -> Started:
+    """Loads everything. Raises `UserError` for what is wrong with the options or the files.
+
+    lock     of the workdir; it is taken as soon as there is one
+    extend   see `workdir.check`
+    """
+    facts = multihost.first(lambda: _open(config, workdir, lock, extend))
     inputs = _read(config)
+    own = Identity(facts.run, multihost.first(lambda: of_model(inputs.folder)), inputs.fingerprint)
     assembly = assemble(config, inputs.cfg, inputs.mesh)
     learned = _load_learned(config, inputs, assembly)
     processes = jax.process_count()
@@ -112,18 +120,15 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> Started:
     iterator = questions_lib.batches(
         inputs.train_rows, own_questions, config.seed, jax.process_index(), processes
     )
-    multihost.first(lambda: workdir_lib.claim(workdir, config))
-    checkpoints = checkpoints_lib.Checkpoints(workdir, config.checkpoint.keep)
-    step = checkpoints.latest()
-    if step is None:
-        states = _first_states(inputs, assembly, learned)
-        saved_alpha = None
+    multihost.first(lambda: _claim(config, workdir, lock, facts))
+    patience = config.checkpoint.retry_seconds
+    checkpoints = checkpoints_lib.Checkpoints(workdir, own, config.checkpoint.keep, patience)
+    resumed = checkpoints.resume(_described_states(assembly), iterator)
+    if resumed is None:
+        resumed = Resumed(_first_states(inputs, assembly, learned), 0, None)
+        checkpoints.compile(resumed.states)
     else:
-        states = checkpoints.restore(
-            step, _described_states(assembly), iterator, inputs.fingerprint
-        )
-        saved_alpha = checkpoints.meta(step).get("alpha")
-        print(f"resumed at step {step} from {checkpoints.folder}")
+        print(f"resumed at step {resumed.step} from {checkpoints.folder}")
     copied = assembly.hand_over is not None or assembly.cast is not None
     shapes_lib.check_memory(config, assembly.decoder, assembly.decoding, copied)
     run = Run(
@@ -136,13 +141,31 @@ def setup(config: config_lib.TrainConfig, workdir: epath.Path) -> Started:
         reference=learned.reference,
         frozen=learned.frozen,
         checkpoints=checkpoints,
-        metrics=metrics_lib.Metrics(workdir, step, writes=multihost.is_first()),
-        questions=inputs.fingerprint,
-        alpha=alpha.Weight(config, saved_alpha),
+        metrics=metrics_lib.Metrics(workdir, resumed.step or None, multihost.is_first(), patience),
+        alpha=alpha.Weight(config, resumed.alpha),
         watch=alarms.Watch(config.guards),
     )
-    run.watch.remember(run.metrics.read() if step else [])
-    return Started(run, states, iterator, step or 0)
+    run.watch.remember(run.metrics.read() if resumed.step else [])
+    return Started(run, resumed.states, iterator, resumed.step)
+
+
+def _open(
+    config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock, extend: bool
+) -> workdir_lib.Facts:
+    """The workdir before anything slow starts: is it free, and this config's?"""
+    if (workdir / "config.json").is_file():
+        lock.take()
+    for line in workdir_lib.check(workdir, config, extend):
+        print(line, flush=True)
+    return workdir_lib.facts(workdir)
+
+
+def _claim(
+    config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock, facts: workdir_lib.Facts
+) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock.take()
+    workdir_lib.claim(workdir, config, facts)
 
 
 def _read(config: config_lib.TrainConfig) -> Inputs:

@@ -24,11 +24,8 @@ from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
-from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import digests, identity, saved
 from sar_jax.training import workdir as workdir_lib
-
-# Of each weight file, evenly spaced: 4 MiB tell two trained models apart.
-_PIECES, _PIECE = 64, 2**16
 
 
 class Trained(NamedTuple):
@@ -72,7 +69,7 @@ def locate(
     if is_workdir(model):
         workdir = epath.Path(model)
         trained = workdir_lib.read_config(workdir)
-        step = checkpoints_lib.pick_step(workdir, step)
+        step = saved.pick_step(workdir, step)
         folder, longest = trained.model.path, config_lib.max_length(trained)
         config = config or trained
     else:
@@ -99,17 +96,12 @@ def load_params(
 ) -> parameters.Params:
     """The weights as `dtype`, spread over the mesh by the rules.
 
-    Raises `UserError` where a checkpoint cannot be read.
+    Raises `UserError` where a checkpoint is damaged.
     """
     shardings = sharding.param_shardings(parameters.param_specs(policy.cfg), mesh, rules)
     if policy.workdir is None:
         return hf.load_params(policy.folder, policy.cfg, shardings, dtype)
-    try:
-        return checkpoints_lib.load_params(
-            policy.workdir, policy.step, policy.cfg, shardings, dtype
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise checkpoints_lib.unreadable(policy.step, policy.workdir, error) from error
+    return saved.load_params(policy.workdir, policy.step, policy.cfg, shardings, dtype)
 
 
 def fingerprint(policy: Trained) -> str:
@@ -122,24 +114,13 @@ def fingerprint(policy: Trained) -> str:
     if policy.workdir is None:
         files = {f.name: epath.Path(f) for f in folder.glob("*.safetensors")}
     else:
-        files = _files(policy.workdir / "checkpoints" / f"{policy.step:08d}" / "state")
+        folder = policy.workdir / "checkpoints" / f"{policy.step:08d}" / "state"
+        files = digests.files_below(folder)
     for name, file in sorted(files.items()):
-        size = file.stat().length
-        digest.update(f"{name} {size}\n".encode())
-        with file.open("rb") as stream:
-            for i in range(_PIECES):
-                stream.seek(max(size - _PIECE, 0) * i // (_PIECES - 1))
-                digest.update(stream.read(_PIECE))
+        digest.update(f"{name} {file.stat().length}\n".encode())
+        for piece in identity.pieces(file):
+            digest.update(piece)
     return digest.hexdigest()
-
-
-def _files(folder: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
-    """All files below a folder, here or in a bucket, by their path within it."""
-    found: dict[str, epath.Path] = {}
-    for path in folder.iterdir():
-        name = f"{prefix}{path.name}"
-        found |= _files(path, f"{name}/") if path.is_dir() else {name: path}
-    return found
 
 
 def shown(policy: Trained, model: str) -> records.Model:

@@ -1,7 +1,16 @@
-"""The folder of a run: its config, which decides what may be resumed there, and its metrics."""
+"""The folder of a run: its config, which decides what may be resumed there, and its metrics.
 
+config.json     the settings of the last start
+run.json        the run's id, the day on which it began, the revision of a model of the hub
+metrics.jsonl   a line a step
+"""
+
+import datetime
 import json
-from typing import Any
+import math
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -10,6 +19,57 @@ from sar_jax.errors import UserError
 from sar_jax.files import write_atomically
 
 _RETIRED = (("rollout", "batch"),)  # fields of earlier versions, on which no weights depend
+# What a restart may change, a section or a field. Model and questions are compared by what they
+# are, not by where.
+_FREE = (
+    "logging",
+    "checkpoint",
+    "guards",
+    "evaluation",
+    "verification",
+    "profile_steps",
+    "model.path",
+    "data.train",
+    "data.eval",
+    "data.eval_questions",
+)
+# The same computation in other pieces: sums in another order.
+_ROUNDING = (
+    "mesh",
+    "packing",
+    "model.attention",
+    "model.offload_reference",
+    "model.remat",
+    "rollout.slots",
+    "rollout.tensor",
+)
+
+
+class Change(NamedTuple):
+    """A setting of the workdir that the command has with another value."""
+
+    name: str
+    there: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"config.{self.name}: {self.there!r} there, {self.now!r} now"
+
+    def among(self, names: tuple[str, ...]) -> bool:
+        return self.name in names or self.name.split(".")[0] in names
+
+
+class Facts(NamedTuple):
+    """What a run keeps from its beginning.
+
+    run        its id
+    began      the day
+    revision   of the model, where it is one of the hub
+    """
+
+    run: str
+    began: datetime.date
+    revision: str | None = None
 
 
 def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
@@ -18,9 +78,14 @@ def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
     fields = _read_json(path)
-    for section, name in _RETIRED:
-        fields.get(section, {}).pop(name, None)
-    return config_lib.from_dict(config_lib.TrainConfig, fields)
+    try:
+        for section, name in _RETIRED:
+            fields.get(section, {}).pop(name, None)
+        return config_lib.from_dict(config_lib.TrainConfig, fields)
+    except (AttributeError, TypeError):
+        raise UserError(f"{path}: these are not the settings of a run") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:
@@ -30,11 +95,14 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON ({error})") from None
 
 
-def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
-    """Raises `UserError` where the workdir holds another config's run, or something else.
+def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = False) -> list[str]:
+    """What a restart changes, in words, for the screen.
 
-    `steps`, `logging`, `checkpoint` and `guards` may change between restarts; `steps` not if the
-    learning rate or the weight of the self-aligned reward follows them.
+    extend   more steps are wanted, although a schedule follows them
+
+    Raises `UserError` where the workdir holds another config's run, or something else. `_FREE` and
+    `_ROUNDING` may change between restarts; so may `steps`, unless the learning rate or the weight
+    of the self-aligned reward follows them and `extend` is not set.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -42,45 +110,126 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
             raise UserError(
                 f"{workdir} is not empty, and what it holds is not a run: choose another --workdir"
             )
-        return
+        return []
     # Fields that are newer than the workdir have their defaults there.
     old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
-    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
-    free = {"logging", "checkpoint", "guards"} | ({"steps"} if constant else set())
-    differ = [
-        f"config.{name}: {old.get(name)!r} there, {new.get(name)!r} now"
+    changes = [
+        Change(name, old.get(name), new.get(name))
         for name in sorted(old | new)
-        if name.split(".")[0] not in free and old.get(name) != new.get(name)
+        if old.get(name) != new.get(name)
     ]
-    if differ:
-        changes = "; ".join(differ)
+    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
+    free = (*_FREE, *_ROUNDING) + (("steps",) if constant else ())
+    if extend and new["steps"] > old["steps"]:
+        free += ("steps",)
+    refused = [change for change in changes if not change.among(free)]
+    if refused:
+        hint = ""
+        if any(change.name == "steps" and change.now > change.there for change in refused):
+            hint = "; --extend allows more steps, and stretches the schedules to them"
         raise UserError(
-            f"{workdir} holds a run with a different config ({changes}): choose another --workdir, "
-            "or use the old settings to continue"
+            f"{workdir} holds a run with a different config ({'; '.join(map(str, refused))}): "
+            f"choose another --workdir, or use the old settings to continue{hint}"
         )
+    said = [f"changed since the last start: {change}" for change in changes]
+    if any(change.among(_ROUNDING) for change in changes):
+        said.append("sums are made in another order: numbers may differ in their last bits")
+    return said
 
 
-def claim(workdir: epath.Path, config: config_lib.TrainConfig) -> None:
+def claim(workdir: epath.Path, config: config_lib.TrainConfig, facts: Facts) -> None:
     """Makes the workdir this config's; see `check`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
+    kept = facts._replace(began=facts.began.isoformat())._asdict()
+    write_atomically(workdir / "run.json", json.dumps(kept, indent=2) + "\n")
+
+
+def facts(workdir: epath.Path) -> Facts:
+    """Of the run in a workdir, or of one that begins now.
+
+    Raises `UserError` where its file is damaged.
+    """
+    path = workdir / "run.json"
+    if not path.is_file():
+        return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today())
+    fields = _read_json(path)
+    try:
+        began = datetime.date.fromisoformat(fields["began"])
+        return Facts(str(fields["run"]), began, fields.get("revision"))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path} is damaged: it must hold run, the run's id, and began, a day; put it back, "
+            "or delete it, and the day of the last start takes the place of the first"
+        ) from None
+
+
+def _newest_run(workdir: epath.Path) -> str | None:
+    """The id of the run that made the newest readable checkpoint."""
+    folder = workdir / "checkpoints"
+    for path in sorted(folder.glob("*/meta/metadata"), reverse=True) if folder.is_dir() else []:
+        try:
+            return json.loads(path.read_text())["run"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+class Lines(NamedTuple):
+    """metrics.jsonl. bad: the numbers of the lines, from 1, that are no step's metrics."""
+
+    found: list[dict[str, float]]
+    bad: list[int]
+
+
+def read_lines(workdir: epath.Path) -> Lines:
+    """All that can be read of metrics.jsonl; a last line that was cut off is not called bad."""
+    path = workdir / "metrics.jsonl"
+    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    *whole, last = text.split("\n")
+    lines: list[dict[str, float]] = []
+    bad = []
+    for number, line in enumerate([*whole, last], 1):
+        values = _metrics_of(line)
+        if values is not None:
+            lines.append(values)
+        elif number <= len(whole):
+            bad.append(number)
+    return Lines(lines, bad)
+
+
+def _metrics_of(line: str) -> dict[str, float] | None:
+    """What a line says; None where it is no step's metrics. JSON has no NaN: that is null there."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    numbers = lambda: all(isinstance(value, int | float | None) for value in values.values())
+    if not isinstance(values, dict) or not isinstance(values.get("step"), int) or not numbers():
+        return None
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def as_line(step: int, values: dict[str, float]) -> str:
+    """A line of metrics.jsonl, valid JSON: what is not finite is null."""
+    known = {n: v if math.isfinite(v) else None for n, v in {"step": step, **values}.items()}
+    return json.dumps(known, allow_nan=False) + "\n"
 
 
 def read_metrics(workdir: epath.Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; a last one that was cut off in the middle is left out."""
-    path, found = workdir / "metrics.jsonl", []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return found
+    """The lines of metrics.jsonl that can be read."""
+    return read_lines(workdir).found
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by dotted path."""
-    found: dict[str, Any] = {}
+    return dict(_walk(tree, prefix))
+
+
+def _walk(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         path = f"{prefix}{name}"
-        found |= _leaves(value, f"{path}.") if isinstance(value, dict) else {path: value}
-    return found
+        if isinstance(value, dict):
+            yield from _walk(value, f"{path}.")
+        else:
+            yield path, value

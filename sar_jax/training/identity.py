@@ -1,0 +1,108 @@
+"""Whose checkpoint it is: the run, its model and its questions.
+
+A resumed run goes on with the same ones, or not at all.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from sar_jax.errors import UserError
+from sar_jax.training import digests
+
+# What programs write into these files about themselves; no number depends on it.
+_ASIDE = ("_name_or_path", "name_or_path", "transformers_version", "tokenizer_file", "vocab_file")
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt")
+_TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# Of each weight file, evenly spaced: 4 MiB tell two trained models apart.
+_PIECES, _PIECE = 64, 2**16
+
+
+class Identity(NamedTuple):
+    """run: a name that a run has from its beginning; model: digests of what its folder holds, by
+    part; questions: fingerprint of the training data."""
+
+    run: str
+    model: dict[str, str]
+    questions: str
+
+    def foreign(self, meta: Mapping[str, Any]) -> str | None:
+        """What says that a checkpoint is another run's; None for this one's."""
+        there = meta.get("run")
+        if there is None or there == self.run:  # older checkpoints do not say
+            return None
+        return f"it is that of another run ({there}; this one is {self.run})"
+
+    def check(self, meta: Mapping[str, Any], workdir: epath.Path) -> None:
+        """Raises `UserError` where a checkpoint of this run has another model or other questions.
+
+        It names the parts of the model that differ.
+        """
+        changed = digests.differing(meta["model"], self.model) if meta.get("model") else []
+        if changed:
+            raise UserError(
+                f"{workdir} was trained on another model: since then there has been a change in "
+                f"{', '.join(changed)} of config.model.path; put back what was there, or choose "
+                "another --workdir"
+            )
+        if meta["questions"] != self.questions:
+            raise UserError(
+                f"{workdir} was trained on different questions: the data of config.data.train has "
+                "changed since then; restore it, or choose another --workdir"
+            )
+
+
+def of_model(folder: str) -> dict[str, str]:
+    """Digests of a model's files by part, the same wherever the folder is.
+
+    Its parts are config.json, generation_config.json, tokenizer, chat template and weights.
+    """
+    path = pathlib.Path(folder)
+    tokenizer = [digests.of_value(_stripped(path / name)) for name in _TOKENIZER_JSON]
+    tokenizer += [_bytes(path / name) for name in _TOKENIZER]
+    templates = [path / "chat_template.jinja", path / "chat_template.json"]
+    templates += sorted((path / "additional_chat_templates").glob("*.jinja"))
+    inline = _json(path / "tokenizer_config.json").get("chat_template")
+    weights = [(file.name, of_weights(epath.Path(file))) for file in path.glob("*.safetensors")]
+    return {
+        "config.json": digests.of_value(_stripped(path / "config.json")),
+        "generation_config.json": digests.of_value(_stripped(path / "generation_config.json")),
+        "the tokenizer": digests.of_value(tokenizer),
+        "the chat template": digests.of_value([inline, *map(_bytes, templates)]),
+        "the weights": digests.of_value(sorted(weights)),
+    }
+
+
+def of_weights(file: epath.Path) -> str:
+    """Of a weight file's size and of samples of its bytes."""
+    digest = hashlib.sha256(f"{file.stat().length}\n".encode())
+    for piece in pieces(file):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def pieces(file: epath.Path) -> Iterator[bytes]:
+    """Samples of a file's bytes, evenly spaced; of a small file, all of them."""
+    size = file.stat().length
+    with file.open("rb") as stream:
+        for i in range(_PIECES):
+            stream.seek(max(size - _PIECE, 0) * i // (_PIECES - 1))
+            yield stream.read(_PIECE)
+
+
+def _bytes(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _stripped(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON file without what does not matter, and without the template, a part of its own."""
+    aside = (*_ASIDE, "chat_template")
+    return {name: value for name, value in _json(path).items() if name not in aside}
