@@ -22,7 +22,7 @@ from support.commands import (
     wait_for,
 )
 from support.data import real
-from support.environment import CACHE, QUICK
+from support.environment import CACHE, XLA_QUICK
 from support.models import make_hf_folder
 from support.training import (
     assert_same_state,
@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tm
     written."""
     workdir = tmp_path / "run"
     run_command(*train_command(hf_folder, workdir, "--config.steps=1"), check=True)
-    env = os.environ | {"XLA_FLAGS": QUICK} | CACHE
+    env = os.environ | {"XLA_FLAGS": XLA_QUICK} | CACHE
     # It may read the cache of programs that others use, not write half a file there.
     env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1e9"}
     limited = subprocess.run(
@@ -250,7 +250,7 @@ def test_eight_devices_train_like_one(finished, hf_folder, tmp_path):
     ]
     run_command(
         *train_command(hf_folder, tmp_path / "run", *more),
-        XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {QUICK}",
+        XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {XLA_QUICK}",
         check=True,
     )
     ours, theirs = (read_metrics(w) for w in (finished[0], tmp_path / "run"))
@@ -427,7 +427,7 @@ def test_the_evaluation_command_sees_in_a_workdir_what_training_saw(finished, tm
             f"--output={output}",
             *more,
             check=True,
-            XLA_FLAGS=QUICK,  # as in training: the same rounding
+            XLA_FLAGS=XLA_QUICK,  # as in training: the same rounding
         )
         found = json.loads((output / "results.json").read_text())
         line = read_metrics(workdir)[step]
