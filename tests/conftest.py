@@ -4,6 +4,10 @@ import pathlib
 
 import support.environment  # noqa: F401   before JAX
 
+from support.annotations import check_annotations
+
+check_annotations()  # before sar_jax
+
 import jax
 import numpy as np
 import pytest
