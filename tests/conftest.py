@@ -4,13 +4,18 @@ import pathlib
 
 import support.environment  # noqa: F401   before JAX
 
+from support.annotations import check_annotations
+
+check_annotations()  # before sar_jax
+
 import jax
 import numpy as np
 import pytest
-from support.commands import PATIENCE
+from support.commands import PATIENCE, run_command
 from support.models import FAMILIES, Loaded, make_hf_folder
 from support.oracle import Oracle
 from support.quick import QUICK, has_quick, is_quick
+from support.training import train_command
 
 from sar_jax.parallel import sharding
 
@@ -24,8 +29,12 @@ _LONGEST = (
     "test_sampler.py",
     "test_sharding.py",
     "test_learner.py",
-    "test_launch.py",
+    "test_train_variants.py",
+    "test_slices.py",
+    "test_scripts.py",
+    "test_workers.py",
     "test_plan.py",
+    "test_hlo.py",
     "test_verifier.py",
     "test_network.py",
     "test_losses.py",
@@ -75,6 +84,15 @@ def oracle(hf_folder) -> Oracle:
 
 
 @pytest.fixture(scope="session")
+def finished(hf_folder, tmp_path_factory) -> tuple[pathlib.Path, str]:
+    """A run of four steps that nothing interrupted: its workdir and what it printed. What others do
+    like it is compared with a process that shares nothing with theirs."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    done = run_command(*train_command(hf_folder, workdir), real=True, check=True)
+    return workdir, done.stdout
+
+
+@pytest.fixture(scope="session")
 def mesh():
     """One device."""
     return sharding.make_mesh(1, 1, 1, jax.devices()[:1])
@@ -112,5 +130,6 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def tpu_compiler(monkeypatch):
     """For this process: libtpu reads XLA_FLAGS too, and dies of those for CPUs."""
+    pytest.importorskip("libtpu")
     jax.devices()  # which have read them now
     monkeypatch.delenv("XLA_FLAGS")

@@ -13,7 +13,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from support.commands import PATIENCE, ROOT, free_port, start_in_background, wait_for
-from support.environment import QUICK
+from support.environment import XLA_QUICK
 from support.oracle import assert_same_numbers
 from support.training import read_metrics, small
 
@@ -55,7 +55,7 @@ def start(processes, workdir, *arguments, devices=1, real=False):
                 *arguments,
                 output=output(workdir, i),
                 real=real,
-                XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {QUICK}",
+                XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {XLA_QUICK}",
             )
         )
     return started

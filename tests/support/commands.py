@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from support.environment import CACHE, QUICK
+from support.environment import CACHE, XLA_QUICK
 from support.processes import Forked
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -22,7 +22,7 @@ def start_command(
     """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the
     system starts."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE
-    env |= {"XLA_FLAGS": QUICK} if arguments[0] == "sar_jax.train" else {}
+    env |= {"XLA_FLAGS": XLA_QUICK} if arguments[0] == "sar_jax.train" else {}
     env |= environment
     if real:
         return subprocess.Popen(

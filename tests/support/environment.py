@@ -19,9 +19,12 @@ CACHE = {
 os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
 # Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of
 # what they test. Training is given this too; other commands optimize as users' do.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+XLA_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # compiles fusions three times as fast; later ones have one way only
 if metadata.version("jaxlib").startswith("0.10."):
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK}"
+    XLA_QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {XLA_QUICK}"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.path.join(
+    os.environ["SAR_JAX_TEST_CACHE"], "hypothesis"
+)

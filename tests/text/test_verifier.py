@@ -205,47 +205,49 @@ def test_an_unknown_kind_is_refused_by_name(verifier):
         verifier.submit([Item("5", "5", "maths")])
 
 
+PIECES = [
+    r"\boxed{",
+    "{",
+    "}",
+    r"\frac{",
+    "answer is ",
+    "####",
+    "$",
+    r"\(",
+    r"\text{",
+    "^",
+    "_",
+    "1,234",
+    "/",
+    "-",
+    "\n",
+    r"\sqrt",
+    "(",
+    ")",
+    "[",
+    r"\begin{pmatrix}",
+    "&",
+    r"\\",
+    "%",
+    " A ",
+    "true",
+    "\0",
+    "\ud800",
+    "٣",
+    "e",
+    "=",
+]
+
+
 def answers_of_a_broken_model(count: int) -> list[Item]:
     """Random bytes, unclosed braces, deep nesting, huge numbers, and towers of powers, which alone
     are left to kill."""
     draw = random.Random(0)
-    pieces = [
-        r"\boxed{",
-        "{",
-        "}",
-        r"\frac{",
-        "answer is ",
-        "####",
-        "$",
-        r"\(",
-        r"\text{",
-        "^",
-        "_",
-        "1,234",
-        "/",
-        "-",
-        "\n",
-        r"\sqrt",
-        "(",
-        ")",
-        "[",
-        r"\begin{pmatrix}",
-        "&",
-        r"\\",
-        "%",
-        " A ",
-        "true",
-        "\0",
-        "\ud800",
-        "٣",
-        "e",
-        "=",
-    ]
     makers = [
         lambda: draw.randbytes(draw.randrange(300)).decode("latin-1"),
         lambda: draw.randbytes(draw.randrange(300)).decode("utf-8", "surrogateescape"),
-        lambda: "".join(draw.choices(pieces, k=draw.randrange(60))),
-        lambda: r"\boxed{" + "".join(draw.choices(pieces[1:], k=10)) + "}",
+        lambda: "".join(draw.choices(PIECES, k=draw.randrange(60))),
+        lambda: r"\boxed{" + "".join(draw.choices(PIECES[1:], k=10)) + "}",
         lambda: (
             draw.choice([r"\boxed{", "{", "(", r"\frac{1}{", r"\sqrt{", r"\boxed{\sqrt{"])
             * draw.randrange(1, 2000)

@@ -1,0 +1,121 @@
+"""Workers of a slice: what is installed on them, and how a run starts there."""
+
+import shutil
+import subprocess
+
+from support.cloud import CONFIG, HOSTILE, VARIABLES, command_of
+from support.commands import ROOT, one_error
+
+
+def test_install_reaches_all_workers(cloud, tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.write_text("SECRET='hush hush'\n")
+    cloud.set(states="ABSENT\nACTIVE SERVICE ")
+    assert cloud.run("create").returncode == 0
+    cloud.forget()
+    done = cloud.run("install", ENV_FILE=str(secrets))
+    assert done.returncode == 0, done.stderr
+    assert cloud.verbs() == ["auth", "look", "ssh", "scp", "install"]
+    assert all("--worker=all" in call for call in cloud.calls()[1:])
+    commit = subprocess.check_output(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, text=True
+    ).strip()
+    for number in range(2):
+        folder = tmp_path / f"worker-{number}" / "sar_jax_run"
+        (wheel,) = folder.glob("*.whl")
+        asked = (folder.parent / "asked").read_text().split("\0")
+        assert (
+            f"+g{commit}" in wheel.name
+            and f"./{wheel.name}[tpu]" in asked
+            and "constraints.txt" in asked
+        )
+        assert (folder / "installed").read_text().strip() == wheel.name
+        assert (folder / "configs/qwen3_4b.py").is_file() and (
+            folder / "env"
+        ).stat().st_mode & 0o077 == 0
+    assert cloud.run("run", CONFIG).returncode == 0
+    cloud.wait_for_end()
+    assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/train.log").read_text()
+    # not on a command line, which others can see
+    assert "hush" not in (tmp_path / "calls").read_text()
+
+
+def test_arguments_arrive_as_they_were_given(cloud):
+    cloud.ready()
+    done = cloud.run("run", CONFIG, *HOSTILE)
+    assert done.returncode == 0, done.stderr
+    assert cloud.verbs() == ["auth", "look", "start"] and "--worker=all" in cloud.calls()[2]
+    cloud.wait_for_end()
+    for number in range(2):
+        argv = (cloud.here / f"worker-{number}/argv").read_text().split("\0")[:-1]
+        assert argv == [
+            "-u",
+            "-m",
+            "sar_jax.train",
+            CONFIG,
+            *HOSTILE,
+            f"--workdir={VARIABLES['WORKDIR']}",
+        ]
+
+
+def test_a_run_outlives_its_session_and_refuses_a_second(cloud):
+    cloud.ready()
+    cloud.set(play='trap "echo saved; exit 130" TERM; while true; do sleep 0.1; done')
+    # returns at once, and so do the sessions on the workers
+    assert cloud.run("run", CONFIG).returncode == 0
+    status = cloud.run("status")
+    assert (
+        status.stdout.startswith("slice-1: ACTIVE")
+        and status.stdout.count(": running; installed sar_jax-") == 2
+    )
+    cloud.forget()
+    for command in (["run", CONFIG], ["install"]):
+        assert "a run is under way" in one_error(cloud.run(*command))
+    assert cloud.verbs() == ["auth", "look", "auth", "look"]
+    folder = cloud.here / "worker-1/sar_jax_run"
+    for script in ("start", "install"):  # also where somebody else was quicker than the look
+        done = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f"flock() {{ shift $(($# - 1)); command flock -n $1; }}; export -f flock; "
+                f"bash worker.sh {script}",
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            env=cloud.env,
+        )
+        assert done.returncode == 75 and "under way" in done.stdout
+    assert cloud.run("stop").returncode == 0
+    cloud.wait_for_end()
+    assert cloud.run("status").stdout.count(": ended with status 130;") == 2
+    assert "saved" in (folder / "train.log").read_text()
+    assert cloud.run("run", CONFIG).returncode == 0
+    assert cloud.run("stop", "--kill").returncode == 0
+    assert cloud.run("status").stdout.count("ended without a status") == 2
+    assert "no run" in cloud.run("stop").stdout
+
+
+def test_run_wants_the_wheel_of_this_clone_on_every_worker(cloud):
+    cloud.ready()
+    (cloud.here / "worker-1/sar_jax_run/installed").write_text("sar_jax-0.0.1-py3-none-any.whl\n")
+    assert "install' brings it" in one_error(cloud.run("run", CONFIG))
+    shutil.rmtree(cloud.here / "worker-1/sar_jax_run")
+    done = cloud.run("run", CONFIG)
+    assert one_error(done) and "worker-1: nothing installed" in done.stderr
+    assert not list(cloud.here.glob("worker-*/argv"))
+
+
+def test_workers_that_cannot_be_reached_are_an_error(cloud):
+    cloud.ready()
+    cloud.set(reachable="no")
+    for command in (["run", CONFIG], ["install"], ["status"]):
+        assert "cannot be reached" in one_error(cloud.run(*command))
+
+
+def test_logs_follow_one_worker(cloud):
+    cloud.set(states="ACTIVE SERVICE ")
+    cloud.run("logs", "--worker=3")
+    call = cloud.calls()[-1]
+    assert "--worker=3" in call and "tail -n 200 -F sar_jax_run/train.log" in command_of(call)
