@@ -11,6 +11,7 @@ check_annotations()  # before sar_jax
 import jax
 import numpy as np
 import pytest
+from support import memory_bucket
 from support.commands import PATIENCE, run_command
 from support.models import FAMILIES, Loaded, make_hf_folder
 from support.oracle import Oracle
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(config, items):
 def _name(item) -> str:
     """Below tests/, such as "rl/test_alpha.py::test_steps_by_hand"."""
     return item.nodeid.partition("tests/")[2]
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """gs://bucket, kept in memory."""
+    return memory_bucket.install(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -129,6 +129,8 @@ class Checkpoints:
             trouble = self._tried(start)
             if trouble is None:
                 return
+        elif trouble is not None:
+            print(f"warning: {trouble} Now step {step} is tried.", flush=True)
         persistently(lambda: (start(), self.wait()), self.patience, self.folder)
 
     def _start(
@@ -176,12 +178,9 @@ class Checkpoints:
         good, kept = saved.steps(self.folder), "there is no earlier checkpoint"
         if good:
             kept = f"the checkpoint of step {good[-1]} is complete"
-        # tensorstore's words for what the system said
-        system = re.search(r": ([^:]+) \[os_error_code", str(error))
-        reason = system.group(1) if system else saved.first_line(error)
         return UserError(
             f"the checkpoint of step {self.writing} could not be written to {self.folder} "
-            f"({reason}); {kept}. Free some space and run the same command with the same "
+            f"({_reason(error)}); {kept}. Free some space and run the same command with the same "
             "--workdir to continue."
         )
 
@@ -251,3 +250,16 @@ class Checkpoints:
 def _named(states: States) -> dict[str, Any]:
     """By the names of the checkpoint's parts."""
     return {"state": states.policy} | ({"critic": states.critic} if states.critic else {})
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, wherever it is among an error's causes; else the error's first line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        system = re.search(r": ([^:]+) \[os_error_code", str(cause))  # tensorstore's words
+        if system:
+            return system.group(1)
+        cause = cause.__cause__ or cause.__context__
+    return saved.first_line(error)

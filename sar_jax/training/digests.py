@@ -37,27 +37,31 @@ def of_arrays(tree: Any) -> dict[str, str]:
     tree   of arrays, on one mesh; in several processes, the same call on each
     """
     named = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    found = {name: _jitted(_everywhere(leaf))(leaf) for name, leaf in named.items()}
-    found = jax.device_get(found)  # all at once: no device waits for another
-    return {
-        name: f"{leaf.dtype}{list(leaf.shape)} {found[name][0]:08x}{found[name][1]:08x}"
-        for name, leaf in named.items()
-    }
+    return {name: _of_array(leaf) for name, leaf in named.items()}
+
+
+def _of_array(x: Array) -> str:
+    # One after the other: many programs at once, each with sums over devices, can wait for each
+    # other for ever on CPUs that have fewer threads than a mesh has devices.
+    first, second = jax.device_get(_dispatched(x))
+    return f"{x.dtype}{list(x.shape)} {first:08x}{second:08x}"
 
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _everywhere(x: Array) -> NamedSharding | None:
-    """Where an array's sums go: to every device, so that each process can read them."""
-    if isinstance(x.sharding, NamedSharding):
-        return NamedSharding(x.sharding.mesh, PartitionSpec())
-    return None
+def _dispatched(x: Array) -> UInt32[Array, "2"]:
+    """The sums, on every device, so that each process can read them."""
+    if not isinstance(x.sharding, NamedSharding):
+        return jax.jit(sums)(x)
+    mesh = x.sharding.mesh
+    with jax.set_mesh(mesh):  # in every caller's surroundings the same program
+        return _jitted(NamedSharding(mesh, PartitionSpec()))(x)
 
 
 @functools.cache
-def _jitted(place: NamedSharding | None) -> Any:
+def _jitted(place: NamedSharding) -> Any:
     return jax.jit(sums, out_shardings=place)
 
 
@@ -99,8 +103,12 @@ def differing(there: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def write_files(folder: epath.Path) -> None:
-    """Lists all files below a folder, in the folder."""
-    found = {name: _of_file(file) for name, file in files_below(folder).items()}
+    """Lists all files of a step's parts, in the step's folder.
+
+    Orbax's own notes beside the parts change when the step is moved into place.
+    """
+    parts = {name: file for name, file in files_below(folder).items() if "/" in name}
+    found = {name: _of_file(file) for name, file in parts.items()}
     text = json.dumps({"files": found, "digest": of_value(found)}, indent=1) + "\n"
     (folder / FILES).write_text(text)
 

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from typing import Any, Self
+from typing import Any
 
 from etils import epath
 
@@ -37,7 +37,7 @@ class Lock:
         self.own: str | None = None  # in a bucket, while it is held
         self.ended = threading.Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Lock":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -65,6 +65,9 @@ class Lock:
                 raise self._taken(owner) from None
             # a file system without locks: say so, and go on
             print(f"warning: {self.path} cannot be locked ({error.strerror})", flush=True)
+        if not self.path.exists() or os.stat(self.path).st_ino != os.fstat(file.fileno()).st_ino:
+            file.close()  # its owner has just released it, which takes it away
+            return self._take_file()
         file.truncate(0)
         file.write(json.dumps(_owner()) + "\n")
         file.flush()
@@ -125,6 +128,7 @@ class Lock:
     def release(self) -> None:
         """Lets others have it."""
         if self.file is not None:
+            self.path.unlink(missing_ok=True)
             self.file.close()
             self.file = None
         if self.own is not None:

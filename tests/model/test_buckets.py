@@ -7,46 +7,17 @@ Not tested: Orbax, which reads and writes gs:// with code of its own.
 import json
 import time
 
-import fsspec
 import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
-from etils.epath import backend
-from fsspec.implementations.memory import MemoryFileSystem
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
 from sar_jax.training import metrics
 from sar_jax.training import workdir as workdir_lib
-
-
-class Bucket(MemoryFileSystem):
-    """An object store as far as this project can tell."""
-
-    protocol = ("gcs", "gs")
-    store: dict = {}
-    pseudo_dirs = [""]
-
-    def __init__(self, *args, finalize_on_close=True, **options):
-        super().__init__(*args, **options)
-
-    def _open(self, path, mode="rb", **options):
-        assert "a" not in mode, "nothing can be appended to an object"
-        return super()._open(path, mode, **options)
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    monkeypatch.setattr(Bucket, "store", {})
-    monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
-    fsspec.register_implementation("gcs", Bucket, clobber=True)
-    monkeypatch.setattr(
-        backend.fsspec_backend, "_get_filesystem", lambda name: Bucket(skip_instance_cache=True)
-    )
-    return epath.Path("gs://bucket")
 
 
 def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
@@ -71,7 +42,7 @@ def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):
 def test_a_workdir_belongs_to_one_config(bucket):
     workdir, config = bucket / "runs/two", config_lib.TrainConfig()
     workdir_lib.check(workdir, config)
-    workdir_lib.claim(workdir, config)
+    workdir_lib.claim(workdir, config, workdir_lib.facts(workdir))
     workdir_lib.check(workdir, config)
     assert workdir_lib.read_config(workdir) == config
     config.seed = 5

@@ -2,57 +2,27 @@
 
 import json
 
-import jax
-import jax.numpy as jnp
 import pytest
 from etils import epath
+from support import saving
 
 from sar_jax import config
 from sar_jax.errors import UserError
-from sar_jax.training import checkpoints as checkpoints_lib
-from sar_jax.training import learner
-from sar_jax.training import questions as questions_lib
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.checkpoints import Checkpoints
 
 
-def saved(folder, alpha):
-    count = jnp.zeros((), jnp.int32)
-    state = learner.States(learner.TrainState({"x": jnp.ones(3)}, (), count, count), None)
-    iterator = questions_lib.batches([1, 2, 3, 4], 2, 0, 0, 1)
-    checkpoints = checkpoints_lib.Checkpoints(epath.Path(folder))
-    checkpoints.save(1, state, iterator, "these", *alpha)
-    checkpoints.wait()
-    return checkpoints, state, iterator
-
-
-@pytest.mark.parametrize(
-    "alpha, kept",
-    [
-        ((), None),
-        (({},), None),
-        (
-            ({"alpha": 0.1 + 0.2, "trust": 0.5, "level": None},),
-            {"alpha": 0.1 + 0.2, "trust": 0.5, "level": None},
-        ),
-    ],
-)
-def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, alpha, kept):
-    """Checkpoints of before there was one, and of runs with a constant weight, have none."""
-    checkpoints, state, iterator = saved(tmp_path, alpha)
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
-    assert (checkpoints.restore(1, like, iterator, "these").policy.params["x"] == 1).all()
-    assert checkpoints.meta(1).get("alpha") == kept
+@pytest.mark.parametrize("alpha", [None, {"alpha": 0.1 + 0.2, "trust": 0.5, "level": None}])
+def test_the_weights_state_is_kept_to_the_last_bit_and_may_be_missing(tmp_path, alpha):
+    checkpoints = Checkpoints(epath.Path(tmp_path), saving.OWN)
+    checkpoints.save(1, saving.states(1), saving.questions(), alpha)
     checkpoints.close()
-    again = checkpoints_lib.Checkpoints(epath.Path(tmp_path))  # as a new process does
-    assert again.meta(1).get("alpha") == kept
-    again.close()
+    assert saving.resume(tmp_path)[0].alpha == alpha
 
 
 def workdir(tmp_path, change=lambda fields: None):
     folder = epath.Path(tmp_path)
-    workdir_lib.claim(folder, config.TrainConfig())
+    workdir_lib.claim(folder, config.TrainConfig(), workdir_lib.facts(folder))
     path = folder / "config.json"
     fields = json.loads(path.read_text())
     change(fields)
