@@ -230,7 +230,9 @@ def evaluate(
     checks.check_positions(trained.config, trained.cfg.max_positions)
     whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
     mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
-    prompter = prompts.Prompter(trained.tokenizer, trained.config.prompt, trained.stops)
+    prompter = prompts.Prompter(
+        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size
+    )
     candidate = Candidate(trained, prompter, mesh, samples, output)
     model = trained_lib.shown(trained, name)
     settings = Settings(model, decoding(trained.config, samples), {})

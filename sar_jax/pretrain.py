@@ -150,7 +150,8 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
     checks.check_positions(config, cfg.max_positions)
-    return Start(folder, raw, tokenizer, cfg, prompts.Prompter(tokenizer, config.prompt, named))
+    prompter = prompts.Prompter(tokenizer, config.prompt, named, cfg.vocab_size)
+    return Start(folder, raw, tokenizer, cfg, prompter)
 
 
 def _check_memory(cfg: ModelConfig, mesh: Mesh) -> None:

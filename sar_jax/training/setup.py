@@ -153,7 +153,7 @@ def _read(config: config_lib.TrainConfig) -> Inputs:
     tokenizer = prompts.load_tokenizer(folder)
     checks.check_positions(config, cfg.max_positions)
     mesh = _make_mesh(config, cfg)
-    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
+    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder), cfg.vocab_size)
     train_rows, eval_rows = questions_lib.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
     fingerprint = questions_lib.fingerprint(train_rows)
