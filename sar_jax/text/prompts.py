@@ -34,10 +34,19 @@ class Question:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder. Raises `UserError` where there is none."""
+    """The tokenizer of a Hugging Face folder. Raises `UserError` where there is none.
+
+    No code that comes with a model is run, and nothing is fetched.
+    """
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # transformers raises many kinds here
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        tokenizer.encode("text")  # some kinds of damage show here first
+        return tokenizer
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # many kinds; of the Rust library's not even an Exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{folder}: no tokenizer can be loaded from this folder ({reason})"
