@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sar_jax import structs
-from sar_jax.config import PretrainConfig, Prompt, Rollout, TrainConfig
+from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 
 
@@ -67,16 +67,35 @@ def check_pretrain(config: PretrainConfig) -> None:
     _check_fields(config, _SHARED | _PRETRAINING)
     _check_named(config)
     _check_lengths(config, config.max_answer_tokens, "max_answer_tokens")
+    made = config.architecture
+    _require(
+        made.num_heads % made.num_kv_heads == 0,
+        f"config.architecture.num_kv_heads is {made.num_kv_heads}: it must divide num_heads "
+        f"({made.num_heads})",
+    )
 
 
-def check_prompt(prompt: Prompt) -> None:
-    """Raises `UserError` that names a field of `config.prompt` which is not one of its choices."""
-    _check_fields(prompt, {}, "prompt.")
+def check_evaluation(config: TrainConfig) -> None:
+    """Raises `UserError` that names the first field that a trained model cannot be used with.
+
+    What only training reads is not looked at.
+    """
+    sections = ("model.", "data.", "prompt.", "rollout.", "evaluation.", "verification.", "mesh.")
+    _check_fields(config, _SHARED | _DECODING, only=("seed", "packing.logprob_chunk", *sections))
 
 
-def check_rollout(rollout: Rollout) -> None:
-    """Raises `UserError` where the settings of `config.rollout` leave nothing to sample."""
-    _check_fields(rollout, _DECODING, "rollout.")
+def check_positions(config: TrainConfig | PretrainConfig, limit: int) -> None:
+    """Raises `UserError` where sequences may be longer than the `limit` positions of a model."""
+    name, longest = "max_answer_tokens", config.data.max_prompt_tokens
+    if isinstance(config, TrainConfig):
+        name, longest = "rollout.max_answer_tokens", longest + config.rollout.max_answer_tokens
+    else:
+        longest += config.max_answer_tokens
+    _require(
+        longest <= limit,
+        f"config.data.max_prompt_tokens + config.{name} is {longest}: the model supports only "
+        f"{limit} positions (max_position_embeddings)",
+    )
 
 
 def _require(ok: bool, message: str) -> None:
@@ -94,15 +113,25 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[_Leaf]:
             yield _Leaf(path, value, typing.get_args(field.type))
 
 
-def _check_fields(config: Any, rules: Mapping[str, _Rule], prefix: str = "") -> None:
-    """Each field on its own: its choices, its rule, and that it is finite."""
-    for path, value, choices in _leaves(config, prefix):
+def _check_fields(config: Any, rules: Mapping[str, _Rule], only: tuple[str, ...] = ("",)) -> None:
+    """Each field on its own: its choices, its rule, and that its numbers have 32 bits.
+
+    only   the beginnings of the paths that are looked at
+    """
+    for path, value, choices in _leaves(config):
+        if not path.startswith(only):
+            continue
         wrong = f"config.{path} is {value!r}: it must"
         if choices and value not in choices:
             *others, last = map(repr, choices)
             raise UserError(f"{wrong} be {', '.join(others)} or {last}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{wrong} be finite")
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise UserError(f"{wrong} be finite")
+            if abs(value) > _LARGEST_FLOAT:
+                raise UserError(f"{wrong} not be larger than a float32, about 3.4e38")
+        elif isinstance(value, int) and value >= 2**31 and path != "seed":
+            raise UserError(f"{wrong} be less than 2**31: tokens, rows and steps have 32 bits")
         if path in rules and not rules[path].holds(value):
             raise UserError(f"{wrong} {rules[path].words}")
 
@@ -243,10 +272,12 @@ def _of_variants(config: TrainConfig) -> Iterator[str]:
         )
 
 
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits
 _POSITIVE = _Rule("be greater than 0", lambda x: x > 0)
 _NOT_NEGATIVE = _Rule("not be negative", lambda x: x >= 0)
 _SHARE = _Rule("be in [0, 1]", lambda x: 0 <= x <= 1)
 _BELOW_ONE = _Rule("be in [0, 1)", lambda x: 0 <= x < 1)
+_POSITIVE_OR_ALL = _Rule("be greater than 0, or -1", lambda x: x == -1 or x > 0)
 
 _SHARED: Mapping[str, _Rule] = {
     "seed": _Rule("be in [0, 2**32)", lambda x: 0 <= x < 2**32),
@@ -256,6 +287,9 @@ _SHARED: Mapping[str, _Rule] = {
     "optimizer.lr": _POSITIVE,
     "optimizer.b1": _BELOW_ONE,
     "optimizer.b2": _BELOW_ONE,
+    "optimizer.eps": _Rule(
+        "be at least 1.2e-38, below which a float32 is 0", lambda x: x >= 1.2e-38
+    ),
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _POSITIVE,
     "optimizer.warmup_updates": _NOT_NEGATIVE,
@@ -263,14 +297,13 @@ _SHARED: Mapping[str, _Rule] = {
     "packing.row_tokens": _POSITIVE,
     "packing.rows_per_microbatch": _POSITIVE,
     "packing.logprob_chunk": _POSITIVE,
+    **{f"mesh.{axis}": _POSITIVE_OR_ALL for axis in ("data", "fsdp", "tensor")},
 }
 _TRAINING: Mapping[str, _Rule] = {
     "profile_steps": _NOT_NEGATIVE,
     "rollout.questions": _POSITIVE,
     "rollout.samples": _POSITIVE,
-    "rollout.max_answer_tokens": _POSITIVE,
     "rollout.refill_rounds": _NOT_NEGATIVE,
-    "rollout.tensor": _Rule("be greater than 0, or -1", lambda x: x == -1 or x > 0),
     "self_aligned.cap": _Rule(
         "be greater than 1, since no perplexity is below 1, or 0 for none",
         lambda x: x == 0 or x > 1,
@@ -292,9 +325,6 @@ _TRAINING: Mapping[str, _Rule] = {
     "loss.importance_cap": _Rule("be at least 1, or 0 for no weights", lambda x: x == 0 or x >= 1),
     "loss.kl": _NOT_NEGATIVE,
     "evaluation.every_steps": _POSITIVE,
-    "evaluation.batch": _POSITIVE,
-    "verification.workers": _POSITIVE,
-    "verification.timeout": _POSITIVE,
     "verification.max_error_share": _SHARE,
     "logging.samples_every_steps": _POSITIVE,
     "logging.samples_shown": _NOT_NEGATIVE,
@@ -312,11 +342,33 @@ _PRETRAINING: Mapping[str, _Rule] = {
     "log_every_steps": _POSITIVE,
     "eval_batch": _POSITIVE,
     "max_answer_tokens": _POSITIVE,
+    **{
+        f"architecture.{size}": _POSITIVE
+        for size in ("num_layers", "embed_dim", "num_heads", "num_kv_heads", "ffw_dim")
+    },
+    "architecture.head_dim": _Rule(
+        "be even and greater than 0: the halves of a head are rotated as pairs",
+        lambda x: x > 0 and x % 2 == 0,
+    ),
+    "architecture.vocab_size": _Rule(
+        "be at least 259: the 256 bytes and three tokens of the template", lambda x: x >= 259
+    ),
+    "architecture.rope_theta": _POSITIVE,
+    "architecture.max_positions": _POSITIVE,
 }
+# what answers questions, in training and in an evaluation
 _DECODING: Mapping[str, _Rule] = {
+    "evaluation.batch": _POSITIVE,
+    # each is a process of about 0.1 GB
+    "verification.workers": _Rule("be from 1 to 4096", lambda x: 1 <= x <= 4096),
+    # the system waits for milliseconds of 32 bits, and a worker twice as long
+    "verification.timeout": _Rule("be greater than 0 and at most 1e6", lambda x: 0 < x <= 1e6),
     "rollout.slots": _POSITIVE,
+    "rollout.tensor": _POSITIVE_OR_ALL,
+    "rollout.max_answer_tokens": _POSITIVE,
     "rollout.temperature": _Rule(
-        "be greater than 0: greedy answers to a question would all be the same", lambda x: x > 0
+        "be at least 1e-30: greedy answers to a question would all be the same",
+        lambda x: x >= 1e-30,  # below that, logits overflow
     ),
     "rollout.top_k": _Rule("be at least 0, which is off", lambda x: x >= 0),
     "rollout.top_p": _Rule("be in (0, 1]; 1 is off", lambda x: 0 < x <= 1),

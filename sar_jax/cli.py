@@ -4,8 +4,12 @@ An error ends the command with a non-zero exit status.
 """
 
 import errno
+import inspect
 import pathlib
+import re
 import sys
+import traceback
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from sar_jax import fields
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
 
@@ -26,35 +31,108 @@ def config_flag(cls: type) -> Callable[[], Any]:
     """Defines `--config=FILE [--config.any.field=value]`.
 
     Returns a function that gives the config, a `cls`, once the command line has been read. It
-    raises `UserError` where there is none, or another one.
+    raises `UserError` where there is none.
     """
     holder = config_flags.DEFINE_config_file(
         "config",
         help_string="Python file whose get_config() returns the configuration. Override any field: "
         "--config.optimizer.lr=2e-6",
     )
+    flags.FLAGS["config"].parser = _ConfigParser(cls)
 
     def get() -> Any:
-        try:
-            config = holder.value
-        except Exception as error:  # the file ran and failed: absl kept the exception until now
-            raise UserError(f"--config: {type(error).__name__}: {error}") from None
-        if config is None:
+        if holder.value is None:
             raise UserError(
                 "--config is missing: give a configuration file, for example "
                 "--config=configs/tiny.py"
             )
-        # config_flags puts an object of this class in the place of a file that it could not read
-        if type(config).__name__ == "_ErrorConfig":
-            raise UserError(_unreadable(config._error))
-        if not isinstance(config, cls):
-            raise UserError(
-                f"--config: get_config() must return a {cls.__name__}, not a "
-                f"{type(config).__name__}"
-            )
-        return config
+        return holder.value
 
     return get
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Takes the place of `config_flags`' own, whose errors are tracebacks."""
+
+    def __init__(self, cls: type):
+        self.cls = cls
+
+    def parse(self, argument: str) -> Any:
+        """The config of a file; overrides of its fields must name some."""
+        config = load_config(argument, self.cls)
+        for word in flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False):
+            if override := re.match(r"--?(?:no)?config\.([^=]*)", word):
+                fields.check_path(self.cls, override[1])
+        return config
+
+    def flag_type(self) -> str:
+        return "config file"
+
+
+def load_config(argument: str, cls: type) -> Any:
+    """What `get_config()` of a Python file returns, a `cls`.
+
+    argument   the file; with a text for get_config after a colon, "FILE:TEXT"
+
+    Raises `UserError` that names the file and, for what it does, the line.
+    """
+    path, colon, given = argument.partition(":")
+    file, words = pathlib.Path(path), [given] if colon else []
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "is no file" if file.exists() else ""
+        raise UserError(f"--config: {path}: {what}" if what else f"--config: no such file: {path}")
+    module = types.ModuleType("config_file")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # where a dataclass looks for its own
+    try:
+        # compiled here and not imported: nothing stale is read, and nothing written
+        exec(compile(file.read_bytes(), path, "exec"), vars(module))
+        get_config = getattr(module, "get_config", None)
+        if not callable(get_config):
+            raise UserError(f"--config: {path}: it defines no function get_config()")
+        _check_arguments(path, get_config, words)
+        config = get_config(*words)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, UserError) and str(error).startswith("--config: "):
+            raise
+        raise UserError(f"--config: {_place(error, path)}{_said(error)}") from None
+    if not isinstance(config, cls):
+        hint = "; does it end without `return`?" if config is None else ""
+        raise UserError(
+            f"--config: {path}: get_config() must return a {cls.__name__}, not "
+            f"{'None' if config is None else 'a ' + type(config).__name__}{hint}"
+        )
+    return config
+
+
+def _check_arguments(path: str, get_config: Callable[..., Any], words: list[str]) -> None:
+    try:
+        inspect.signature(get_config).bind(*words)
+    except TypeError as error:
+        hint = "takes no text" if words else "needs a text: give --config=FILE:TEXT"
+        raise UserError(f"--config: {path}: get_config() {hint} ({error})") from None
+    except ValueError:  # a callable without a signature
+        return
+
+
+def _place(error: BaseException, path: str) -> str:
+    """The file, with the line of it in which an error arose."""
+    if isinstance(error, SyntaxError) and error.filename == path and error.lineno:
+        return f"{path}, line {error.lineno}: "
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == path
+    ]
+    return f"{path}, line {lines[-1]}: " if lines else f"{path}: "
+
+
+def _said(error: BaseException) -> str:
+    """An error's own words, in one line."""
+    if isinstance(error, UserError):
+        return str(error)
+    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def run(main: Callable[..., int | None], usage: str, words: bool = False) -> None:
@@ -79,10 +157,8 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
         status = main(rest[1:]) if words else main()
     except (flags.Error, UserError) as error:
         _fail(str(error))
-    except (KeyError, ValueError, TypeError, OSError) as error:
-        if _from_flags(error):
-            _fail(_unreadable(error))
-        if not isinstance(error, OSError) or error.strerror is None:
+    except OSError as error:
+        if error.strerror is None:
             raise
         hint = ""
         if error.errno in _FULL:
@@ -106,38 +182,7 @@ def refuse_words(words: list[str]) -> None:
         )
 
 
-def _from_flags(error: BaseException) -> bool:
-    """Was it raised while config_flags read the configuration file or an override?"""
-    frame = error.__traceback__
-    while frame:
-        if "config_flags" in frame.tb_frame.f_code.co_filename:
-            return True
-        frame = frame.tb_next
-    return False
-
-
-def _unreadable(error: BaseException) -> str:
-    """What is wrong with the configuration file, or with an override of one of its fields."""
-    argument = _config_argument()
-    path = argument.partition(":")[0]  # what follows is handed to get_config
-    if argument and not pathlib.Path(path).exists():
-        return f"--config: no such file: {path}"
-    # the message of an unreadable file is wrapped, that of a failing one is a whole traceback
-    return f"--config: {str(error.__cause__ or error).strip().splitlines()[-1].strip()}"
-
-
-def _config_argument() -> str:
-    """The last --config=FILE, or --config FILE, of the command line; empty without one."""
-    names = ("--config", "-config")
-    found = ""
-    for word, after in zip(sys.argv[1:], [*sys.argv[2:], ""]):
-        name, is_joined, value = word.partition("=")
-        if name in names:
-            found = value if is_joined else after
-    return found
-
-
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     multihost.end(2)
     sys.exit(2)

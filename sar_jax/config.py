@@ -1,10 +1,11 @@
 """One experiment as typed dataclasses. The defaults are the published SA-GRPO settings.
 
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
-The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. An unknown field or
-a value of another type is an error. `sar_jax.checks` says what a config must satisfy; every command
-checks before anything slow starts, and names the field that is wrong. Where only some values are
-allowed, the field's type is a `Literal` of them: there and nowhere else are they listed.
+The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. In both an unknown
+field or a value of another type is an error (`sar_jax.fields`). `sar_jax.checks` says what a config
+must satisfy; every command checks before anything slow starts, and names the field that is wrong.
+Where only some values are allowed, the field's type is a `Literal` of them: there and nowhere else
+are they listed.
 
 `docs/make_configuration.py` makes docs/configuration.md of the docstrings and comments below.
 
@@ -16,10 +17,11 @@ import json
 from typing import Any, Literal
 
 from sar_jax.errors import UserError
+from sar_jax.fields import Fields
 
 
 @dataclasses.dataclass
-class Model:
+class Model(Fields):
     """The model that is trained, and how it is computed."""
 
     # A Hugging Face folder (config.json, safetensors, tokenizer), or the id of a model on the hub.
@@ -35,7 +37,7 @@ class Model:
 
 
 @dataclasses.dataclass
-class Architecture:
+class Architecture(Fields):
     """A Qwen3 decoder and its tokenizer, made from scratch when `model.path` is empty."""
 
     num_layers: int = 3  # Transformer layers.
@@ -50,7 +52,7 @@ class Architecture:
 
 
 @dataclasses.dataclass
-class Data:
+class Data(Fields):
     """Questions and their true answers."""
 
     # A data set, a mix such as "math+numina+gsm8k", or a JSONL file (docs/data.md).
@@ -63,7 +65,7 @@ class Data:
 
 
 @dataclasses.dataclass
-class Prompt:
+class Prompt(Fields):
     """How a question is put to the model."""
 
     # The system message.
@@ -81,7 +83,7 @@ class Prompt:
 
 
 @dataclasses.dataclass
-class Rollout:
+class Rollout(Fields):
     """Sampling of answers."""
 
     questions: int = 128  # Questions in a step.
@@ -113,7 +115,7 @@ class Rollout:
 
 
 @dataclasses.dataclass
-class Rewards:
+class Rewards(Fields):
     """Weights of the rewards; their weighted sum is the total. Weight 0 means not computed."""
 
     verifiable: float = 1.0  # 1 if the final answer is right, else 0.
@@ -127,7 +129,7 @@ class Rewards:
 
 
 @dataclasses.dataclass
-class SelfAligned:
+class SelfAligned(Fields):
     """Variants of the self-aligned reward, and how its weight changes in a run (docs/method.md)."""
 
     # "relative" is (ppl(a) - ppl(a|q)) / ppl(a), "log" is the same with ln ppl for ppl, and
@@ -144,7 +146,7 @@ class SelfAligned:
 
 
 @dataclasses.dataclass
-class Advantage:
+class Advantage(Fields):
     """From the rewards of answers to the advantages of their tokens."""
 
     # "group" is the reward minus its group's mean (Dr.GRPO), "leave_one_out" is the reward minus
@@ -162,7 +164,7 @@ class Advantage:
 
 
 @dataclasses.dataclass
-class Critic:
+class Critic(Fields):
     """The critic of `advantage.estimator` "critic"; its other settings are those of `optimizer`."""
 
     lr: float = 2e-6  # Learning rate.
@@ -172,7 +174,7 @@ class Critic:
 
 
 @dataclasses.dataclass
-class Lora:
+class Lora(Fields):
     """Low-rank adapters that learn. The frozen weights, in `model.dtype`, are the reference too."""
 
     rank: int = 0  # Rank of the adapters; 0 means that all weights learn.
@@ -182,7 +184,7 @@ class Lora:
 
 
 @dataclasses.dataclass
-class Loss:
+class Loss(Fields):
     """The policy's loss."""
 
     # Questions in an update; a step has rollout.questions / minibatch_questions updates.
@@ -211,7 +213,7 @@ class Loss:
 
 
 @dataclasses.dataclass
-class Optimizer:
+class Optimizer(Fields):
     """AdamW on clipped gradients; a linear warm-up, then a cosine to `final_lr_fraction * lr`."""
 
     lr: float = 1e-6  # Peak learning rate.
@@ -229,7 +231,7 @@ class Optimizer:
 
 
 @dataclasses.dataclass
-class Packing:
+class Packing(Fields):
     """Packed rows: what score and update work on."""
 
     # Tokens in a row; at least data.max_prompt_tokens + the answer limit.
@@ -240,7 +242,7 @@ class Packing:
 
 
 @dataclasses.dataclass
-class Mesh:
+class Mesh(Fields):
     """Devices along each axis. One of them may be -1, which means all that remain."""
 
     data: int = 1  # Groups of devices; each group holds a whole copy of the weights.
@@ -249,7 +251,7 @@ class Mesh:
 
 
 @dataclasses.dataclass
-class Evaluation:
+class Evaluation(Fields):
     """Greedy evaluation on `data.eval`."""
 
     # Steps between two evaluations; there is also one before the first and after the last step.
@@ -259,7 +261,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass
-class Verification:
+class Verification(Fields):
     """Comparison of final answers; those that are no plain numbers go to worker processes."""
 
     workers: int = 2  # Worker processes.
@@ -270,7 +272,7 @@ class Verification:
 
 
 @dataclasses.dataclass
-class Logging:
+class Logging(Fields):
     """Sampled answers that are kept and shown."""
 
     samples_every_steps: int = 10  # Steps between two files of sampled answers in samples/.
@@ -278,7 +280,7 @@ class Logging:
 
 
 @dataclasses.dataclass
-class Guards:
+class Guards(Fields):
     """When a run raises an alarm, which does not stop it (docs/method.md); 0 switches one off."""
 
     # Answers are shorter than this fraction of those in the first steps.
@@ -294,7 +296,7 @@ class Guards:
 
 
 @dataclasses.dataclass
-class Checkpoint:
+class Checkpoint(Fields):
     """Checkpoints, from which the same command resumes."""
 
     # Steps between two checkpoints; there is also one after the last step and on Ctrl-C.
@@ -305,7 +307,7 @@ class Checkpoint:
 
 
 @dataclasses.dataclass
-class TrainConfig:
+class TrainConfig(Fields):
     """Reinforcement learning: what `sar_jax.train` takes."""
 
     seed: int = 0  # Seed of everything random.
@@ -332,7 +334,7 @@ class TrainConfig:
 
 
 @dataclasses.dataclass
-class PretrainConfig:
+class PretrainConfig(Fields):
     """Supervised training on worked answers, from scratch or not: what `sar_jax.pretrain` takes."""
 
     seed: int = 0  # Seed of everything random.
@@ -385,8 +387,10 @@ def from_dict(cls: type, fields: dict[str, Any]) -> Any:
     cls      `TrainConfig`, `PretrainConfig`, or a section's class
     fields   by name; what is missing has its default
 
-    Raises `UserError` that names the fields which `cls` does not have.
+    Raises `UserError` that names the fields which `cls` does not have, or a value of another type.
     """
+    if not isinstance(fields, dict):
+        raise UserError(f"expected a JSON object of config fields, not {fields!r:.60}")
     known = {f.name: f.type for f in dataclasses.fields(cls)}
     unknown = set(fields) - set(known)
     if unknown:

@@ -85,32 +85,6 @@ def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
     return found
 
 
-def check_config(found: trained_lib.Trained) -> None:
-    """Raises `UserError` that names the first field that the evaluation cannot work with."""
-    config = found.config
-    for section, name in (
-        ("data", "max_prompt_tokens"),
-        ("rollout", "max_answer_tokens"),
-        ("evaluation", "batch"),
-        ("verification", "workers"),
-        ("verification", "timeout"),
-    ):
-        value = getattr(getattr(config, section), name)
-        if value <= 0:
-            raise UserError(f"config.{section}.{name} is {value}: it must be greater than 0")
-    if config.model.dtype not in ("float32", "bfloat16"):
-        raise UserError(
-            f"config.model.dtype is {config.model.dtype!r}: it must be 'float32' or 'bfloat16'"
-        )
-    longest = config_lib.max_length(config)
-    if longest > found.cfg.max_positions:
-        raise UserError(
-            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the "
-            f"model supports only {found.cfg.max_positions} positions (max_position_embeddings)"
-        )
-    checks.check_rollout(config.rollout)
-
-
 def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
     """The settings that answers depend on, by name.
 
@@ -253,10 +227,12 @@ def evaluate(
         )
     base = folder_lib.read_results(reference, "--reference") if reference else None
     trained = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
-    check_config(trained)
+    checks.check_positions(trained.config, trained.cfg.max_positions)
     whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
     mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
-    prompter = prompts.Prompter(trained.tokenizer, trained.config.prompt, trained.stops)
+    prompter = prompts.Prompter(
+        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size
+    )
     candidate = Candidate(trained, prompter, mesh, samples, output)
     model = trained_lib.shown(trained, name)
     settings = Settings(model, decoding(trained.config, samples), {})

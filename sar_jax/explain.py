@@ -59,7 +59,7 @@ def explain(
     rows   dicts with question and answer; an answer is tokenised here, and ended as the model would
            end it
     """
-    prompter = prompts.Prompter(tokenizer, config.prompt)
+    prompter = prompts.Prompter(tokenizer, config.prompt, vocab_size=cfg.vocab_size)
     answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     given, alone = _token_logps(

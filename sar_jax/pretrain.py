@@ -10,6 +10,7 @@ folder. The same seed, data and number of devices give the same file.
 
 import dataclasses
 import json
+import math
 import pathlib
 import random
 import sys
@@ -35,6 +36,7 @@ from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
+from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
@@ -147,7 +149,23 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
         folder, tokenizer = None, make_tokenizer(source, config)
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
-    return Start(folder, raw, tokenizer, cfg, prompts.Prompter(tokenizer, config.prompt, named))
+    checks.check_positions(config, cfg.max_positions)
+    prompter = prompts.Prompter(tokenizer, config.prompt, named, cfg.vocab_size)
+    return Start(folder, raw, tokenizer, cfg, prompter)
+
+
+def _check_memory(cfg: ModelConfig, mesh: Mesh) -> None:
+    """Raises `UserError` where the weights and the optimizer's two moments cannot fit."""
+    is_spec = lambda s: isinstance(s, parameters.ParamSpec)
+    specs = jax.tree.leaves(parameters.param_specs(cfg), is_leaf=is_spec)
+    count = sum(math.prod(spec.shape) for spec in specs)
+    needed, available = 3 * 4 * count, shapes_lib.device_bytes(mesh) * mesh.size
+    if needed > available:
+        raise UserError(
+            f"config.architecture: a model of {count / 1e9:.1f} billion parameters needs "
+            f"{needed / 2**30:.0f} GiB to be trained, and all devices together have "
+            f"{available / 2**30:.0f} GiB"
+        )
 
 
 def _load_params(config: config_lib.PretrainConfig, begun: Start, mesh: Mesh) -> Params:
@@ -171,6 +189,8 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     begun = start(config, source)
     data, prompter = config.data, begun.prompter
     network = Network.of(config.model, begun.cfg, mesh)
+    if begun.folder is None:
+        _check_memory(begun.cfg, mesh)
     params = _load_params(config, begun, mesh)
     fitting = questions_lib.prepare(source, prompter, data.max_prompt_tokens, data.train)
     kept = worked_answers(fitting.rows, prompter, config)

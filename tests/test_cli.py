@@ -23,14 +23,14 @@ def test_what_a_config_file_misses_is_not_taken_for_the_file(tmp_path, override)
     path = tmp_path / "config.py"
     path.write_text("def get_config():\n    open('prompts.txt')\n")
     error = train(f"--config={path}", override)
-    assert error.startswith("--config: ") and "No such file" in error and "prompts.txt" in error
-    assert str(path) not in error
+    assert error.startswith(f"--config: {path}, line 2: ")
+    assert "No such file" in error and "prompts.txt" in error
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
 def test_a_config_that_is_a_folder_is_named(tmp_path, override):
     error = train(f"--config={tmp_path}", override)
-    assert error.startswith("--config: ") and "directory" in error and str(tmp_path) in error
+    assert error == f"--config: {tmp_path}: is a folder"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def item(row: Question, text: str) -> Item:
     return Item(text, row.example.answer, row.example.kind, row.example.choices)
 
 
+_ROUND = 64  # fewer questions than a batch are padded to a multiple of this
+
+
 class _Unjudged(NamedTuple):
     """An answer without its verdict. number: of its question."""
 
@@ -86,12 +89,13 @@ def answers(
     What a question draws depends on its number and `key` alone, not on the batch that it is in.
     """
     waiting = None
-    for start in range(0, len(numbers), decoder.batch):
-        part = numbers[start : start + decoder.batch]
+    batch = min(decoder.batch, -(-len(numbers) // _ROUND) * _ROUND)
+    for start in range(0, len(numbers), batch):
+        part = numbers[start : start + batch]
         tokens, lengths = texts_lib.pad_prompts(
-            [rows[i].prompt for i in part], decoder.width, decoder.batch
+            [rows[i].prompt for i in part], decoder.width, batch
         )
-        padded = np.zeros(decoder.batch, np.int32)
+        padded = np.zeros(batch, np.int32)
         padded[: len(part)] = part
         # the last batch is judged meanwhile
         rollouts = decoder.sample(params, tokens, lengths, padded, key)

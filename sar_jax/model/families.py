@@ -224,7 +224,7 @@ def parse(raw: Json, max_length: int) -> ModelConfig:
     Raises `UserError` that names every field or value that is not supported.
     """
     kind = raw.get("model_type")
-    if kind not in _FAMILIES:
+    if not isinstance(kind, str) or kind not in _FAMILIES:
         hint = ""
         if kind == "gemma3":
             hint = "; of models with images only the text part is supported"
@@ -234,12 +234,21 @@ def parse(raw: Json, max_length: int) -> ModelConfig:
     family = _FAMILIES[kind]
     if bad := _unsupported(raw, family):
         raise UserError(f"not supported: {'; '.join(bad)}")
+    _check_values(raw)
+    try:
+        return _parsed(raw, family, max_length)
+    except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
+        # of what is in rope_parameters, whose fields differ from kind to kind
+        raise UserError(f"a value cannot be used ({type(error).__name__}: {error})") from None
+
+
+def _parsed(raw: Json, family: _Family, max_length: int) -> ModelConfig:
     head_dim = raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"]
     layers = list(zip(_ropes(raw, head_dim, max_length), family.windows(raw)))
     kinds = tuple(dict.fromkeys(Kind(*layer) for layer in layers))
     return ModelConfig(
         **{
-            "family": kind,
+            "family": raw["model_type"],
             "num_layers": raw["num_hidden_layers"],
             "embed_dim": raw["hidden_size"],
             "num_heads": raw["num_attention_heads"],
@@ -256,6 +265,59 @@ def parse(raw: Json, max_length: int) -> ModelConfig:
             **family.own(raw),
         }
     )
+
+
+_COUNTS = (_SIZES - {"rms_norm_eps"}) | {
+    "head_dim",
+    "sliding_window",
+    "sliding_window_pattern",
+    "_sliding_window_pattern",
+    "original_max_position_embeddings",
+}
+_NUMBERS = {
+    "rms_norm_eps",
+    "rope_theta",
+    "rope_local_base_freq",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "partial_rotary_factor",
+}
+_SWITCHES = {"tie_word_embeddings", "use_sliding_window"}
+_MOST_LAYERS = 10_000  # more than any model has; each costs a moment before a file is read
+
+
+def _check_values(raw: Json) -> None:
+    """Raises `UserError` for a value of another type or range than its field has; null is none."""
+    is_whole = lambda value: isinstance(value, int) and not isinstance(value, bool)
+    for name, value in raw.items():
+        wrong = f"{name} is {value!r:.60}: it must be"
+        if value is None:
+            continue
+        if name in _COUNTS and not (is_whole(value) and 0 < value < 2**31):
+            raise UserError(f"{wrong} a whole number greater than 0")
+        if name == "max_window_layers" and not (is_whole(value) and value >= 0):
+            raise UserError(f"{wrong} a whole number")
+        if name in _NUMBERS:
+            is_number = is_whole(value) or isinstance(value, float)
+            if not (is_number and 0 < value < 3.4e38):
+                raise UserError(f"{wrong} a number greater than 0")
+        if name in _SWITCHES and not isinstance(value, bool):
+            raise UserError(f"{wrong} true or false")
+        if name in ("rope_parameters", "rope_scaling") and not isinstance(value, dict):
+            raise UserError(f"{wrong} a JSON object")
+        if name == "layer_types" and not (
+            isinstance(value, list) and all(isinstance(kind, str) for kind in value)
+        ):
+            raise UserError(f"{wrong} a list of texts")
+    if raw["num_hidden_layers"] > _MOST_LAYERS:
+        raise UserError(f"num_hidden_layers is {raw['num_hidden_layers']}: too many to be a model")
+    heads, kv_heads = raw["num_attention_heads"], raw.get("num_key_value_heads")
+    if heads % (kv_heads or heads):
+        raise UserError(f"num_key_value_heads is {kv_heads}: it must divide {heads} heads")
+    head_dim = raw.get("head_dim") or raw["hidden_size"] // heads
+    if head_dim < 2 or head_dim % 2:
+        raise UserError(f"head_dim is {head_dim}: it must be even, and at least 2")
 
 
 def _unsupported(raw: Json, family: _Family) -> list[str]:

@@ -26,6 +26,10 @@ from tqdm import tqdm
 
 from sar_jax.errors import UserError
 from sar_jax.model import families
+from sar_jax.model import folder as folder_lib
+from sar_jax.model.folder import read_json as read_json
+from sar_jax.model.folder import read_object
+from sar_jax.model.folder import read_stop_ids as read_stop_ids
 from sar_jax.model.parameters import ModelConfig, Params, ParamSpec, param_specs
 
 
@@ -106,26 +110,6 @@ def _tensors(cfg: ModelConfig) -> dict[str, _Tensor]:
     return {**_COMMON, **_BY_FAMILY.get(cfg.family, {})}
 
 
-def read_json(folder: str | pathlib.Path, name: str, default: Any = None) -> Any:
-    """A JSON file of a model folder; `default` where it is missing, if one is given.
-
-    Raises `UserError` for a missing file and for what is not JSON.
-    """
-    path = pathlib.Path(folder) / name
-    if not path.is_file():
-        if default is not None:
-            return default
-        what = "no such folder" if not path.parent.is_dir() else f"the folder has no {name}"
-        raise UserError(
-            f"{folder}: {what}; give a Hugging Face model folder with config.json, *.safetensors "
-            "and a tokenizer"
-        )
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise UserError(f"{path}: not JSON ({error})") from None
-
-
 def load_config(folder: str | pathlib.Path, max_length: int) -> ModelConfig:
     """The model of the folder's config.json.
 
@@ -133,9 +117,7 @@ def load_config(folder: str | pathlib.Path, max_length: int) -> ModelConfig:
 
     Raises `UserError` for a missing file, and for what is not supported.
     """
-    raw = read_json(folder, "config.json")
-    if not isinstance(raw, dict):
-        raise UserError(f"{folder}/config.json: expected a JSON object")
+    raw = read_object(folder, "config.json")
     try:
         return families.parse(raw, max_length)
     except UserError as error:
@@ -179,10 +161,7 @@ class Weights:
     def __init__(self, folder: str | pathlib.Path):
         """Reads the headers. Raises `UserError` for a file that is missing or incomplete."""
         self.folder = pathlib.Path(folder)
-        index = self.folder / "model.safetensors.index.json"
-        listed = read_json(self.folder, index.name).get("weight_map") if index.is_file() else {}
-        if not isinstance(listed, dict) or (index.is_file() and not listed):
-            raise UserError(f"{index}: it has no weight_map")
+        listed = folder_lib.weight_map(self.folder)
         files = set(listed.values()) or {"model.safetensors"}
         missing = sorted(f for f in files if not (self.folder / f).is_file())
         if missing:
@@ -202,6 +181,7 @@ class Weights:
             more = ""
             if len(wrong) > 1:
                 more = f", and {len(wrong) - 1} more tensors are not in the files listed for them"
+            index = self.folder / "model.safetensors.index.json"
             raise UserError(f"{index}: {wrong[0]} is not in {listed[wrong[0]]}{more}")
 
     def check(self, cfg: ModelConfig) -> None:
@@ -252,8 +232,14 @@ class Weights:
 
         spans = tuple(span(fold, offset) for fold, offset in zip(folds, (first_row, 0)))
         name = tensor.name.format(l=layer)
-        with safe_open(self.file[name], framework="np") as handle:
-            part = handle.get_slice(name)[spans]
+        try:
+            with safe_open(self.file[name], framework="np") as handle:
+                part = handle.get_slice(name)[spans]
+        except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+            # also a number format that numpy does not have
+            raise UserError(f"{self.file[name]}: {name} cannot be read ({error})") from None
+        if not folder_lib.is_finite(part):
+            raise UserError(f"{self.file[name]}: {name} holds NaN or infinity")
         folded = "".join(folds)
         length = lambda letter: len(leading[letter]) if letter in leading else size[letter]
         part = part.reshape([length(letter) for letter in folded])
@@ -327,15 +313,6 @@ def _first_rows(cfg: ModelConfig) -> dict[str, int]:
 def _rows(tensor: _Tensor, shape: tuple[int, ...]) -> int:
     """Of the stored matrix, for a parameter of our shape in one layer."""
     return math.prod(dict(zip(tensor.ours, shape))[letter] for letter in tensor.rows)
-
-
-def read_stop_ids(folder: str | pathlib.Path) -> list[int]:
-    """The EOS ids that generation_config.json names, else config.json; maybe none."""
-    for name in ("generation_config.json", "config.json"):
-        ids = read_json(folder, name, default={}).get("eos_token_id")
-        if ids is not None:
-            return ids if isinstance(ids, list) else [ids]
-    return []
 
 
 def to_tensor(params: Params, cfg: ModelConfig, stored: Stored) -> np.ndarray:

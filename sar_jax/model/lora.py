@@ -14,6 +14,7 @@ reference too.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -26,7 +27,11 @@ from sar_jax.model.parameters import Adapter, ModelConfig, Params, ParamSpec
 
 
 def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:
-    """The model with adapters. Raises `UserError` where a target is no matrix of its layers."""
+    """The model with adapters.
+
+    Raises `UserError` where a target is no matrix of its layers, and for a rank that no target can
+    have.
+    """
     targets = tuple(name.strip() for name in lora.targets.split(",") if name.strip())
     known = [name for name in parameters.MATRICES if name in parameters.param_specs(cfg)["layers"]]
     unknown = [name for name in targets if name not in known]
@@ -35,7 +40,19 @@ def adapted(cfg: ModelConfig, lora: config_lib.Lora) -> ModelConfig:
             f"config.lora.targets is {lora.targets!r}: it must name one or more of "
             f"{', '.join(known)}, separated by commas"
         )
+    largest = max(_full_rank(cfg, name) for name in targets)
+    if lora.rank > largest:
+        raise UserError(
+            f"config.lora.rank is {lora.rank}: no matrix of config.lora.targets has a rank above "
+            f"{largest}, the smaller of its sides"
+        )
     return dataclasses.replace(cfg, adapter=Adapter(lora.rank, lora.alpha / lora.rank, targets))
+
+
+def _full_rank(cfg: ModelConfig, name: str) -> int:
+    """The smaller side of a layer's matrix."""
+    shape, inputs = parameters.param_specs(cfg)["layers"][name].shape, parameters.MATRICES[name]
+    return min(math.prod(shape[1 : 1 + inputs]), math.prod(shape[1 + inputs :]))
 
 
 def specs(cfg: ModelConfig) -> dict[str, Any]:

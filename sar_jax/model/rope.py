@@ -116,7 +116,7 @@ def make(parameters: Parameters, head_dim: int, max_positions: int, max_length: 
     Raises `UserError` that names the type or field that is not supported.
     """
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise UserError(
             f"rope_type {kind!r} is not supported (supported: {', '.join(sorted(_TYPES))})"
         )
@@ -127,12 +127,28 @@ def make(parameters: Parameters, head_dim: int, max_positions: int, max_length: 
     if unknown or missing:
         problems = [f"has the unknown field {k}" for k in unknown] + [f"lacks {k}" for k in missing]
         raise UserError(f"rope of type {kind} {', '.join(problems)}")
+    _check_values(parameters)
     rotated = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     exponents = np.arange(0, rotated, 2, dtype=np.float32) / np.float32(rotated)
     power = np.power(float(parameters["rope_theta"]), exponents.astype(np.float64))
     power = power.astype(np.float32)
     frequencies, scale = function(parameters, power, max_positions, max_length)
+    if not rotated or not (np.isfinite(frequencies).all() and math.isfinite(scale)):
+        raise UserError(f"rope of type {kind} has values that give no frequencies")
     return Rope(tuple(frequencies.astype(np.float32).tolist()), scale)
+
+
+def _check_values(parameters: Parameters) -> None:
+    """Raises `UserError` for a value that is no number, or no list of numbers."""
+    is_number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and 0 < x < 3.4e38
+    for name, value in parameters.items():
+        if value is None or name in ("rope_type", "type"):
+            continue
+        if name in ("short_factor", "long_factor"):
+            if not (isinstance(value, list) and all(map(is_number, value))):
+                raise UserError(f"rope {name} must be a list of numbers greater than 0")
+        elif not is_number(value):
+            raise UserError(f"rope {name} is {value!r:.60}: it must be a number greater than 0")
 
 
 def tables(

@@ -5,6 +5,7 @@ columns   of a slot's cache: rising to the longest sequence
 """
 
 import math
+import os
 from typing import NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ BUCKETS = (4, 2, 1)  # a slot's columns grow by these fractions of the limit,
 _LEAST_COLUMNS = 128  # from here on
 _SHRINK = 3  # each smaller number of slots is this part of the one before,
 LEAST_SLOTS = 6  # down to here
+_ANSWER_BYTES = 12  # of a token on the host: its id and two logprobs
 
 
 class Shapes(NamedTuple):
@@ -76,15 +78,53 @@ def check_memory(config: TrainConfig, network: Network, mesh: Mesh, copied: bool
     network   as the decoder has it
     copied    the decoder's weights are yet to come: they need room too
 
-    Devices that do not say how much memory they have are not checked.
+    Of CPUs all the machine's memory counts as free, so only what can never fit is refused there.
     """
-    stats = mesh.local_devices[0].memory_stats() or {}
-    if "bytes_limit" not in stats:
-        return
-    free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    if copied:
+    stats, limit = mesh.local_devices[0].memory_stats() or {}, device_bytes(mesh)
+    _check_sizes(config, network, limit * mesh.size)
+    free = limit - stats.get("bytes_in_use", 0)
+    if copied and "bytes_limit" in stats:
         free -= _weight_bytes(network) // mesh.shape["tensor"]
     check_slots(config, network, sharding.batch_devices(mesh), mesh.size, free)
+
+
+def device_bytes(mesh: Mesh) -> int:
+    """The memory of one device, in bytes; of a CPU its share of the machine's."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    return stats.get("bytes_limit", _host_bytes() // len(mesh.local_devices))
+
+
+def _host_bytes() -> int:
+    """Of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _check_sizes(config: TrainConfig, network: Network, available: int) -> None:
+    """Raises `UserError` where a step's arrays cannot be there at all.
+
+    available   bytes of all devices
+
+    Counted is a part of what is needed: the answers on the host, and on the devices a micro-batch's
+    tokens as vectors.
+    """
+    rollout, packing = config.rollout, config.packing
+    answers = rollout.questions * rollout.samples // jax.process_count()
+    needed = answers * rollout.max_answer_tokens * _ANSWER_BYTES
+    if needed > _host_bytes():
+        raise UserError(
+            f"config.rollout.questions * config.rollout.samples is "
+            f"{rollout.questions * rollout.samples}: answers of {rollout.max_answer_tokens} tokens "
+            f"to them need {needed / 2**30:.0f} GiB on each host, which has "
+            f"{_host_bytes() / 2**30:.0f} GiB"
+        )
+    tokens = packing.rows_per_microbatch * packing.row_tokens
+    needed = tokens * network.cfg.embed_dim * jnp.dtype(network.dtype).itemsize
+    if needed > available:
+        raise UserError(
+            f"config.packing.rows_per_microbatch * config.packing.row_tokens is {tokens}: what one "
+            f"layer makes of these tokens needs {needed / 2**30:.0f} GiB, and all devices together "
+            f"have {available / 2**30:.0f} GiB"
+        )
 
 
 def _weight_bytes(network: Network) -> int:

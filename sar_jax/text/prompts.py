@@ -12,14 +12,17 @@ first in the user's turn (Gemma's own template does the same).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
+from sar_jax.text import control, templates
 from sar_jax.text.tasks.example import Example
+
+_PROBE = "What is 2 + 3?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +34,19 @@ class Question:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder. Raises `UserError` where there is none."""
+    """The tokenizer of a Hugging Face folder. Raises `UserError` where there is none.
+
+    No code that comes with a model is run, and nothing is fetched.
+    """
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # transformers raises many kinds here
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+        tokenizer.encode("text")  # some kinds of damage show here first
+        return tokenizer
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # many kinds; of the Rust library's not even an Exception
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{folder}: no tokenizer can be loaded from this folder ({reason})"
@@ -44,76 +56,129 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 class Prompter:
     """Renders questions for one tokenizer.
 
-    standalone   token ids of the context that replaces the question in ppl(a)
     end          the id that ends an answer: the one that the template puts after the assistant's
                  turn, or EOS
     stops        every id that ends an answer: `end`, EOS, and those in the model's own files
+    standalone   token ids of the context that replaces the question in ppl(a)
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, config: Prompt, named: Sequence[int] = ()
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        config: Prompt,
+        named: Sequence[int] = (),
+        vocab_size: int | None = None,
     ):
         """named: the ids in the model's own files that end an answer.
 
-        Raises `UserError` where the tokenizer cannot do what `config` asks.
+        vocab_size   rows of the model's embedding; a prompt or answer must not need more
+
+        Raises `UserError` where the tokenizer cannot do what `config` asks, or its template fails.
         """
-        self.tokenizer, self.config = tokenizer, config
-        template = tokenizer.chat_template or ""
+        self.tokenizer, self.config, self._vocab_size = tokenizer, config, vocab_size
+        if tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no EOS token: nothing would end an answer")
+        template = "" if config.format == "plain" else templates.source(tokenizer)
         if config.format == "chat" and not template:
             raise UserError(
                 "config.prompt.format is 'chat', but the tokenizer has no chat template: use "
                 "'plain', or put the template into the model's folder (chat_template.jinja)"
             )
-        self.chat = bool(template) and config.format != "plain"
-        can_switch = self.chat and "enable_thinking" in template
-        if config.thinking != "default" and not can_switch:
+        self.chat = bool(template)
+        if config.thinking != "default" and "enable_thinking" not in template:
             raise UserError(
                 f"config.prompt.thinking is {config.thinking!r}, but this tokenizer's template has "
                 "no such switch: use 'default'"
             )
-        self.system_role = bool(config.system) and self.chat and self._has_system_role()
-        if tokenizer.eos_token_id is None:
-            raise UserError("the tokenizer has no EOS token: nothing would end an answer")
-        self.end = self._turn_end() if self.chat else tokenizer.eos_token_id
-        self.stops = tuple(sorted({*named, tokenizer.eos_token_id, self.end}))
-        if config.standalone_context == "bos":
-            bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-            self.standalone: list[int] = [eos if bos is None else bos]
+        self._prompts = control.Encoder(tokenizer, template)
+        self._answers = control.Encoder(tokenizer)
+        self._before, self._in_parts, self.system_role = [], False, False
+        self.end = tokenizer.eos_token_id
+        if self.chat:
+            self._try_template()
         else:
-            self.standalone = self._render("")
+            self._before = self._tokens_before_text()
+        self.stops = tuple(sorted({*named, tokenizer.eos_token_id, self.end}))
+        self.standalone: list[int] = self._standalone()
 
     def prompt(self, question: str) -> list[int]:
-        """Token ids of the question's prompt, up to where the answer begins."""
+        """Token ids of the question's prompt, up to where the answer begins.
+
+        Control tokens that the question spells are text (`sar_jax.text.control`).
+        """
         return self._render(f"{question} {self.config.instruction}".rstrip())
 
-    def _render(self, user: str) -> list[int]:
+    def answer(self, text: str) -> list[int]:
+        """Token ids of a given answer, ended as the model would; what it spells is text."""
+        return [*self._checked(self._answers.text, text), self.end]
+
+    def _render(self, user: str, chat: Callable[..., str] | None = None) -> list[int]:
+        """Token ids of a prompt. chat: what makes text of its contents, by default the template."""
         system = self.config.system
         if not self.chat:
             before = f"System: {system}\n" if system else ""
-            return self.tokenizer.encode(f"{before}User: {user}\nAssistant:")
+            text = f"{before}User: {user}\nAssistant:"
+            return [*self._before, *self._checked(self._prompts.text, text)]
         if system and not self.system_role:
             user = f"{system}\n\n{user}"
-        messages = [_message("system", system)] if self.system_role else []
-        text = self._template([*messages, _message("user", user)])
-        # the template writes its own special tokens
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        contents = [system, user] if self.system_role else [user]
+        return self._checked(self._prompts.chat, contents, chat or self._chat)
 
-    def _template(self, messages: list[dict[str, str]]) -> str:
-        options = {}
-        if self.config.thinking != "default":
-            options["enable_thinking"] = self.config.thinking == "on"
-        return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **options
+    def _checked(self, encode: Callable[..., list[int]], *given: Any) -> list[int]:
+        """The ids that `encode` gives. Raises `UserError` for one that the model does not have."""
+        try:
+            ids = encode(*given)
+        except (TypeError, UnicodeError) as error:  # half a surrogate pair, from a template
+            raise UserError(f"a text cannot be encoded by the tokenizer ({error})") from None
+        largest = max(ids, default=0)
+        if self._vocab_size is not None and largest >= self._vocab_size:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise UserError(
+                f"the tokenizer and the model do not belong together: the token {token!r} has the "
+                f"id {largest}, and the model's embedding has {self._vocab_size} rows (vocab_size)"
+            )
+        return ids
+
+    def _chat(self, *contents: str) -> str:
+        """The template's text around a user's message, or a system message and a user's."""
+        roles = ("system", "user")[-len(contents) :]
+        messages = [self._message(role, text) for role, text in zip(roles, contents)]
+        return templates.render(
+            self.tokenizer, messages, add_generation_prompt=True, **self._options()
         )
+
+    def _options(self) -> dict[str, bool]:
+        thinking = self.config.thinking
+        return {} if thinking == "default" else {"enable_thinking": thinking == "on"}
+
+    def _message(self, role: str, text: str) -> dict[str, Any]:
+        """As chat templates take them."""
+        content = [{"type": "text", "text": text}] if self._in_parts else text
+        return {"role": role, "content": content}
+
+    def _try_template(self) -> None:
+        """Finds out what the template can. Raises `UserError` where that is not enough."""
+        user = self._message("user", _PROBE)
+        chats = [[self._message("system", self.config.system or _PROBE), user], [user]]
+        chats += [[self._message("user", "")], [user, self._message("assistant", _PROBE)]]
+        templates.check(self.tokenizer, chats, **self._options())
+        text = self._chat(_PROBE)
+        if _PROBE not in text:
+            self._in_parts = True  # it may be made for messages in parts: text, images, ...
+            if _PROBE not in self._chat(_PROBE):
+                raise UserError(
+                    f"{templates.where(self.tokenizer)}: the chat template drops the question: of "
+                    f"the message {_PROBE!r} it makes {text[-200:]!r}"
+                )
+        self.system_role = bool(self.config.system) and self._has_system_role()
+        self.end = self._turn_end()
 
     def _has_system_role(self) -> bool:
         """False where the template refuses a system message, or drops it."""
-        messages = [_message("system", self.config.system), _message("user", "?")]
         try:
-            text = self._template(messages)
-        except jinja2.TemplateError:
+            return self.config.system.strip() in self._chat(self.config.system, _PROBE)
+        except UserError:
             return False
-        return self.config.system.strip() in text
 
     def _turn_end(self) -> int:
         """The special token that the template puts after an assistant's message, else EOS.
@@ -122,20 +187,40 @@ class Prompter:
         files call EOS.
         """
         message = "The answer is 1."
-        messages = [_message("user", "?"), _message("assistant", message)]
+        messages = [self._message("user", _PROBE), self._message("assistant", message)]
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        except jinja2.TemplateError:
+            text = templates.render(self.tokenizer, messages)
+        except UserError:
             return self.tokenizer.eos_token_id
         after = self.tokenizer.encode(text.rpartition(message)[2], add_special_tokens=False)[:1]
         added = self.tokenizer.added_tokens_decoder.get(after[0]) if after else None
         return after[0] if added is not None and added.special else self.tokenizer.eos_token_id
 
-    def answer(self, text: str) -> list[int]:
-        """Token ids of a given answer, ended as the model would."""
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.end]
+    def _tokens_before_text(self) -> list[int]:
+        """What the tokenizer puts before a text, such as BOS.
 
+        What some put behind it, EOS, would end the prompt.
+        """
+        whole = self.tokenizer.encode(_PROBE)
+        text = self.tokenizer.encode(_PROBE, add_special_tokens=False)
+        for start in range(len(whole) - len(text) + 1):
+            if whole[start : start + len(text)] == text:
+                return whole[:start]
+        return []
 
-def _message(role: str, content: str) -> dict[str, str]:
-    """As chat templates take them."""
-    return {"role": role, "content": content}
+    def _standalone(self) -> list[int]:
+        if self.config.standalone_context == "bos":
+            bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+            return [eos if bos is None else bos]
+        try:
+            return self._render("")
+        except UserError:
+            if not self.chat:
+                raise
+        # the template refuses a message without text
+        return self._render("", self._around_text)
+
+    def _around_text(self, *contents: str) -> str:
+        """As `_chat`, made of a chat with a text at the end that is then taken out."""
+        whole = self._chat(*contents[:-1], contents[-1] + _PROBE)
+        return "".join(whole.rsplit(_PROBE, 1))

@@ -10,6 +10,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+_SPECIAL = [PAD, START, END]
+_ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # the 256 bytes
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -26,6 +28,9 @@ def train_tokenizer(
     vocab_size   its entries, at most
     max_length   the longest sequence of its model, in tokens
     """
+    texts = list(texts)
+    # each merge joins two pieces of them; the trainer reserves memory for as many as are asked for
+    possible = len(_ALPHABET) + len(_SPECIAL) + sum(len(text.encode()) for text in texts)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -35,10 +40,10 @@ def train_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[PAD, START, END],
+        vocab_size=min(vocab_size, possible),
+        special_tokens=_SPECIAL,
         show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=_ALPHABET,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(

@@ -17,6 +17,7 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
+from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf, lora, parameters
@@ -173,9 +174,9 @@ def _read(config: config_lib.TrainConfig) -> Inputs:
     folder = download.locate(config.model.path)
     cfg = hf.load_config(folder, config_lib.max_length(config))
     tokenizer = prompts.load_tokenizer(folder)
-    _check_length(config, cfg)
+    checks.check_positions(config, cfg.max_positions)
     mesh = _make_mesh(config, cfg)
-    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder))
+    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder), cfg.vocab_size)
     train_rows, eval_rows = questions_lib.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
     fingerprint = questions_lib.fingerprint(train_rows)
@@ -194,15 +195,6 @@ def _make_mesh(config: config_lib.TrainConfig, cfg: ModelConfig) -> Mesh:
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
     return mesh
-
-
-def _check_length(config: config_lib.TrainConfig, cfg: ModelConfig) -> None:
-    longest = config_lib.max_length(config)
-    if longest > cfg.max_positions:
-        raise UserError(
-            f"config.data.max_prompt_tokens + config.rollout.max_answer_tokens is {longest}: the "
-            f"model supports only {cfg.max_positions} positions (max_position_embeddings)"
-        )
 
 
 def _load_learned(config: config_lib.TrainConfig, inputs: Inputs, assembly: Assembly) -> Learned:

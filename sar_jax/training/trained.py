@@ -76,7 +76,7 @@ def locate(
         if step is not None:
             raise UserError(f"--step is {step}, but {model} is a model folder, which has no steps")
         config, folder = config or default, model
-    checks.check_prompt(config.prompt)
+    checks.check_evaluation(config)
     folder = download.locate(folder)
     # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained
     # with.

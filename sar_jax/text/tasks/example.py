@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
+import numbers
 import unicodedata
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 KINDS = ("math", "choice", "boolean")
 
@@ -43,6 +44,21 @@ class RowError(Exception):
 
     Who reads the file adds its name and the row's number, and makes it a `UserError`.
     """
+
+
+def text_of(value: Any) -> str:
+    """A value of a row as text. Raises `RowError`, whose words follow the field's name."""
+    if not isinstance(value, (str, numbers.Number)) or isinstance(value, bool):
+        raise RowError("must be text or a number")
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        broken = ascii(text[error.start : error.end])
+        raise RowError(
+            f"holds {broken}, half a surrogate pair, which is no character: correct or remove it"
+        ) from None
+    return text
 
 
 def normalised(question: str) -> str:

@@ -79,7 +79,7 @@ def of_kind(example: Example, kind: str) -> Example:
 
     Raises `RowError` for an unknown kind, and for options or an answer that do not fit it.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise RowError(f"the kind {kind!r} is not one of {', '.join(KINDS)}")
     if kind == "math":
         return example

@@ -19,7 +19,7 @@ from typing import Any
 
 from sar_jax.errors import UserError
 from sar_jax.text.tasks import hub, local
-from sar_jax.text.tasks.example import Example, RowError, digest
+from sar_jax.text.tasks.example import Example, RowError, digest, text_of
 
 Row = Mapping[str, Any]
 _PLAIN = ("question", "answer")
@@ -129,17 +129,27 @@ class Published:
 def text(row: Row, column: str) -> str:
     """A column that has to hold text or a number. Raises `RowError`."""
     value = row.get(column)
-    if isinstance(value, (list, dict, bool)):
-        raise RowError(f"the column {column!r} must be text or a number")
     # an empty cell may have become NaN
-    if value is None or value != value or not str(value).strip():
+    if value is None or value != value:
         raise RowError(f"the column {column!r} is empty")
-    return str(value)
+    try:
+        found = text_of(value)
+    except RowError as error:
+        raise RowError(f"the column {column!r} {error}") from None
+    if not found.strip():
+        raise RowError(f"the column {column!r} is empty")
+    return found
 
 
 def solution(row: Row) -> str:
     """The optional column "solution"."""
-    return str(row.get("solution") or "")
+    value = row.get("solution")
+    if value is None or value != value:
+        return ""
+    try:
+        return text_of(value)
+    except RowError as error:
+        raise RowError(f"the column 'solution' {error}") from None
 
 
 def _share(question: str) -> float:
