@@ -29,6 +29,7 @@ setup(
         "datasets>=4.4",
         "etils[epath]>=1.9",
         "flax>=0.12",
+        "fsspec>=2025.3",
         "grain>=0.2.12",
         "jax>=0.10",
         "jaxtyping>=0.3",
@@ -46,6 +47,7 @@ setup(
         "tokenizers>=0.22",
         "tqdm>=4.66",
         "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields
+        "xxhash>=3.4",
     ],
     extras_require={
         "tpu": [

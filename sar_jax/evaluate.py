@@ -20,6 +20,7 @@ published ones; without --reference the others are measured against the first fo
 
 import collections
 import dataclasses
+import datetime
 import functools
 import pathlib
 import re
@@ -230,13 +231,20 @@ def evaluate(
     checks.check_positions(trained.config, trained.cfg.max_positions)
     whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
     mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
+    old = folder_lib.read_settings(output)
+    # continued on another day, an evaluation asks as it began
+    began = old and old.decoding.get("day")
+    day = datetime.date.fromisoformat(began) if began else trained.day
     prompter = prompts.Prompter(
-        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size
+        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size, day
     )
+    print(trained.told() + prompter.told_day(), flush=True)
     candidate = Candidate(trained, prompter, mesh, samples, output)
     model = trained_lib.shown(trained, name)
-    settings = Settings(model, decoding(trained.config, samples), {})
-    old = folder_lib.read_settings(output)
+    found = decoding(trained.config, samples)
+    if prompter.asks_day:
+        found["day"] = prompter.day.isoformat()
+    settings = Settings(model, found, {})
     folder_lib.check(output, settings, old)
     loaded = load_tasks(names, trained.config, prompter)
     settings = dataclasses.replace(settings, tasks={t: task.info for t, task in loaded.items()})

@@ -11,10 +11,12 @@ Reads lines {"question", "answer", optional "id"} and writes, for each, its fiel
     tokens            the answer's pieces as text
     token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
 
-through the same `score` as training. A workdir brings its own prompt and dtype; for a model folder
-they come from --config, or are the defaults (in float32).
+through the same `score` as training. A workdir brings its own prompt and dtype, an exported model
+its prompt; for another folder they come from --config, or are the defaults (in float32). The
+command prints which prompt it used.
 """
 
+import datetime
 import json
 import pathlib
 from typing import Any
@@ -53,13 +55,15 @@ def explain(
     cfg: ModelConfig,
     tokenizer: PreTrainedTokenizerBase,
     config: config_lib.TrainConfig,
+    day: datetime.date | None = None,
 ) -> list[dict[str, Any]]:
     """The rows with their scores.
 
     rows   dicts with question and answer; an answer is tokenised here, and ended as the model would
            end it
+    day    that a template is told which asks for the date; by default today's
     """
-    prompter = prompts.Prompter(tokenizer, config.prompt, vocab_size=cfg.vocab_size)
+    prompter = prompts.Prompter(tokenizer, config.prompt, vocab_size=cfg.vocab_size, day=day)
     answers = [prompter.answer(row["answer"]) for row in rows]
     contexts = [prompter.prompt(row["question"]) for row in rows]
     given, alone = _token_logps(
@@ -126,8 +130,9 @@ def main(get_config) -> None:
     if config is not None and trained_lib.is_workdir(_MODEL.value):
         raise UserError(f"{_MODEL.value} is a workdir with a config of its own: leave out --config")
     found = trained_lib.locate(_MODEL.value, config, _default_config())
+    print(found.told(), flush=True)
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
-    scored = explain(rows, params, found.cfg, found.tokenizer, found.config)
+    scored = explain(rows, params, found.cfg, found.tokenizer, found.config, found.day)
     output.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(output, "".join(json.dumps(row) + "\n" for row in scored))
     mean = float(np.mean([row["self_aligned"] for row in scored]))

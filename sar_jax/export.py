@@ -24,9 +24,9 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.model import download, families, hf, parameters
+from sar_jax.model import families, hf, parameters
 from sar_jax.parallel import sharding
-from sar_jax.text import prompts
+from sar_jax.text import carried, prompts
 from sar_jax.training import saved
 from sar_jax.training import workdir as workdir_lib
 
@@ -51,6 +51,7 @@ def write_folder(
     source: str | None = None,
     max_shard_size: int | str = "5GB",
     card: str = "",
+    asked: carried.Carried | None = None,
 ) -> None:
     """Writes weights in the parameters' dtype, tokenizer, config and generation config.
 
@@ -58,6 +59,7 @@ def write_folder(
     source           the folder that the model came from, if any
     max_shard_size   of a weight file: bytes, or text such as "5GB"
     card             text of README.md; empty for none
+    asked            how the model was asked, which the folder then carries
 
     Raises `UserError` where `output` is not empty; after any error nothing is left behind.
     """
@@ -71,6 +73,8 @@ def write_folder(
         name = "torch_dtype" if "torch_dtype" in raw else "dtype"  # older and newer folders
         _write_json(partial / "config.json", {**raw, name: str(params["embedding"].dtype)})
         _write_generation_config(partial / "generation_config.json", tokenizer, source)
+        if asked:
+            carried.write(partial, asked)
         if card:
             (partial / "README.md").write_text(card)
         # a temporary folder and the weights in it are made for the owner alone
@@ -118,6 +122,9 @@ Step {step} of reinforcement learning from `{base}` with the rewards {rewards} o
 
 - system: {system!r}
 - user: the question, then {instruction!r}
+
+`sar_jax.json` says the same to `sar_jax.explain`, `sar_jax.evaluate` and `sar_jax.train`, with the
+limits of prompt and answer and the ids that end an answer.
 
 All settings:
 
@@ -179,7 +186,7 @@ def main() -> None:
     check_output(output)
     config = workdir_lib.read_config(workdir)
     step = saved.pick_step(workdir, values.step)
-    source = download.locate(config.model.path)
+    source = saved.base_folder(workdir, step, config)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
     cfg = hf.load_config(source, config_lib.max_length(config))
     dtype = values.dtype or raw.get("dtype") or raw.get("torch_dtype") or "float32"
@@ -190,8 +197,24 @@ def main() -> None:
     shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
     params = saved.load_params(workdir, step, cfg, shardings, dtype)
     card = model_card(config, step, workdir_lib.read_metrics(workdir))
+    day = workdir_lib.facts(workdir).day
+    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(source), day=day)
     write_folder(
-        params, cfg, output, tokenizer, raw, source=source, max_shard_size=max_shard_size, card=card
+        params,
+        cfg,
+        output,
+        tokenizer,
+        raw,
+        source=source,
+        max_shard_size=max_shard_size,
+        card=card,
+        asked=carried.Carried(
+            config.prompt,
+            config.data.max_prompt_tokens,
+            config.rollout.max_answer_tokens,
+            list(prompter.stops),
+            day if prompter.asks_day else None,
+        ),
     )
     print(f"wrote step {step} of {workdir} to {output} ({dtype})")
 

@@ -38,7 +38,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import packing
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
-from sar_jax.text import prompts, tasks
+from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
 from sar_jax.training import learner
@@ -207,7 +207,19 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     with jax.set_mesh(mesh):
         fitted = _fit(config, network, params, kept.worked, mesh)
         export.write_folder(
-            fitted.params, begun.cfg, output, begun.tokenizer, begun.raw, source=begun.folder
+            fitted.params,
+            begun.cfg,
+            output,
+            begun.tokenizer,
+            begun.raw,
+            source=begun.folder,
+            asked=carried.Carried(
+                config.prompt,
+                data.max_prompt_tokens,
+                config.max_answer_tokens,
+                list(prompter.stops),
+                prompter.day if prompter.asks_day else None,
+            ),
         )
         print(f"wrote {output}", flush=True)
         if not eval_rows:

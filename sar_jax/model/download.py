@@ -4,28 +4,32 @@ The latter two are copied here.
 """
 
 import fnmatch
+import hashlib
+import json
 import os
 import pathlib
 import re
-import shutil
+from typing import Any
 
+import fsspec
 import huggingface_hub
 import jax
-from etils import epath
 from tqdm import tqdm
 
 from sar_jax.errors import UserError
-from sar_jax.files import is_remote
+from sar_jax.files import is_remote, write_atomically
 
+_VERSIONS = ".versions.json"  # of the objects that a folder of the cache was copied from
 # config, weights, tokenizers of all kinds
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
-def locate(path: str) -> str:
+def locate(path: str, revision: str | None = None) -> str:
     """The local folder of a model.
 
-    path   a folder here; or one in a bucket (gs://...) or the id of a model on the hub, whose files
-           are downloaded
+    path       a folder here; or one in a bucket (gs://...) or the id of a model on the hub, whose
+               files are downloaded
+    revision   the commit of a model on the hub; by default the newest
 
     A folder that does not exist is returned as it is. Raises `UserError` where a download fails.
     """
@@ -35,33 +39,39 @@ def locate(path: str) -> str:
     if pathlib.Path(path).exists() or not is_id:
         return path
     try:
-        return huggingface_hub.snapshot_download(path, allow_patterns=_FILES)
+        return huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=_FILES)
     except Exception as error:  # many kinds: no network, no such model, a gated one
+        at = f" at the revision {revision} with which the run began" if revision else ""
         raise UserError(
-            f"{path!r} is not a folder, and no model with this id can be fetched from the hub "
+            f"{path!r} is not a folder, and no model with this id can be fetched from the hub{at} "
             f"({_first_line(error)}). On a machine with a network run `hf download {path} "
             "--local-dir FOLDER`, then give FOLDER."
         ) from None
 
 
+def revision_of(folder: str) -> str | None:
+    """The commit of a model in the hub's cache; None for any other folder."""
+    path = pathlib.Path(folder)
+    is_commit = re.fullmatch("[0-9a-f]{40}", path.name) is not None
+    return path.name if is_commit and path.parent.name == "snapshots" else None
+
+
 def _copy_here(url: str) -> str:
     """A bucket's folder, file by file, in the cache of this user.
 
-    Files of the right size are there already.
+    A file is there already if the object has not changed since; which version of it is there is
+    written beside it. What is no longer in the bucket is taken out of the cache.
     """
-    folder = pathlib.Path("~/.cache/sar_jax").expanduser() / re.sub(r"\W+", "_", url)
+    name = f"{re.sub(r'[^A-Za-z0-9]+', '_', url)}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    folder = pathlib.Path("~/.cache/sar_jax").expanduser() / name
     is_wanted = lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in _FILES)
     try:
-        files = [file for file in epath.Path(url).iterdir() if is_wanted(file.name)]
-        folder.mkdir(parents=True, exist_ok=True)
-        quiet = None if jax.process_index() == 0 else True
-        for file in tqdm(files, desc="copying", unit="file", leave=False, disable=quiet):
-            here = folder / file.name
-            if not here.is_file() or here.stat().st_size != file.stat().length:
-                partial = folder / f".{file.name}.{os.getpid()}"
-                with file.open("rb") as source, partial.open("wb") as target:
-                    shutil.copyfileobj(source, target, 2**24)
-                partial.replace(here)
+        system, root = fsspec.url_to_fs(url)
+        system.invalidate_cache(root)
+        found = {pathlib.PurePosixPath(o["name"]).name: o for o in system.ls(root, detail=True)}
+        files = {name: o for name, o in found.items() if o["type"] == "file" and is_wanted(name)}
+        if files:
+            _update(system, folder, files)
     except (OSError, ImportError, ValueError) as error:
         raise UserError(
             f"{url}: cannot be read ({_first_line(error)}); reading gs:// needs `pip install "
@@ -70,6 +80,38 @@ def _copy_here(url: str) -> str:
     if not files:
         raise UserError(f"{url}: there is no such folder, or there is no model in it")
     return str(folder)
+
+
+def _update(
+    system: fsspec.AbstractFileSystem, folder: pathlib.Path, files: dict[str, dict[str, Any]]
+) -> None:
+    """Makes a folder of the cache what the bucket holds. files: its objects by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = folder / _VERSIONS
+    try:
+        there = json.loads(noted.read_text())
+    except (OSError, ValueError):
+        there = {}
+    for name in set(there) - set(files):
+        (folder / name).unlink(missing_ok=True)
+        del there[name]
+    quiet = None if jax.process_index() == 0 else True
+    for name, found in tqdm(files.items(), desc="copying", unit="file", leave=False, disable=quiet):
+        here, version = folder / name, _version(found)
+        if not here.is_file() or there.get(name) != version:
+            partial = folder / f".{name}.{os.getpid()}"
+            system.get_file(found["name"], str(partial))
+            partial.replace(here)
+            there[name] = version
+            write_atomically(noted, json.dumps(there, indent=1) + "\n")
+
+
+def _version(found: dict[str, Any]) -> str:
+    """What tells an object from another of the same name: its generation, or else a checksum."""
+    for key in ("generation", "md5Hash", "crc32c", "etag", "ETag", "mtime", "updated", "created"):
+        if found.get(key) is not None:
+            return f"{key} {found[key]}, {found.get('size')} bytes"
+    return f"{found.get('size')} bytes"
 
 
 def _first_line(error: Exception) -> str:

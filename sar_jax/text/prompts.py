@@ -12,6 +12,7 @@ first in the user's turn (Gemma's own template does the same).
 """
 
 import dataclasses
+import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ class Prompter:
                  turn, or EOS
     stops        every id that ends an answer: `end`, EOS, and those in the model's own files
     standalone   token ids of the context that replaces the question in ppl(a)
+    asks_day     does the template ask for the date? It gets `day`
     """
 
     def __init__(
@@ -68,14 +70,17 @@ class Prompter:
         config: Prompt,
         named: Sequence[int] = (),
         vocab_size: int | None = None,
+        day: datetime.date | None = None,
     ):
         """named: the ids in the model's own files that end an answer.
 
         vocab_size   rows of the model's embedding; a prompt or answer must not need more
+        day          the date that a template is told which asks for it; by default today's
 
         Raises `UserError` where the tokenizer cannot do what `config` asks, or its template fails.
         """
         self.tokenizer, self.config, self._vocab_size = tokenizer, config, vocab_size
+        self.day, self.asks_day = day or datetime.date.today(), False
         if tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no EOS token: nothing would end an answer")
         template = "" if config.format == "plain" else templates.source(tokenizer)
@@ -144,8 +149,21 @@ class Prompter:
         roles = ("system", "user")[-len(contents) :]
         messages = [self._message(role, text) for role, text in zip(roles, contents)]
         return templates.render(
-            self.tokenizer, messages, add_generation_prompt=True, **self._options()
+            self.tokenizer,
+            messages,
+            add_generation_prompt=True,
+            strftime_now=self._strftime,
+            **self._options(),
         )
+
+    def told_day(self) -> str:
+        """What is to be said where the template asks for the date; empty where it does not."""
+        return f"; the template asks for the date and is told {self.day}" if self.asks_day else ""
+
+    def _strftime(self, form: str) -> str:
+        """In place of the function that `transformers` gives to templates, which knows the time."""
+        self.asks_day = True
+        return datetime.datetime.combine(self.day, datetime.time()).strftime(form)
 
     def _options(self) -> dict[str, bool]:
         thinking = self.config.thinking
@@ -189,7 +207,7 @@ class Prompter:
         message = "The answer is 1."
         messages = [self._message("user", _PROBE), self._message("assistant", message)]
         try:
-            text = templates.render(self.tokenizer, messages)
+            text = templates.render(self.tokenizer, messages, strftime_now=self._strftime)
         except UserError:
             return self.tokenizer.eos_token_id
         after = self.tokenizer.encode(text.rpartition(message)[2], add_special_tokens=False)[:1]

@@ -42,18 +42,29 @@ class Identity(NamedTuple):
 
         It names the parts of the model that differ.
         """
-        changed = digests.differing(meta["model"], self.model) if meta.get("model") else []
-        if changed:
-            raise UserError(
-                f"{workdir} was trained on another model: since then there has been a change in "
-                f"{', '.join(changed)} of config.model.path; put back what was there, or choose "
-                "another --workdir"
-            )
+        _check_model(meta, self.model, workdir)
         if meta["questions"] != self.questions:
             raise UserError(
                 f"{workdir} was trained on different questions: the data of config.data.train has "
                 "changed since then; restore it, or choose another --workdir"
             )
+
+
+def _check_model(meta: Mapping[str, Any], model: Mapping[str, str], workdir: epath.Path) -> None:
+    changed = digests.differing(meta["model"], model) if meta.get("model") else []
+    if changed:
+        raise UserError(
+            f"{workdir} was trained on another model: since then there has been a change in "
+            f"{', '.join(changed)} of config.model.path; put back what was there, or choose "
+            "another --workdir"
+        )
+
+
+def check_model(meta: Mapping[str, Any], folder: str, workdir: epath.Path) -> None:
+    """Raises `UserError`, naming the parts that differ, where a folder does not hold the model of a
+    checkpoint."""
+    if meta.get("model"):  # older checkpoints do not say
+        _check_model(meta, of_model(folder), workdir)
 
 
 def of_model(folder: str) -> dict[str, str]:

@@ -11,11 +11,12 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote
 from sar_jax.model import download, hf, lora, parameters
 from sar_jax.parallel import sharding
-from sar_jax.training import digests
+from sar_jax.training import digests, identity
 from sar_jax.training import workdir as workdir_lib
 
 
@@ -94,6 +95,19 @@ def pick_step(workdir: epath.Path, step: int | None) -> int:
     return found[-1] if step is None else step
 
 
+def base_folder(workdir: epath.Path, step: int, config: config_lib.TrainConfig) -> str:
+    """The folder of the model that a run began with.
+
+    Raises `UserError` where it is not what it was when the checkpoint was written.
+    """
+    folder = download.locate(config.model.path, workdir_lib.facts(workdir).revision)
+    problem = damage(folder_of(workdir) / f"{step:08d}")
+    if problem:
+        raise _unusable(workdir, step, problem)
+    identity.check_model(read_meta(folder_of(workdir) / f"{step:08d}"), folder, workdir)
+    return folder
+
+
 def load_params(
     workdir: epath.Path,
     step: int,
@@ -118,7 +132,7 @@ def load_params(
     specs = lora.specs(adapted)
     described = parameters.describe(specs, sharding.param_shardings(specs, mesh))
     adapters = _load_learnt(workdir, step, described, "float32")
-    base = hf.load_params(download.locate(config.model.path), cfg, shardings, dtype)
+    base = hf.load_params(base_folder(workdir, step, config), cfg, shardings, dtype)
     fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
     return fold(base, adapters)
 

@@ -9,6 +9,7 @@ load       weights, or a checkpoint's state
 """
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from sar_jax.rl import alarms, alpha
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
-from sar_jax.text import prompts
+from sar_jax.text import carried, prompts
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
 from sar_jax.training import critic as critic_lib
@@ -111,8 +112,12 @@ def setup(
     lock     of the workdir; it is taken as soon as there is one
     extend   see `workdir.check`
     """
-    facts = multihost.first(lambda: _open(config, workdir, lock, extend))
-    inputs = _read(config)
+    facts = workdir_lib.Facts(*multihost.first(lambda: list(_facts(config, workdir, lock))))
+    folder = download.locate(config.model.path, facts.revision)
+    facts = facts._replace(revision=download.revision_of(folder))
+    config = _asked(config, folder)
+    multihost.first(lambda: _check(config, workdir, extend))
+    inputs = _read(config, folder, facts.day)
     own = Identity(facts.run, multihost.first(lambda: of_model(inputs.folder)), inputs.fingerprint)
     assembly = assemble(config, inputs.cfg, inputs.mesh)
     learned = _load_learned(config, inputs, assembly)
@@ -150,15 +155,34 @@ def setup(
     return Started(run, resumed.states, iterator, resumed.step)
 
 
-def _open(
-    config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock, extend: bool
-) -> workdir_lib.Facts:
-    """The workdir before anything slow starts: is it free, and this config's?"""
-    if (workdir / "config.json").is_file():
-        lock.take()
+def _facts(config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock) -> workdir_lib.Facts:
+    """What a run in the workdir has from its beginning; it is locked if it is there."""
+    facts = workdir_lib.facts(workdir)
+    if not (workdir / "config.json").is_file():
+        return facts
+    lock.take()
+    same = workdir_lib.read_config(workdir).model.path == config.model.path
+    return facts if same else facts._replace(revision=None)
+
+
+def _asked(config: config_lib.TrainConfig, folder: str) -> config_lib.TrainConfig:
+    """The config with the prompt that the model's folder carries, where it has one."""
+    found = carried.read(folder)
+    if found is None:
+        return config
+    prompt = found.asked(config.prompt)
+    if prompt != config.prompt:
+        print(
+            f"config.prompt is what {folder}/{carried.NAME} says, where the config has defaults: "
+            f"{prompt}",
+            flush=True,
+        )
+    return dataclasses.replace(config, prompt=prompt)
+
+
+def _check(config: config_lib.TrainConfig, workdir: epath.Path, extend: bool) -> None:
     for line in workdir_lib.check(workdir, config, extend):
         print(line, flush=True)
-    return workdir_lib.facts(workdir)
 
 
 def _claim(
@@ -169,14 +193,19 @@ def _claim(
     workdir_lib.claim(workdir, config, facts)
 
 
-def _read(config: config_lib.TrainConfig) -> Inputs:
-    """Everything but the weights; every process has to read the same."""
-    folder = download.locate(config.model.path)
+def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> Inputs:
+    """Everything but the weights; every process has to read the same.
+
+    day   on which the run began
+    """
     cfg = hf.load_config(folder, config_lib.max_length(config))
     tokenizer = prompts.load_tokenizer(folder)
     checks.check_positions(config, cfg.max_positions)
     mesh = _make_mesh(config, cfg)
-    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(folder), cfg.vocab_size)
+    stops = sorted({*hf.read_stop_ids(folder), *carried.stops(folder)})
+    prompter = prompts.Prompter(tokenizer, config.prompt, stops, cfg.vocab_size, day)
+    if prompter.asks_day:
+        print(f"every prompt of the run has its date{prompter.told_day()}", flush=True)
     train_rows, eval_rows = questions_lib.load(config.data, prompter)
     multihost.same(config_lib.to_json(config), "the command's options")
     fingerprint = questions_lib.fingerprint(train_rows)

@@ -8,6 +8,8 @@ It is a Hugging Face folder, the hub's id of one, or a workdir's checkpoint. A w
 config of its run; shapes and tokenizer come from the model that the run began with.
 """
 
+import copy
+import datetime
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -23,7 +25,7 @@ from sar_jax.errors import UserError
 from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
-from sar_jax.text import prompts
+from sar_jax.text import carried, prompts
 from sar_jax.training import digests, identity, saved
 from sar_jax.training import workdir as workdir_lib
 
@@ -34,6 +36,8 @@ class Trained(NamedTuple):
     stops           the ids that the folder's files name as ends of an answer
     folder          of the Hugging Face files
     workdir, step   of the checkpoint; None for a model folder
+    day             that templates which ask for the date are told; None for today's
+    asked           where the prompt comes from, in words
     """
 
     config: config_lib.TrainConfig
@@ -43,6 +47,16 @@ class Trained(NamedTuple):
     folder: str
     workdir: epath.Path | None
     step: int | None
+    day: datetime.date | None
+    asked: str
+
+    def told(self) -> str:
+        """How the model is asked, for the screen."""
+        prompt = self.config.prompt
+        return (
+            f"prompt: system {prompt.system!r}, instruction {prompt.instruction!r}, format "
+            f"{prompt.format} (from {self.asked})"
+        )
 
 
 def is_workdir(model: str) -> bool:
@@ -65,27 +79,43 @@ def locate(
 
     Raises `UserError` where something is missing or damaged.
     """
-    workdir, longest = None, 0
     if is_workdir(model):
-        workdir = epath.Path(model)
-        trained = workdir_lib.read_config(workdir)
-        step = saved.pick_step(workdir, step)
-        folder, longest = trained.model.path, config_lib.max_length(trained)
-        config = config or trained
-    else:
-        if step is not None:
-            raise UserError(f"--step is {step}, but {model} is a model folder, which has no steps")
-        config, folder = config or default, model
+        return _of_workdir(epath.Path(model), config, step)
+    if step is not None:
+        raise UserError(f"--step is {step}, but {model} is a model folder, which has no steps")
+    folder = download.locate(model)
+    asked = "--config" if config else "the defaults; --config gives others"
+    found = carried.read(folder)
+    given, config = config is not None, copy.deepcopy(config or default)
+    if found:
+        asked = f"{folder}/{carried.NAME}" + (" and --config" if asked == "--config" else "")
+        if not given:
+            config.data.max_prompt_tokens = found.max_prompt_tokens
+            config.rollout.max_answer_tokens = found.max_answer_tokens
+        config.prompt = found.asked(config.prompt)
     checks.check_evaluation(config)
-    folder = download.locate(folder)
+    cfg = hf.load_config(folder, config_lib.max_length(config))
+    hf.Weights(folder).check(cfg)  # the files' headers only
+    stops = sorted({*hf.read_stop_ids(folder), *carried.stops(folder)})
+    tokenizer, day = prompts.load_tokenizer(folder), found and found.day
+    return Trained(config, cfg, tokenizer, stops, folder, None, None, day, asked)
+
+
+def _of_workdir(
+    workdir: epath.Path, config: config_lib.TrainConfig | None, step: int | None
+) -> Trained:
+    trained = workdir_lib.read_config(workdir)
+    step = saved.pick_step(workdir, step)
+    asked = "--config" if config else "the run's config"
+    config = config or trained
+    checks.check_evaluation(config)
+    folder = saved.base_folder(workdir, step, trained)
     # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained
     # with.
-    cfg = hf.load_config(folder, max(longest, config_lib.max_length(config)))
-    if workdir is None:
-        hf.Weights(folder).check(cfg)  # the files' headers only
-    return Trained(
-        config, cfg, prompts.load_tokenizer(folder), hf.read_stop_ids(folder), folder, workdir, step
-    )
+    cfg = hf.load_config(folder, max(map(config_lib.max_length, (trained, config))))
+    tokenizer, stops = prompts.load_tokenizer(folder), hf.read_stop_ids(folder)
+    day = workdir_lib.facts(workdir).day
+    return Trained(config, cfg, tokenizer, stops, folder, workdir, step, day, asked)
 
 
 def load_params(

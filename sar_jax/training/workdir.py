@@ -63,13 +63,17 @@ class Facts(NamedTuple):
     """What a run keeps from its beginning.
 
     run        its id
-    began      the day
+    began      the day, as 2026-01-31
     revision   of the model, where it is one of the hub
     """
 
     run: str
-    began: datetime.date
+    began: str
     revision: str | None = None
+
+    @property
+    def day(self) -> datetime.date:
+        return datetime.date.fromisoformat(self.began)
 
 
 def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
@@ -141,8 +145,7 @@ def claim(workdir: epath.Path, config: config_lib.TrainConfig, facts: Facts) -> 
     """Makes the workdir this config's; see `check`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
-    kept = facts._replace(began=facts.began.isoformat())._asdict()
-    write_atomically(workdir / "run.json", json.dumps(kept, indent=2) + "\n")
+    write_atomically(workdir / "run.json", json.dumps(facts._asdict(), indent=2) + "\n")
 
 
 def facts(workdir: epath.Path) -> Facts:
@@ -152,11 +155,12 @@ def facts(workdir: epath.Path) -> Facts:
     """
     path = workdir / "run.json"
     if not path.is_file():
-        return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today())
+        return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today().isoformat())
     fields = _read_json(path)
     try:
-        began = datetime.date.fromisoformat(fields["began"])
-        return Facts(str(fields["run"]), began, fields.get("revision"))
+        found = Facts(str(fields["run"]), fields["began"], fields.get("revision"))
+        found.day  # noqa: B018   raises ValueError where it is none
+        return found
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(
             f"{path} is damaged: it must hold run, the run's id, and began, a day; put it back, "

@@ -4,7 +4,6 @@ memory.
 Not tested: Orbax, which reads and writes gs:// with code of its own.
 """
 
-import json
 import time
 
 import jax
@@ -50,30 +49,58 @@ def test_a_workdir_belongs_to_one_config(bucket):
         workdir_lib.check(workdir, config)
 
 
-def test_a_model_is_copied_once_and_loads(bucket, loaded, monkeypatch, tmp_path):
+def put(folder, model):
+    """A model's folder into a bucket's."""
+    for file in model.iterdir():
+        (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for file in loaded.folder.iterdir():
-        (bucket / "model" / file.name).parent.mkdir(parents=True, exist_ok=True)
-        (bucket / "model" / file.name).write_bytes(file.read_bytes())
+
+
+def test_a_model_is_copied_once_and_loads(bucket, loaded, home):
+    put(bucket / "model", loaded.folder)
     (bucket / "model" / "notes.pdf").write_bytes(b"x")
     folder = download.locate("gs://bucket/model")
     params = hf.load_params(folder, loaded.cfg, loaded.shardings(loaded.mesh))
     for ours, expected in zip(jax.tree.leaves(params), jax.tree.leaves(loaded.params)):
         np.testing.assert_array_equal(ours, expected)
     assert not (epath.Path(folder) / "notes.pdf").exists()
-    changed = json.loads((epath.Path(folder) / "config.json").read_text())
     before = (epath.Path(folder) / "model.safetensors").stat().mtime
-    (bucket / "model" / "config.json").write_text(
-        json.dumps(changed | {"note": "longer than before"})
-    )
     assert download.locate("gs://bucket/model") == folder
-    assert "note" in json.loads((epath.Path(folder) / "config.json").read_text())
     assert (epath.Path(folder) / "model.safetensors").stat().mtime == before
 
 
+def test_an_object_that_was_written_again_is_copied_again(bucket, loaded, home):
+    """Of the same size; and one that is gone from the bucket is gone here."""
+    put(bucket / "model", loaded.folder)
+    (bucket / "model/chat_template.jinja").write_text("{{ messages }}")
+    folder = epath.Path(download.locate("gs://bucket/model"))
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    before = (folder / "tokenizer.json").stat().mtime
+    weights[-1] ^= 1
+    (bucket / "model/model.safetensors").write_bytes(bytes(weights))
+    (bucket / "model/chat_template.jinja").unlink()
+    assert download.locate("gs://bucket/model") == str(folder)
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert not (folder / "chat_template.jinja").exists()
+    assert (folder / "tokenizer.json").stat().mtime == before
+
+
+@pytest.mark.parametrize("one, other", [("run-1", "run_1"), ("a/b", "a_b"), ("ü", "ö")])
+def test_folders_of_like_names_do_not_meet(bucket, home, one, other):
+    for name in (one, other):
+        (bucket / name).mkdir(parents=True)
+        (bucket / name / "config.json").write_text(name)
+    folders = [epath.Path(download.locate(f"gs://bucket/{name}")) for name in (one, other)]
+    assert [(f / "config.json").read_text() for f in folders] == [one, other]
+
+
 @pytest.mark.parametrize("path", ["gs://bucket/nothing", "gs://bucket/empty"])
-def test_a_folder_without_a_model_is_one_error(bucket, path, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_a_folder_without_a_model_is_one_error(bucket, path, home):
     (bucket / "empty").mkdir(parents=True)
     with pytest.raises(UserError, match=path):
         download.locate(path)

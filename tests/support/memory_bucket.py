@@ -25,7 +25,8 @@ def install(monkeypatch) -> epath.Path:
     """An empty bucket for one test."""
     monkeypatch.setattr(Bucket, "store", {})
     monkeypatch.setattr(Bucket, "pseudo_dirs", [""])
-    fsspec.register_implementation("gcs", Bucket, clobber=True)
+    for name in Bucket.protocol:
+        fsspec.register_implementation(name, Bucket, clobber=True)
     monkeypatch.setattr(
         backend.fsspec_backend, "_get_filesystem", lambda name: Bucket(skip_instance_cache=True)
     )
