@@ -80,7 +80,7 @@ class Prompter:
         Raises `UserError` where the tokenizer cannot do what `config` asks, or its template fails.
         """
         self.tokenizer, self.config, self._vocab_size = tokenizer, config, vocab_size
-        self.day, self.asks_day = day or datetime.date.today(), False
+        self.day = day or datetime.date.today()
         if tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no EOS token: nothing would end an answer")
         template = "" if config.format == "plain" else templates.source(tokenizer)
@@ -89,7 +89,7 @@ class Prompter:
                 "config.prompt.format is 'chat', but the tokenizer has no chat template: use "
                 "'plain', or put the template into the model's folder (chat_template.jinja)"
             )
-        self.chat = bool(template)
+        self.chat, self.asks_day = bool(template), templates.asks_day(template)
         if config.thinking != "default" and "enable_thinking" not in template:
             raise UserError(
                 f"config.prompt.thinking is {config.thinking!r}, but this tokenizer's template has "
@@ -152,18 +152,13 @@ class Prompter:
             self.tokenizer,
             messages,
             add_generation_prompt=True,
-            strftime_now=self._strftime,
+            day=self.day,
             **self._options(),
         )
 
     def told_day(self) -> str:
         """What is to be said where the template asks for the date; empty where it does not."""
         return f"; the template asks for the date and is told {self.day}" if self.asks_day else ""
-
-    def _strftime(self, form: str) -> str:
-        """In place of the function that `transformers` gives to templates, which knows the time."""
-        self.asks_day = True
-        return datetime.datetime.combine(self.day, datetime.time()).strftime(form)
 
     def _options(self) -> dict[str, bool]:
         thinking = self.config.thinking
@@ -207,7 +202,7 @@ class Prompter:
         message = "The answer is 1."
         messages = [self._message("user", _PROBE), self._message("assistant", message)]
         try:
-            text = templates.render(self.tokenizer, messages, strftime_now=self._strftime)
+            text = templates.render(self.tokenizer, messages, day=self.day)
         except UserError:
             return self.tokenizer.eos_token_id
         after = self.tokenizer.encode(text.rpartition(message)[2], add_special_tokens=False)[:1]

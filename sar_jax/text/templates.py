@@ -4,10 +4,12 @@ A template is a program that came with a model. Before one runs here, it runs in
 own (`template_trial`), with limits on time, memory and the length of what it makes.
 """
 
+import datetime
 import functools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import traceback
@@ -21,6 +23,11 @@ from sar_jax.errors import UserError
 from sar_jax.text import template_trial
 
 _PATIENCE = 120  # seconds in which a trial must end on a machine that has other work
+_FORMAT = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
+_DAY_MACRO = (
+    "{%- macro strftime_now(form) -%}{{ sar_jax_day[form] if form in sar_jax_day else "
+    "raise_exception('strftime_now needs a format that is written out') }}{%- endmacro -%}"
+)
 
 Message = Mapping[str, Any]
 
@@ -52,11 +59,39 @@ def where(tokenizer: PreTrainedTokenizerBase) -> str:
     return "the tokenizer's chat template"
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], **options: Any) -> str:
+def asks_day(template: str) -> bool:
+    """Does a template ask for the date?"""
+    return "strftime_now" in template
+
+
+def _told(template: str, day: datetime.date) -> dict[str, Any]:
+    """Options of `apply_chat_template` by which a template that asks for the date is told `day`.
+
+    `transformers` gives templates a function that knows the time; a macro takes its place. It has
+    no other lines, so that errors name the template's own.
+    """
+    moment = datetime.datetime.combine(day, datetime.time())
+    return {
+        "chat_template": f"{_DAY_MACRO}{template}",
+        "sar_jax_day": {text: moment.strftime(text) for _, text in _FORMAT.findall(template)},
+    }
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    day: datetime.date | None = None,
+    **options: Any,
+) -> str:
     """The chat as text, by `transformers`; options: of `apply_chat_template`.
+
+    day   that a template is told which asks for the date; by default today's
 
     Raises `UserError` with the template's file, and its line, for whatever the template raises.
     """
+    template = source(tokenizer)
+    if day is not None and asks_day(template):
+        options |= _told(template, day)
     try:
         text = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
     except Exception as error:  # of the template's own program: any kind

@@ -94,9 +94,12 @@ def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
 
 def _read_json(path: epath.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: expected a JSON object")
+    return found
 
 
 def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = False) -> list[str]:
