@@ -284,6 +284,7 @@ _SHARED: Mapping[str, _Rule] = {
     "steps": _POSITIVE,
     "data.max_prompt_tokens": _POSITIVE,
     "data.eval_questions": _POSITIVE,
+    "data.unstated_share": _SHARE,
     "optimizer.lr": _POSITIVE,
     "optimizer.b1": _BELOW_ONE,
     "optimizer.b2": _BELOW_ONE,
@@ -333,8 +334,15 @@ _TRAINING: Mapping[str, _Rule] = {
     "guards.low_entropy": _NOT_NEGATIVE,
     "guards.trend_steps": _Rule("be at least 8, or 0 for no alarm", lambda x: x == 0 or x >= 8),
     "guards.echo": _BELOW_ONE,
+    "guards.unrewarded_steps": _NOT_NEGATIVE,
+    "guards.cut_off_steps": _NOT_NEGATIVE,
+    "guards.skipped_updates": _NOT_NEGATIVE,
+    "guards.high_kl": _NOT_NEGATIVE,
+    "guards.entropy_rise": _NOT_NEGATIVE,
+    "guards.not_finite": _NOT_NEGATIVE,
     "checkpoint.every_steps": _POSITIVE,
     "checkpoint.keep": _POSITIVE,
+    "checkpoint.retry_seconds": _NOT_NEGATIVE,
 }
 _PRETRAINING: Mapping[str, _Rule] = {
     "batch_examples": _POSITIVE,

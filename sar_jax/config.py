@@ -62,6 +62,9 @@ class Data(Fields):
     eval_questions: int = 512  # Questions of an evaluation, at most.
     # Tokens of a prompt, at most; questions with a longer one are left out and counted.
     max_prompt_tokens: int = 1024
+    # Rows of a file whose answer states nothing an answer could equal ("I do not know") are left
+    # out and counted up to this share; more of them are refused.
+    unstated_share: float = 0.0
 
 
 @dataclasses.dataclass
@@ -281,7 +284,7 @@ class Logging(Fields):
 
 @dataclasses.dataclass
 class Guards(Fields):
-    """When a run raises an alarm, which does not stop it (docs/method.md); 0 switches one off."""
+    """When a run raises an alarm (docs/method.md); 0 switches one off."""
 
     # Answers are shorter than this fraction of those in the first steps.
     short_length: float = 0.3
@@ -293,6 +296,17 @@ class Guards(Fields):
     trend_steps: int = 20
     # More than this share of the answers' token trigrams also occurs in their question.
     echo: float = 0.5
+    # Not one answer is right in this many steps in a row.
+    unrewarded_steps: int = 3
+    # Every answer is cut off by the length limit in this many steps in a row.
+    cut_off_steps: int = 3
+    # Updates are left out because their gradient is not finite. This many in a row stop the run.
+    skipped_updates: int = 20
+    # The KL to the initial policy is above this, in nats a token.
+    high_kl: float = 1.0
+    # The entropy is this much above that of the first step, in nats a token.
+    entropy_rise: float = 2.0
+    not_finite: int = 1  # A metric is not finite.
 
 
 @dataclasses.dataclass

@@ -119,15 +119,17 @@ def load_tasks(
     """
     found, longest = {}, config.data.max_prompt_tokens
     for name in names:
-        source = tasks.load(name, "test")
+        share = config.data.unstated_share
+        source, unstated = questions_lib.stated(tasks.load(name, "test"), name, share)
         rows, left_out = questions_lib.prepare(source, prompter, longest, name)
         info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
         found[label(name)] = Task(label(name), info, rows)
-        reason = f"; {left_out} left out because their prompts are longer than {longest} tokens"
-        print(
-            f"{label(name)}: {len(rows)} questions from {name}{reason if left_out else ''}",
-            flush=True,
+        reasons = (
+            (left_out, f"their prompts are longer than {longest} tokens"),
+            (unstated, "their answer states nothing that another can equal"),
         )
+        told = "".join(f"; {count} left out because {why}" for count, why in reasons if count)
+        print(f"{label(name)}: {len(rows)} questions from {name}{told}", flush=True)
     return found
 
 

@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 import jax
 from absl import flags
@@ -29,11 +30,14 @@ from tqdm import tqdm
 
 from sar_jax import checks, cli
 from sar_jax import config as config_lib
+from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
+from sar_jax.rl import alarms
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import screen
 from sar_jax.training.lock import Lock
-from sar_jax.training.setup import Started, setup
+from sar_jax.training.minibatches import Minibatch
+from sar_jax.training.setup import Run, Started, setup
 from sar_jax.training.step import evaluation, train_step
 
 _WORKDIR = flags.DEFINE_string(
@@ -88,7 +92,7 @@ def loop(started: Started) -> int:
         while step < config.steps and not asked:
             step += 1
             with profile.step(step):
-                states, metrics, samples = train_step(run, states, iterator, step)
+                states, metrics, samples, learnt = train_step(run, states, iterator, step)
             last, asked = step == config.steps, stop.asked()
             due = step % config.evaluation.every_steps == 0
             if last or due and not asked:  # asked to stop: save first
@@ -96,6 +100,7 @@ def loop(started: Started) -> int:
             metrics["compilations"] = compilations.since_last()
             metrics |= screen.alarm(step, run.watch, metrics)
             run.metrics.write(step, metrics, [s["length"] for s in samples])
+            stop_if_nothing_is_learnt(run, step, samples, learnt)
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[: config.logging.samples_shown])
@@ -115,6 +120,25 @@ def loop(started: Started) -> int:
         return 130
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
     return 0
+
+
+def stop_if_nothing_is_learnt(
+    run: Run, step: int, samples: list[dict[str, Any]], learnt: list[Minibatch]
+) -> None:
+    """Raises `UserError` where too many updates in a row were left out; saves the last batch."""
+    limit = run.config.guards.skipped_updates
+    updates = config_lib.updates_per_step(run.config)
+    count = alarms.skipped_in_a_row(run.watch.lines, updates)
+    if not limit or count < limit:
+        return
+    batch = run.metrics.write_batch(step, learnt)
+    answers = run.metrics.write_samples(step, samples)
+    raise UserError(
+        f"the last {count} updates were all left out, since their gradients were not finite "
+        f"(config.guards.skipped_updates): the last batch is in {batch}, its answers are in "
+        f"{answers}. Choose another --workdir with a lower optimizer.lr, or find out with "
+        "model.dtype=float32"
+    )
 
 
 def main(get_config) -> int:

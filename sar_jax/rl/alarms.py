@@ -4,11 +4,13 @@
                                     had never stopped
     found, news = watch.see(line)   `found` goes to metrics.jsonl: how many alarms are on, and which
 
-Alarms stop nothing. Each says what was seen and what to try. So that a run that goes well stays
-silent, what is noisy is compared with its own noise, and means over `_SPAN` steps are compared, not
-single steps.
+Alarms stop nothing; only skipped updates, many in a row, do. Each says what was seen and what to
+try. So that a run that goes well stays silent, what is noisy is compared with its own noise, and
+means over `_SPAN` steps are compared, not single steps.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,7 +124,73 @@ def echoing(lines: Lines, cfg: config_lib.Guards) -> str | None:
     return f"{100 * now:.0f} % of the answers' token trigrams also occur in their question"
 
 
+def _in_a_row(lines: Lines, name: str, value: float, count: int) -> bool:
+    """Was a metric this value in each of the last `count` lines that have it?"""
+    last = _values(lines, name)[-count:]
+    return 0 < count == len(last) and all(x == value for x in last)
+
+
+def unrewarded(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """No answer was right in several steps in a row."""
+    if not _in_a_row(lines, "accuracy", 0, cfg.unrewarded_steps):
+        return None
+    return f"not one answer was right in the last {cfg.unrewarded_steps} steps"
+
+
+def cut_off(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """The length limit cut every answer off, in several steps in a row."""
+    if not _in_a_row(lines, "completions/clipped_ratio", 1, cfg.cut_off_steps):
+        return None
+    return f"every answer of the last {cfg.cut_off_steps} steps was cut off by the length limit"
+
+
+def skipped(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """An update of the last step was left out, since its gradient was not finite."""
+    counts = [0.0, *_values(lines, "skipped_updates")]
+    if not cfg.skipped_updates or len(counts) < 2 or counts[-1] <= counts[-2]:
+        return None
+    return f"{counts[-1] - counts[-2]:.0f} update(s) were skipped: the gradient was not finite"
+
+
+def drifted(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """The policy is far from the initial one."""
+    last = _values(lines, "kl")[-1:]
+    if not cfg.high_kl or not last or last[0] <= cfg.high_kl:
+        return None
+    return f"the KL to the initial policy is {last[0]:.2f} nats a token"
+
+
+def uncertain(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """The policy has become far less certain than it was."""
+    values = _values(lines, "entropy")
+    if not cfg.entropy_rise or not values or values[-1] - values[0] <= cfg.entropy_rise:
+        return None
+    return f"the entropy is {values[-1]:.2f} nats a token; at the start it was {values[0]:.2f}"
+
+
+def not_finite(lines: Lines, cfg: config_lib.Guards) -> str | None:
+    """Something is no number."""
+    names = [name for name, value in lines[-1].items() if not math.isfinite(value)]
+    if not cfg.not_finite or not names:
+        return None
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}: not finite"
+
+
 ALARMS: Mapping[str, Alarm] = {
+    "unrewarded": Alarm(
+        unrewarded,
+        "Compare answers and truths in samples/: is it the verifier, the form of the answers, or "
+        "are the questions too hard? Whatever else is rewarded is all that is learnt",
+    ),
+    "cut_off": Alarm(
+        cut_off,
+        "Raise rollout.max_answer_tokens (and packing.row_tokens); look in samples/ whether "
+        "answers would end at all",
+    ),
+    "skipped": Alarm(skipped, "Try a lower optimizer.lr; model.dtype=float32 to find out"),
+    "drifted": Alarm(drifted, "Try a lower optimizer.lr or a larger loss.kl"),
+    "uncertain": Alarm(uncertain, "Try a lower optimizer.lr; look at samples/"),
+    "not_finite": Alarm(not_finite, "Try a lower optimizer.lr; model.dtype=float32 to find out"),
     "short": Alarm(
         short,
         "Try a smaller rewards.self_aligned, or self_aligned.adaptive=true; a larger loss.kl",
@@ -147,6 +215,17 @@ ALARMS: Mapping[str, Alarm] = {
         "rewards.self_aligned",
     ),
 }
+
+
+def skipped_in_a_row(lines: Lines, updates: int) -> int:
+    """How many updates were left out one after the other until now, whole steps alone.
+
+    updates   of a step
+    """
+    counts = _values(lines, "skipped_updates")
+    steps = [after - before for before, after in zip([0.0, *counts], counts)]
+    own = itertools.takewhile(lambda skipped: skipped == updates, reversed(steps))
+    return updates * len(list(own))
 
 
 class Watch:

@@ -21,6 +21,7 @@ from tensorboardX.summary import histogram, scalar
 
 from sar_jax.files import is_remote, persistently, write_atomically
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.minibatches import Minibatch
 
 _COPY_EVERY = 10
 
@@ -133,6 +134,21 @@ class Metrics:
             self._persistently(lambda: path.write_bytes(buffer.getvalue()))
         return path
 
+    def write_batch(self, step: int, minibatches: Sequence[Minibatch]) -> epath.Path:
+        """A step's mini-batches as arrays, for study: MINIBATCH/MICROBATCH/NAME in a .npz file."""
+        path = self.path.parent / f"batch_{step:06d}.npz"
+        named = {
+            f"{i}/{j}/{name}": value
+            for i, minibatch in enumerate(minibatches)
+            for j, batch in enumerate(minibatch.microbatches)
+            for name, value in _arrays(batch)
+        }
+        if self.writes:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **named)
+            self._persistently(lambda: path.write_bytes(buffer.getvalue()))
+        return path
+
     def read(self) -> list[dict[str, float]]:
         """All lines written so far."""
         return workdir_lib.read_metrics(self.path.parent)
@@ -178,3 +194,8 @@ class Metrics:
             self._copy_events()
             if self.remote:
                 epath.Path(self.local).rmtree()
+
+
+def _arrays(batch: Any) -> Iterator[tuple[str, np.ndarray]]:
+    for path, value in jax.tree_util.tree_leaves_with_path(batch):
+        yield jax.tree_util.keystr(path, simple=True, separator="."), np.asarray(value)

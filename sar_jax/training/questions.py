@@ -17,9 +17,10 @@ import grain
 from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
+from sar_jax.text.answers import judge
 from sar_jax.text.prompts import Prompter, Question
 from sar_jax.text.tasks import mix
-from sar_jax.text.tasks.example import Source
+from sar_jax.text.tasks.example import Example, Source
 
 
 class Prepared(NamedTuple):
@@ -59,15 +60,47 @@ def prepare(
     return Prepared(rows, dropped)
 
 
+class Stated(NamedTuple):
+    """Examples whose truth states an answer, and how many were left out because theirs does not."""
+
+    examples: list[Example]
+    left_out: int
+
+
+def stated(source: Source, name: str, share: float) -> Stated:
+    """The examples whose truth states something that an answer can equal.
+
+    name    of the source, for messages
+    share   of a user's own rows that may be left out; of published sets, any
+
+    Raises `UserError` with file and line of the first one where there are more.
+    """
+    every = [source[index] for index in range(len(source))]
+    kept = [e for e in every if judge.states(e.answer, e.kind)]
+    own = [e for e in every if e.place and not judge.states(e.answer, e.kind)]
+    if len(own) > share * len(every):
+        raise UserError(
+            f"{own[0].place}: no answer can be equal to the answer {own[0].answer[:60]!r} "
+            f"({len(own)} of {len(every)} rows of {name} are like that): correct these rows or "
+            "take them out, or have a share of them left out (config.data.unstated_share)"
+        )
+    if not kept:
+        raise UserError(f"{name}: no row states an answer")
+    return Stated(kept, len(every) - len(kept))
+
+
 def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
     """A run's training and evaluation rows; prints how many, and what was left out.
 
     Training rows whose question is in the evaluation set are taken out: in all of it, not only in
     the `eval_questions` that the run asks, since the rest of it is asked later. Raises `UserError`.
     """
-    train = tasks.load(config.train, "train")
-    test = tasks.load(config.eval, "test") if config.eval else []
-    kept, shared = mix.decontaminate([train[i] for i in range(len(train))], [test])
+    share = config.unstated_share
+    train = stated(tasks.load(config.train, "train"), config.train, share)
+    test = Stated([], 0)
+    if config.eval:
+        test = stated(tasks.load(config.eval, "test"), config.eval, share)
+    kept, shared = mix.decontaminate(train.examples, [test.examples])
     if not kept:
         raise UserError(
             f"{config.train}: every question is also in the evaluation set {config.eval}, so none "
@@ -78,11 +111,14 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
     too_long = f"their prompts are longer than {longest} tokens"
     found = prepare(kept, prompter, longest, config.train)
     shared_too = (shared, f"they are in {config.eval}")
-    _tell("train", config.train, found.rows, [shared_too, (found.left_out, too_long)])
-    if not test:
+    unstated = "their answer states nothing that another can equal"
+    reasons = [(train.left_out, unstated), shared_too, (found.left_out, too_long)]
+    _tell("train", config.train, found.rows, reasons)
+    if not test.examples:
         return found.rows, []
-    evaluated = prepare(test, prompter, longest, config.eval, config.eval_questions)
-    _tell("test", config.eval, evaluated.rows, [(evaluated.left_out, too_long)])
+    evaluated = prepare(test.examples, prompter, longest, config.eval, config.eval_questions)
+    reasons = [(test.left_out, unstated), (evaluated.left_out, too_long)]
+    _tell("test", config.eval, evaluated.rows, reasons)
     return found.rows, evaluated.rows
 
 

@@ -25,11 +25,12 @@ from sar_jax.training.setup import Run
 
 
 class Stepped(NamedTuple):
-    """The states after a step, its metrics, and one record an answer."""
+    """The states after a step, its metrics, one record an answer, and what was learnt from."""
 
     states: States
     metrics: dict[str, float]
     records: list[dict[str, Any]]
+    minibatches: list[Minibatch]
 
 
 class _Learned(NamedTuple):
@@ -76,7 +77,7 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
     if peak is not None:
         spent = model_flops(run, exp.sampled, exp.trained, learns)
         metrics["mfu"] = spent / (now - start) / peak / jax.device_count()
-    return Stepped(states, metrics, exp.records)
+    return Stepped(states, metrics, exp.records, exp.minibatches)
 
 
 def _learn_policy(run: Run, state: Any, minibatches: list[Minibatch]) -> _Learned:

@@ -157,6 +157,8 @@ def facts(workdir: epath.Path) -> Facts:
     Raises `UserError` where its file is damaged.
     """
     path = workdir / "run.json"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: it must be the file that the run wrote, or not there")
     if not path.is_file():
         return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today().isoformat())
     fields = _read_json(path)

@@ -3,6 +3,7 @@ well stays silent."""
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ OFF = {
 
 
 def test_there_is_a_test_for_every_alarm():
-    assert set(alarms.ALARMS) == set(NAMES) == set(OFF) and set(OFF.values()) == set(vars(Guards()))
+    fields = {**OFF, **_FIELDS, "skipped": "skipped_updates"}
+    assert set(alarms.ALARMS) == {*NAMES, *SUDDEN, "skipped"} == set(fields)
+    assert set(fields.values()) == set(vars(Guards()))
 
 
 def test_runs_that_go_well_stay_silent():
@@ -166,3 +169,56 @@ def test_a_trend_needs_both_to_move_beyond_their_noise():
         hacked(*change)
         for change in [(0.2, 0.2), (-0.2, -0.2), (0.2, 0.0), (0.0, -0.2), (0.2, -0.03)]
     )
+
+
+# what a line holds that is wrong, from which count of such lines on, and what is told
+SUDDEN = {
+    "unrewarded": ({"accuracy": 0.0}, 3, "not one answer was right"),
+    "cut_off": ({"completions/clipped_ratio": 1.0}, 3, "cut off by the length limit"),
+    "drifted": ({"kl": 8.0}, 1, "8.00 nats"),
+    "uncertain": ({"entropy": 6.2}, 1, "6.20 nats"),
+    "not_finite": ({"grad_norm": math.nan, "loss": math.inf}, 1, "grad_norm, loss: not finite"),
+}
+_FIELDS = {"unrewarded": "unrewarded_steps", "cut_off": "cut_off_steps", "drifted": "high_kl"}
+_FIELDS |= {"uncertain": "entropy_rise", "not_finite": "not_finite"}
+
+
+def plain(step, **values):
+    return {
+        "step": step,
+        "accuracy": 0.5,
+        "completions/clipped_ratio": 0.9,
+        "kl": 0.1,
+        "entropy": 1.0,
+        "grad_norm": 1.0,
+        "loss": 0.0,
+        **values,
+    }
+
+
+@pytest.mark.parametrize("name", SUDDEN)
+def test_what_is_plainly_wrong_is_told_within_a_few_steps(name):
+    values, count, words = SUDDEN[name]
+    lines = [plain(1), plain(2), *(plain(3 + i, **values) for i in range(count))]
+    for short in range(count):
+        assert not watch(lines[: 2 + short])[1]
+    ((step, text),) = watch(lines)[1]
+    assert step == 2 + count and words in text
+    off = dataclasses.replace(Guards(), **{_FIELDS[name]: 0})
+    assert not watch(lines, off)[1]
+
+
+def test_steps_that_are_wrong_but_not_in_a_row_are_no_alarm():
+    wrong = {"accuracy": 0.0, "completions/clipped_ratio": 1.0}
+    lines = [plain(i, **(wrong if i % 3 else {})) for i in range(12)]
+    assert not watch(lines)[1]
+
+
+def test_a_skipped_update_is_told_and_whole_steps_of_them_are_counted():
+    counts = [0, 0, 1, 1, 3, 5, 7]
+    lines = [plain(i, skipped_updates=count) for i, count in enumerate(counts)]
+    found, told = watch(lines)
+    assert [step for step, _ in told] == [2] and "1 update(s) were skipped" in told[0][1]
+    assert [line.get("alarm/skipped") for line in found] == [None, None, 1, None, 1, 1, 1]
+    in_a_row = [alarms.skipped_in_a_row(lines[: i + 1], 2) for i in range(len(lines))]
+    assert in_a_row == [0, 0, 0, 0, 2, 4, 6]

@@ -81,8 +81,8 @@ def test_ways_to_ask_for_the_date(template, said):
     assert templates.render(tokenizer, [{"role": "user", "content": "!"}], day) == f"{said}!"
 
 
-def test_a_format_that_is_made_by_the_template_is_an_error_of_its_line():
+def test_a_format_that_is_made_by_the_template_is_an_error():
     tokenizer = make("qwen")
     tokenizer.chat_template = "\n{{ strftime_now('%' ~ 'Y') }}"
-    with pytest.raises(UserError, match="line 2.*written out"):
+    with pytest.raises(UserError, match="written out"):
         templates.render(tokenizer, [{"role": "user", "content": "!"}], datetime.date(2024, 2, 29))

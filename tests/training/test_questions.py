@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from support.drawn import holds_for
+from support.training import write_lines
 
 from sar_jax.config import Data
 from sar_jax.errors import UserError
@@ -162,7 +163,7 @@ def test_blank_lines_and_carriage_returns_are_skipped_but_counted(tmp_path):
     [
         ('{"question": "q", "answer": "2"', "not JSON"),
         ("question: q", "not JSON"),
-        (b'{"question": "\xff", "answer": "2"}', "not JSON"),
+        (b'{"question": "\xff", "answer": "2"}', "not UTF-8"),
         ('{"question": "q"}', "'answer' is missing"),
         ('{"answer": "2"}', "'question' is missing"),
         ('{"question": "q", "answer": ""}', "'answer' is empty"),
@@ -352,3 +353,33 @@ def test_train_rows_that_stand_in_the_evaluation_set_are_taken_out_and_counted(
     assert len(alone) == 4 and nothing == []
     with pytest.raises(UserError, match="every question is also in the evaluation set"):
         questions_lib.load(Data(train, train), loaded.prompter)
+
+
+def rows_of(tmp_path, *answers):
+    return write_lines(
+        tmp_path / "rows.jsonl",
+        [{"question": f"How many is {i}?", "answer": a} for i, a in enumerate(answers)],
+    )
+
+
+NOTHING = ("I do not know", "NaN", "n/a", "?", "First we " + "add this and " * 20 + "so we see it.")
+
+
+@pytest.mark.parametrize("answer", NOTHING)
+def test_a_truth_that_states_nothing_is_refused_with_its_line(tmp_path, answer):
+    source = tasks.load(str(rows_of(tmp_path, "5", answer, "6")), "train")
+    with pytest.raises(UserError, match=r"rows.jsonl, line 2: .*\(1 of 3 rows"):
+        questions_lib.stated(source, "rows.jsonl", 0.3)
+    kept, left_out = questions_lib.stated(source, "rows.jsonl", 0.34)
+    assert [e.answer for e in kept] == ["5", "6"] and left_out == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["7", "-3/4", "Paris", "none", "no solution", "undefined", "\\infty", "\u221e", "x = 2", "(A)"]
+    + ["Sum it up. " * 20 + "#### 12", "the red one and the blue one"],
+)
+def test_a_truth_that_an_answer_can_equal_is_none_of_them(tmp_path, answer):
+    source = tasks.load(str(rows_of(tmp_path, answer)), "train")
+    assert questions_lib.stated(source, "rows.jsonl", 0.0).left_out == 0
+    assert judge.judge(f"The answer is {answer}." if len(answer) < 99 else answer, answer)

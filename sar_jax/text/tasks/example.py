@@ -20,6 +20,7 @@ class Example:
     kind       how an answer is compared: "math" as a number or text; "choice" by one of the letters
                A, B, ...; "boolean" by true or false
     choices    number of options; 0 for "math"
+    place      its file and line, where a user wrote the file; else empty
     """
 
     id: str
@@ -28,6 +29,7 @@ class Example:
     solution: str = ""
     kind: str = "math"
     choices: int = 0
+    place: str = ""
 
 
 @runtime_checkable

@@ -115,7 +115,8 @@ def load(path: str) -> list[Example]:
     for number, row in lines(path):
         _checked(path, number, row, ("question", "answer"))
         id = str(len(examples)) if row.get("id") is None else row["id"]
-        example = Example(id, row["question"], row["answer"], row.get("solution") or "")
+        solution, place = row.get("solution") or "", f"{path}, line {number}"
+        example = Example(id, row["question"], row["answer"], solution, place=place)
         try:
             examples.append(options.of_kind(example, row.get("kind") or "math"))
         except RowError as error:
