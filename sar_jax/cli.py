@@ -92,7 +92,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
             )
         _fail(f"{error.filename or 'a file'}: {error.strerror}{hint}")
     except KeyboardInterrupt:
-        print("interrupted; everything that was complete is kept", file=sys.stderr)
+        multihost.end(130, "interrupted; everything that was complete is kept")
         sys.exit(130)
     else:
         sys.exit(status or 0)
@@ -138,6 +138,5 @@ def _config_argument() -> str:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    multihost.end(2)
+    multihost.end(2, f"error: {message}")
     sys.exit(2)

@@ -136,7 +136,7 @@ def main(get_config) -> int:
         stack.callback(run.tools.verifier.close)
         try:
             return loop(started)
-        except jax.errors.JaxRuntimeError as error:
+        except Exception as error:
             multihost.blame(error)
             raise
 

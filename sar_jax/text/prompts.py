@@ -13,6 +13,7 @@ first in the user's turn (Gemma's own template does the same).
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jinja2
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -28,6 +29,15 @@ class Question:
 
     example: Example
     prompt: Sequence[int]
+
+    def to_json(self) -> list[Any]:
+        return [dataclasses.asdict(self.example), list(self.prompt)]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> "Question":
+        """The question that `to_json` was called of."""
+        example, prompt = value
+        return cls(Example(**example), prompt)
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

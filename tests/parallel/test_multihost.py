@@ -4,11 +4,8 @@ all when one is gone."""
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +15,7 @@ from support.oracle import assert_same_numbers
 from support.training import read_metrics, small
 
 from sar_jax.errors import UserError
-from sar_jax.parallel import multihost, rendezvous
+from sar_jax.parallel import multihost
 from sar_jax.training import questions as questions_lib
 
 SMALL = small(
@@ -232,81 +229,13 @@ def test_options_that_do_not_fit_together(tmp_path, arguments):
     )
 
 
-# Meeting
-
-
-def meet(count, who, timeout=float(PATIENCE)):
-    """What each process of `who` got: None or the error."""
-    got = _meet(f"127.0.0.1:{free_port()}", count, who, timeout)
-    taken = any(error and TAKEN.search(error) for error in got.values())
-    return meet(count, who, timeout) if taken else got
-
-
-def _meet(address, count, who, timeout):
-    got = {}
-
-    def call(own):
-        try:
-            got[own] = rendezvous.meet(address, count, own, timeout)
-        except UserError as error:
-            got[own] = str(error)
-
-    threads = [threading.Thread(target=call, args=(own,)) for own in who]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    for thread in threads:
-        thread.join()
-    return got
-
-
-@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
-def test_all_meet_in_any_order(order):
-    assert meet(4, order) == dict.fromkeys(range(4))
-
-
-def test_whoever_does_not_come_is_named_by_all_who_did():
-    got = meet(4, [0, 2], timeout=4)
-    assert set(got) == {0, 2} and all(
-        "process 1, 3 of 4 did not reach" in error for error in got.values()
-    )
-
-
-def test_without_the_first_process_it_is_the_one_that_is_named():
-    got = meet(2, [1], timeout=2)
-    assert "process 0 of 2 did not reach" in got[1]
-
-
-def test_a_stranger_at_the_port_is_not_taken_for_a_process():
-    place = "127.0.0.1", free_port()
-    address, got = "{}:{}".format(*place), []
-
-    def first():
-        try:
-            got.append(rendezvous.meet(address, 2, 0, 4))
-        except UserError as error:
-            got.append(str(error))
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    with socket.socket() as stranger:
-        wait_for(lambda: stranger.connect_ex(place) == 0)
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        thread.join()
-    assert "process 1 of 2 did not reach" in got[0]
-
-
-def test_a_port_in_use_is_an_error():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(UserError, match="cannot listen on port"):
-            rendezvous.meet(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0, 1)
-
-
 def test_one_process_needs_nobody():
     assert multihost.gather({"a": 1}) == [{"a": 1}] and multihost.first(lambda: 3) == 3
     multihost.same(1, "it")
     with pytest.raises(UserError, match="mine"):
         multihost.first(lambda: (_ for _ in ()).throw(UserError("mine")))
+    with pytest.raises(TypeError, match="tuple"):  # as it would be with several
+        multihost.gather((1, 2))
 
 
 @pytest.mark.parametrize("shards", [2, 4])
