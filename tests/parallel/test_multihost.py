@@ -1,84 +1,22 @@
-"""Several processes as one run, real ones on this machine's loopback: the same losses; an end for
-all when one is gone."""
+"""Several processes as one run, real ones on this machine's loopback: the same losses, and
+an end for all together."""
 
-import pathlib
-import re
 import signal
 import subprocess
 import sys
 
 import pyarrow.parquet as pq
 import pytest
-from support.commands import PATIENCE, ROOT, free_port, start_in_background, wait_for
-from support.environment import XLA_QUICK
+from support.commands import PATIENCE, ROOT, free_port, wait_for
 from support.oracle import assert_same_numbers
-from support.training import read_metrics, small
+from support.several import finish, finished, output, start
+from support.training import read_metrics
 
 from sar_jax.errors import UserError
 from sar_jax.parallel import multihost
 from sar_jax.training import questions as questions_lib
 
-SMALL = small(
-    "data.eval=arithmetic",
-    "data.eval_questions=12",
-    "evaluation.batch=8",
-    "evaluation.every_steps=2",
-    "rollout.questions=8",
-    "rollout.slots=16",
-    "rollout.samples=4",
-    "loss.minibatch_questions=4",
-    "packing.rows_per_microbatch=4",
-    "checkpoint.every_steps=1000",
-)
-TAKEN = re.compile("cannot listen on port|[Aa]ddress already in use")
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
-
-
-def start(processes, workdir, *arguments, devices=1, real=False):
-    """The processes of a run; each one's output goes to a file beside the workdir."""
-    port, started = free_port(), []
-    for i in range(processes):
-        several = (
-            [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"]
-            if processes > 1
-            else []
-        )
-        started.append(
-            start_in_background(
-                "sar_jax.train",
-                *SMALL,
-                f"--workdir={workdir}",
-                *several,
-                *arguments,
-                output=output(workdir, i),
-                real=real,
-                XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {XLA_QUICK}",
-            )
-        )
-    return started
-
-
-def output(workdir, process) -> pathlib.Path:
-    return workdir.with_name(f"{workdir.name}.{process}.txt")
-
-
-def finished(processes, workdir, *arguments, **how):
-    """Exit statuses and outputs of the processes of a run; once more where somebody else was
-    quicker to take the port."""
-    while True:
-        statuses, outputs = finish(start(processes, workdir, *arguments, **how), workdir)
-        if not any(TAKEN.search(output) for output in outputs):
-            return statuses, outputs
-
-
-def finish(started, workdir):
-    """Their exit statuses and outputs."""
-    try:
-        statuses = [p.wait(PATIENCE) for p in started]
-    finally:
-        for p in started:
-            p.kill()
-    return statuses, [output(workdir, i).read_text() for i in range(len(started))]
 
 
 @pytest.fixture(scope="module")
@@ -118,24 +56,6 @@ def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices
         assert mine["answer"] == theirs["answer"] and mine["question"] == theirs["question"]
         assert mine["correct"] == theirs["correct"]
     assert ours[2]["compilations"] == 0
-
-
-def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
-    workdir = tmp_path / "run"
-    started = start(
-        2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30"
-    )
-    try:
-        printed = output(workdir, 0)
-        wait_for(lambda: "step 2/" in printed.read_text(), started[0], printed)
-        started[1].send_signal(signal.SIGKILL)
-        status = started[0].wait(PATIENCE)
-    finally:
-        for p in started:
-            p.kill()
-    assert status != 0
-    said = printed.read_text()
-    assert "process 1 of 2 has ended" in said or "Task 1" in said
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):

@@ -1,5 +1,5 @@
-"""`python tests/support/victim.py MODULE:FUNCTION CALLS ARGUMENTS`: sar_jax.train, which kills itself
-(SIGKILL) when it has called a function of the package this many times, and at once after."""
+"""`python -m support.victim MODULE:FUNCTION CALLS ARGUMENTS`: sar_jax.train, which kills itself
+(SIGKILL) right after the call of a function of the package that has this number."""
 
 import functools
 import importlib
