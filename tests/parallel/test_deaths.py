@@ -14,7 +14,6 @@ from sar_jax.parallel import signing, watch
 DEATHS = {
     "start": (1, "sar_jax.training.setup:_read", 1),
     "rollout": (1, "sar_jax.training.rollouts:_sample", 2),
-    "score": (0, "sar_jax.training.grids:start", 2),
     "update": (0, "sar_jax.training.step:_learn_policy", 2),
     "save": (1, "sar_jax.training.checkpoints:Checkpoints.save", 1),
 }
@@ -48,17 +47,11 @@ def survive(workdir, victim, place, calls):
 
 
 def test_an_error_of_one_process_alone_is_told_to_the_others(tmp_path):
-    """Process 1 reads another configuration file: it cannot begin, and process 0 says so."""
-    broken = tmp_path / "broken.py"
-    broken.write_text(
-        "import sys\nsys.path.insert(0, 'configs')\nfrom tiny import get_config as made\n"
-        "def get_config():\n    config = made()\n    config.model.path = '/no/such/model'\n"
-        "    return config\n"
-    )
-    statuses, outputs = finished(2, tmp_path / "run", last={1: [f"--config={broken}"]})
+    last = {1: ["--config.model.path=/no/such/model"]}
+    statuses, outputs = finished(2, tmp_path / "run", last=last)
     assert statuses == [2, 2]
-    assert "/no/such/model" in outputs[1]
-    assert "process 1 of 2 has ended" in outputs[0] and "/no/such/model" in outputs[0]
+    assert "/no/such/model: no such folder" in outputs[1] and "process 1" not in outputs[1]
+    assert "process 1 of 2 has ended: /no/such/model: no such folder" in outputs[0]
 
 
 def test_processes_with_different_tokens_do_not_meet(tmp_path):

@@ -108,7 +108,7 @@ if flags.FLAGS.process == 1:
             client.wait_at_barrier(*arguments)
             time.sleep(3)
     distributed.global_state.client = Slow()
-multihost.end(2)
+multihost.end(2, "error: mine")
 """
     port = free_port()
     started = [
