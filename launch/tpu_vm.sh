@@ -46,7 +46,10 @@ need() {
     [[ -z $missing ]] || fail "$COMMAND needs variables that are not set:$missing (see --help)"
     [[ $NAME =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] || fail "NAME is '$NAME': letters in lower case, digits and -"
     for name in WAIT POLL RESUMES WORKER; do [[ ${!name} =~ ^[0-9]+$ ]] || fail "$name is '${!name}': not a number"; done
-    [[ -z $ENV_FILE || -f $ENV_FILE ]] || fail "ENV_FILE is '$ENV_FILE': there is no such file"
+    if [[ $ENV_FILE ]]; then
+        [[ -f $ENV_FILE ]] || fail "ENV_FILE is '$ENV_FILE': there is no such file"
+        bash "$ROOT/launch/worker.sh" variables /dev/stdin <"$ENV_FILE" || exit
+    fi
 }
 
 check_slice() {

@@ -5,6 +5,7 @@
 #     worker.sh install               a virtual environment with the wheel and the pinned versions
 #     worker.sh start --config=...    starts sar_jax.train apart from this session: train.log, exit status in `status`
 #     worker.sh stop TERM|KILL        TERM: sar_jax saves and exits
+#     worker.sh variables FILE        checks a file of NAME=value lines, as `start` does with ./env
 #
 # A run holds a lock on the file `lock` as long as one of its processes lives. So neither a reboot nor a process id that
 # is used again can be taken for a run. Looking takes the lock shared: looks do not disturb each other.
@@ -13,6 +14,31 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 say() { echo "$(hostname): $*"; }
 running() { touch lock && ! flock -n -s lock true; }
+
+# variables FILE [export]: the lines are data, and no shell reads them: quotes, blanks, $ and ` are part of a value. Empty
+# lines and those that begin with # say nothing. A value is never printed.
+variables() {
+    local line name value number=0
+    while IFS= read -r line || [[ $line ]]; do
+        number=$((number + 1))
+        line=${line%$'\r'}
+        if [[ $line =~ ^[[:blank:]]*(#|$) ]]; then continue; fi
+        name=${line%%=*} value=${line#*=}
+        if [[ $line != *=* || ! $name =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then
+            echo "error: ENV_FILE, line $number: not NAME=value (NAME: letters, digits and _; no blank, no 'export')" >&2
+            return 2
+        fi
+        if [[ $value == \"*\" || $value == \'*\' ]]; then
+            echo "note: ENV_FILE, line $number: the quotes are part of the value of $name" >&2
+        fi
+        # some names are bash's own
+        if ! (export "$name=$value") 2>/dev/null; then
+            echo "error: ENV_FILE, line $number: $name cannot be set" >&2
+            return 2
+        fi
+        if [[ ${2:-} ]]; then export "$name=$value"; fi
+    done <"$1"
+}
 
 look() {
     local run="no run yet"
@@ -51,6 +77,7 @@ install() {
 start() {
     exec 9>lock   # everything started below inherits it
     if ! flock -w 10 9; then say "a run is under way"; exit 75; fi
+    if [[ -f env ]]; then variables env; fi
     rm -f status pid
     setsid nohup bash worker.sh attend "$@" >>train.log 2>&1 </dev/null &
     say "started"
@@ -59,12 +86,11 @@ start() {
 # In the background: runs the training and writes down how it ended.
 attend() {
     local status=0
-    set -a
-    # shellcheck disable=SC1091   # the user's, where there is one
-    if [[ -f env ]]; then . ./env; fi
-    set +a
     echo "--- $(date), $(cat installed): $*"
-    venv/bin/python -u -m sar_jax.train "$@" &
+    (
+        if [[ -f env ]]; then variables env export; fi
+        exec venv/bin/python -u -m sar_jax.train "$@"
+    ) &
     echo $! >pid
     wait $! || status=$?
     echo "$status" >status.new

@@ -168,7 +168,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
             )
         _fail(f"{error.filename or 'a file'}: {error.strerror}{hint}")
     except KeyboardInterrupt:
-        print("interrupted; everything that was complete is kept", file=sys.stderr)
+        multihost.end(130, "interrupted; everything that was complete is kept")
         sys.exit(130)
     else:
         sys.exit(status or 0)
@@ -183,6 +183,5 @@ def refuse_words(words: list[str]) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
-    multihost.end(2)
+    multihost.end(2, f"error: {' '.join(message.splitlines())}")
     sys.exit(2)

@@ -10,14 +10,15 @@
         metrics, samples, checkpoint
     table before -> after
 
-Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C (or SIGTERM) saves
-and exits. On several hosts start the same command on each (docs/tpu.md); the first one writes files
-and prints.
+Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C, SIGTERM or the
+end of the ssh session (SIGHUP) saves and exits. On several hosts start the same command on each
+(docs/tpu.md); the first one writes files and prints.
 """
 
 import contextlib
 import os
 import signal
+import stat
 import sys
 import time
 from typing import Any
@@ -61,17 +62,36 @@ _STOPPING = (
 
 
 class _Stop:
-    """Set by the first Ctrl-C or SIGTERM, of any process; a second Ctrl-C ends at once."""
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP, of any process; a second Ctrl-C ends at once.
+
+    SIGHUP is what a terminal that closes sends, such as that of a lost ssh session; after `nohup`
+    it stays ignored.
+    """
 
     def __init__(self):
         self.heard = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._ask)
 
     def _ask(self, number, frame):
         self.heard = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(2, _STOPPING)
+        if number == signal.SIGHUP:
+            self._leave_terminal()
+        with contextlib.suppress(OSError):
+            os.write(2, _STOPPING)
+
+    def _leave_terminal(self) -> None:
+        """Output to a terminal that is gone, or a pipe to what ended with it, goes nowhere.
+
+        It would be an error, before anything is saved.
+        """
+        null = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                os.dup2(null, fd)
+        os.close(null)
 
     def asked(self) -> bool:
         """The same answer on every process."""
@@ -167,7 +187,7 @@ def main(get_config) -> int:
         stack.callback(run.tools.verifier.close)
         try:
             return loop(started)
-        except jax.errors.JaxRuntimeError as error:
+        except Exception as error:
             multihost.blame(error)
             raise
 

@@ -4,8 +4,10 @@ import json
 import math
 import os
 import pathlib
+import pty
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -179,6 +181,56 @@ def test_ctrl_c_saves_says_so_and_exits(finished, hf_folder, tmp_path):
     assert state_of(workdir, step)
     if step <= 4:  # the same run as `finished`, but for its length
         assert_same_state(finished[0], workdir, step)
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_terminal_that_closes_saves(hf_folder, tmp_path, piped):
+    """As at the end of an ssh session: the run has a terminal of its own, which goes away; what it
+    prints goes there, or into a program that writes there."""
+    workdir = tmp_path / "run"
+    more = ["--config.steps=1000", "--config.checkpoint.every_steps=1000"]
+    terminal, theirs = pty.openpty()
+    to = theirs
+    if piped:
+        cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=theirs, stderr=theirs)
+        to = cat.stdin
+    process = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-m", *train_command(hf_folder, workdir, *more)],
+        cwd=ROOT,
+        env=os.environ | CACHE | {"XLA_FLAGS": XLA_QUICK},
+        stdin=theirs,
+        stdout=to,
+        stderr=to,
+    )
+    os.close(theirs)
+    metrics, printed = workdir / "metrics.jsonl", b""
+    while not metrics.is_file() or metrics.read_text().count("\n") < 3:
+        if select.select([terminal], [], [], 0.05)[0]:
+            printed += os.read(terminal, 2**16)
+        assert process.poll() is None, printed[-3000:]
+    os.close(terminal)
+    assert process.wait(PATIENCE) == 130
+    assert state_of(workdir, read_metrics(workdir)[-1]["step"])
+    if piped:
+        cat.stdin.close()
+        cat.wait(PATIENCE)
+
+
+def test_nohup_keeps_a_run_going(hf_folder, tmp_path):
+    workdir, output = tmp_path / "run", tmp_path / "printed"
+    command = train_command(hf_folder, workdir, "--config.steps=3", "--config.data.eval=")
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            ["nohup", sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=os.environ | CACHE | {"XLA_FLAGS": XLA_QUICK},
+            stdout=file,
+            stderr=file,
+        )
+    metrics = workdir / "metrics.jsonl"
+    wait_for(lambda: metrics.is_file() and "\n" in metrics.read_text(), process, output)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(PATIENCE) == 0, output.read_text()[-3000:]
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_good(finished, hf_folder, tmp_path):

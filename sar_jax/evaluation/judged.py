@@ -7,6 +7,7 @@ the one before it are judged. Several processes: each turns its share of a batch
 judges it; what they found is gathered.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -131,7 +132,8 @@ def _final(text: str, row: Question) -> str | None:
 def _judged(found: list[_Unjudged], handle: Handle) -> list[Answer]:
     """With their verdicts, those of the other processes among them; waits for all."""
     own = [answer.judged(outcome) for answer, outcome in zip(found, handle.result())]
-    shares = multihost.gather(own)
+    gathered = multihost.gather([dataclasses.asdict(answer) for answer in own])
+    shares = [[Answer(**answer) for answer in share] for share in gathered]
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]
 
 

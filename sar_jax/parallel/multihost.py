@@ -1,8 +1,8 @@
 """Several processes as one run: how they find each other, exchange values, and end together.
 
     initialize()      before JAX is first used; on TPU VMs and GKE no option is needed
-    gather(value)     every process's value, on every process; through the coordinator's key-value
-                      store, so it involves no device and can say who is missing
+    gather(value)     every process's value, on every process, as JSON; through the coordinator's
+                      key-value store, so it involves no device and can say who is missing
     first(function)   process 0 runs it, all get its result or its error
     fetch(arrays)     global device arrays as host arrays, equal on every process
 
@@ -14,9 +14,8 @@ import contextlib
 import importlib.util
 import os
 import pathlib
-import pickle
-import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from sar_jax.errors import UserError
-from sar_jax.parallel import rendezvous
+from sar_jax.parallel import messages, rendezvous, watch
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -54,9 +53,12 @@ _HEARTBEAT = flags.DEFINE_integer(
     "Seconds to wait for a sign of life from a process before the run ends.",
     lower_bound=10,
 )
-_PART = 2**20  # bytes of a value in the store
 _ANSWER = 8.0  # seconds in which a living process answers; heartbeats must not end this one before
+# JAX sees a process that is gone too, and then aborts this one: `watch` is to be quicker
+_LATER = 30
 _round = 0  # of `gather`; the same on every process
+_watch: watch.Watch | None = None  # where there are several processes
+_missing: int | None = None  # the process that has ended, once this one knows
 
 
 def initialize() -> None:
@@ -64,10 +66,19 @@ def initialize() -> None:
 
     Raises `UserError` that names the processes which did not start.
     """
+    global _watch
     if _COORDINATOR.value:
         _meet(_COORDINATOR.value)
     elif _on_tpu():
         _connect()
+    if jax.distributed.is_initialized():
+        from jax._src import distributed  # before the backend, which waits for the others, begins
+
+        run = distributed.global_state
+        if run.num_processes > 1:
+            _watch = watch.Watch(run.num_processes, run.process_id, _HEARTBEAT.value)
+            _watch.start()
+            sys.excepthook = _crash
     if _PROCESSES.value not in (None, jax.process_count()):
         raise UserError(
             f"--processes is {_PROCESSES.value}, but {jax.process_count()} started: start the "
@@ -97,7 +108,7 @@ def _meet(coordinator: str) -> None:
 def _connect(**options: Any) -> None:
     """`jax.distributed.initialize`, with the time-outs that were asked for."""
     options["initialization_timeout"] = _TIMEOUT.value
-    options["heartbeat_timeout_seconds"] = _HEARTBEAT.value
+    options["heartbeat_timeout_seconds"] = _HEARTBEAT.value + _LATER
     try:
         jax.distributed.initialize(**options)
     except Exception as error:  # the runtime's own kinds
@@ -123,52 +134,46 @@ def is_first() -> bool:
 def gather(value: Any, timeout: float | None = None) -> list[Any]:
     """Every process's value, in their order.
 
-    value     anything that can be pickled
+    value     what `messages.encode` takes: None, bool, int, float, str, lists and dicts of them
     timeout   seconds to wait for each; by default --heartbeat_timeout plus --process_timeout
 
-    Raises `UserError` that names the process which did not send its own in time.
+    Raises `UserError` that names the process which did not send its own in time; TypeError for a
+    value that is no JSON.
     """
-    global _round
+    global _round, _missing
     count, own = jax.process_count(), jax.process_index()
     if count == 1:
-        return [value]
+        return [messages.decode(messages.encode(value))]
     _round += 1
-    from jax._src import distributed  # JAX has no public name for the store; Orbax uses the same
-
-    store = distributed.global_state.client
-    data = pickle.dumps((socket.gethostname(), value))
-    parts = [data[i : i + _PART] for i in range(0, len(data), _PART)]
-    for i, part in enumerate(parts):
-        store.key_value_set_bytes(f"sar_jax/{_round}/{own}/{i}", part)
-    store.key_value_set(f"sar_jax/{_round}/{own}/parts", str(len(parts)))
-    wait = int(1000 * (timeout or _HEARTBEAT.value + _TIMEOUT.value))
-    found = []
-    for process in range(count):
-        sent = f"sar_jax/{_round}/{process}"
-        try:
-            number = int(store.blocking_key_value_get(f"{sent}/parts", wait))
-            read = [store.blocking_key_value_get_bytes(f"{sent}/{i}", wait) for i in range(number)]
-        except jax.errors.JaxRuntimeError as error:
-            reason = str(error).splitlines()[0][:200]
-            raise UserError(
-                f"process {process} of {count} has ended, or has not answered process {own} for "
-                f"{wait / 1000:.0f} s ({reason}); the run cannot continue without it: start the "
-                "same command again on all of them to resume"
-            ) from None
-        found.append(pickle.loads(b"".join(read))[1])
+    wait = timeout or _HEARTBEAT.value + _TIMEOUT.value
+    found, process = [], 0  # which holds the store
+    try:
+        messages.leave(f"sar_jax/{_round}/{own}", value)
+        for process in range(count):
+            found.append(messages.read(f"sar_jax/{_round}/{process}", wait))
+    except (messages.Absent, jax.errors.JaxRuntimeError) as error:
+        _missing = process
+        reason = str(error).splitlines()[0].partition(" [type.")[0][:200]
+        raise UserError(
+            f"process {process} of {count} has ended, or has not answered process {own} for "
+            f"{wait:g} s ({reason}); {watch.RESUME}"
+        ) from None
     if _round > 2:  # everyone who is in this round has read what was sent two rounds ago
-        store.key_value_delete(f"sar_jax/{_round - 2}/{own}/")
+        messages.remove(f"sar_jax/{_round - 2}/{own}")
     return found
 
 
 def first(function: Callable[[], Any]) -> Any:
-    """Process 0's result of `function`, on every process; its `UserError` is everyone's."""
-    result = None
+    """Process 0's result of `function`, on every process; its `UserError` is everyone's.
+
+    The result is JSON (`messages.encode`).
+    """
+    result: list[Any] = [None, None]
     if is_first():
         try:
-            result = (function(), None)
+            result[0] = function()
         except UserError as error:
-            result = (None, str(error))
+            result[1] = str(error)
     value, error = gather(result)[0]
     if error is not None:
         raise UserError(error)
@@ -190,30 +195,59 @@ def same(value: Any, what: str) -> None:
 
 
 def blame(error: Exception) -> None:
-    """After an error between devices: raises `UserError` naming a process that has ended."""
-    if jax.process_count() > 1:
-        try:
-            gather(None, _ANSWER)  # whoever lives has met the same error
-        except UserError as gone:
-            raise gone from error
+    """After an error, say between devices: raises `UserError` naming a process that has ended."""
+    global _missing
+    if _watch is not None and not isinstance(error, UserError):
+        _missing = _watch.missing(_ANSWER)
+        if _missing is not None:
+            lines = str(error).splitlines() or [""]
+            raise UserError(_watch.gone(_missing, lines[0][:200])) from error
 
 
-def end(status: int) -> None:
-    """Ends this process at once where others may wait for it; else it returns.
+def end(status: int, line: str) -> None:
+    """Prints why this process ends; where others may wait for it, ends it at once.
 
-    The others notice, and need not wait for its farewell.
+    status   of the exit; `watch.GONE` where another process has ended
+    line     for stderr
+
+    Unless all end together, the others print the line too.
     """
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
-        from jax._src import distributed
+    if _watch is not None and not _watch.claim():
+        time.sleep(_ANSWER)  # another thread says why, and ends this process
+    print(line, file=sys.stderr)
+    if _watch is None:
+        return
+    from jax._src import distributed
 
+    together = False
+    if _missing is not None:
+        status = watch.GONE
+    else:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             distributed.global_state.client.wait_at_barrier("sar_jax/end", int(1000 * _ANSWER))
+            together = True
             # an error of all, so all say farewell: a process that still listens to process 0 when
             # that leaves would abort
             jax.distributed.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if not together and _missing != 0:
+        message = line.removeprefix("error: ")
+        own = f"process {jax.process_index()} of {jax.process_count()} has ended: "
+        _watch.notify(message if _missing else own + message, status)
+        time.sleep(1)  # in which the others read it; process 0 takes the store along
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _crash(kind: type, error: Exception, trace: Any) -> None:
+    """After an exception that nobody caught, which is a fault of the program."""
+    try:
+        blame(error)
+    except UserError as gone:
+        end(watch.GONE, f"error: {gone}")
+    sys.__excepthook__(kind, error, trace)
+    lines = str(error).splitlines() or [""]
+    end(1, f"error: {kind.__name__}: {lines[0][:300]}")
 
 
 def fetch(tree: Any) -> Any:

@@ -33,6 +33,15 @@ class Question:
     example: Example
     prompt: Sequence[int]
 
+    def to_json(self) -> list[Any]:
+        return [dataclasses.asdict(self.example), list(self.prompt)]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> "Question":
+        """The question that `to_json` was called of."""
+        example, prompt = value
+        return cls(Example(**example), prompt)
+
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face folder. Raises `UserError` where there is none.

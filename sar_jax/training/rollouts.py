@@ -125,7 +125,8 @@ def _start(tools: Tools, own_rows: Sequence[Question], weights: Params, key: jax
 
     own_rows   its share of the questions
     """
-    shares = multihost.gather(list(own_rows))
+    gathered = multihost.gather([row.to_json() for row in own_rows])
+    shares = [[Question.from_json(row) for row in share] for share in gathered]
     # process i's j-th question is the step's j * processes + i-th
     rows = [row for turn in zip(*shares) for row in turn]
     rollouts = _sample(tools, rows, weights, key)
@@ -157,10 +158,11 @@ def _settle(tools: Tools, pending: _Pending) -> Verdicts:
     count = len(pending.rollouts.lengths)
     everyone: list[Any] = [None] * count
     texts, problems = [""] * count, []
-    shares = multihost.gather((pending.own, outcomes, pending.own_texts, problem))
+    found = [outcome.value for outcome in outcomes]
+    shares = multihost.gather([pending.own, found, pending.own_texts, problem])
     for own, found, own_texts, their_problem in shares:
         for b, outcome, text in zip(own, found, own_texts):
-            everyone[b], texts[b] = outcome, text
+            everyone[b], texts[b] = Outcome(outcome), text
         problems += [their_problem] if their_problem else []
     if problems:
         raise UserError(problems[0])

@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 
+import pytest
 from support.cloud import CONFIG, HOSTILE, VARIABLES, command_of
 from support.commands import ROOT, one_error
 
 
 def test_install_reaches_all_workers(cloud, tmp_path):
     secrets = tmp_path / "secrets"
-    secrets.write_text("SECRET='hush hush'\n")
+    secrets.write_text("SECRET=hush hush\n")
     cloud.set(states="ABSENT\nACTIVE SERVICE ")
     assert cloud.run("create").returncode == 0
     cloud.forget()
@@ -38,6 +39,69 @@ def test_install_reaches_all_workers(cloud, tmp_path):
     assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/train.log").read_text()
     # not on a command line, which others can see
     assert "hush" not in (tmp_path / "calls").read_text()
+
+
+# what a shell would run or take apart
+VALUES = {
+    "PLAIN": "hf_1234",
+    "BLANKS": "  two  blanks  ",
+    "COMMAND": "$(touch ran)`touch ran`; touch ran & touch ran | touch ran",
+    "DOLLAR": "$HOME ${HOME} \\$HOME",
+    "QUOTES": "'single' \"double\" it's",
+    "QUOTED": "'as a shell has it'",
+    "GLOB": "* ? [a] ~",
+    "HASH": "a # no remark",
+    "EQUALS": "--xla_a=1 --xla_b=2",
+    "UNICODE": "ü \u2028",
+    "EMPTY": "",
+    "_LOW_1er": "x",
+}
+
+
+def test_lines_of_the_file_are_values_and_nothing_is_run(cloud):
+    """With remarks, empty lines, ends of lines as Windows has them, and no end of the last one."""
+    secrets = cloud.here / "secrets"
+    lines = [f"{name}={value}" for name, value in VALUES.items()]
+    secrets.write_bytes(
+        b"# a remark, $(touch ran)\n\n  # another\n   \n"
+        + "\n".join(lines).encode()
+        + b"\r\nBYTES=\xff\xfe\nLAST=no end"
+    )
+    cloud.set(states="ABSENT\nACTIVE SERVICE ", play='env -0 >"$HOME/environment"; exit 0')
+    done = cloud.run("create")
+    done = cloud.run("install", ENV_FILE=str(secrets))
+    assert done.returncode == 0, done.stderr
+    assert "note: ENV_FILE, line 10: the quotes are part of the value of QUOTED" in done.stderr
+    assert cloud.run("run", CONFIG).returncode == 0
+    cloud.wait_for_end()
+    expected = {name.encode(): value.encode() for name, value in VALUES.items()}
+    expected |= {b"BYTES": b"\xff\xfe", b"LAST": b"no end"}
+    for number in range(2):
+        found = (cloud.here / f"worker-{number}/environment").read_bytes().split(b"\0")
+        assert expected.items() <= dict(entry.split(b"=", 1) for entry in found if entry).items()
+    assert not list(cloud.here.rglob("ran"))
+
+
+@pytest.mark.parametrize(
+    "line", ["HF_TOKEN hush", "export HF_TOKEN=hush", "1A=hush", "A-B=hush", "=hush", "UID=hush",
+             "A =hush", "\ufeffA=hush", "$(touch ran)", "source ./hush"]
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_line_that_is_none_is_named_and_nothing_starts(cloud, line, where):
+    """Before anything is called; and by the workers, whose file somebody may have changed."""
+    text = f"A=1\n\n{line}\nB=2\n"
+    if where == "here":
+        (cloud.here / "secrets").write_text(text)
+        done = cloud.run("create", ENV_FILE=str(cloud.here / "secrets"))
+        assert not cloud.calls()
+    else:
+        cloud.ready()
+        for number in range(2):
+            (cloud.here / f"worker-{number}/sar_jax_run/env").write_text(text)
+        done = cloud.run("run", CONFIG)
+        assert not list(cloud.here.glob("worker-*/argv"))
+    assert done.returncode == 2 and "error: ENV_FILE, line 3: " in done.stderr
+    assert "hush" not in done.stderr.replace("'export'", "") and not list(cloud.here.rglob("ran"))
 
 
 def test_arguments_arrive_as_they_were_given(cloud):

@@ -1,87 +1,22 @@
-"""Several processes as one run, real ones on this machine's loopback: the same losses; an end for
-all when one is gone."""
+"""Several processes as one run, real ones on this machine's loopback: the same losses, and
+an end for all together."""
 
-import pathlib
-import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 
 import pyarrow.parquet as pq
 import pytest
-from support.commands import PATIENCE, ROOT, free_port, start_in_background, wait_for
-from support.environment import XLA_QUICK
+from support.commands import PATIENCE, ROOT, free_port, wait_for
 from support.oracle import assert_same_numbers
-from support.training import read_metrics, small
+from support.several import finish, finished, output, start
+from support.training import read_metrics
 
 from sar_jax.errors import UserError
-from sar_jax.parallel import multihost, rendezvous
+from sar_jax.parallel import multihost
 from sar_jax.training import questions as questions_lib
 
-SMALL = small(
-    "data.eval=arithmetic",
-    "data.eval_questions=12",
-    "evaluation.batch=8",
-    "evaluation.every_steps=2",
-    "rollout.questions=8",
-    "rollout.slots=16",
-    "rollout.samples=4",
-    "loss.minibatch_questions=4",
-    "packing.rows_per_microbatch=4",
-    "checkpoint.every_steps=1000",
-)
-TAKEN = re.compile("cannot listen on port|[Aa]ddress already in use")
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
-
-
-def start(processes, workdir, *arguments, devices=1, real=False):
-    """The processes of a run; each one's output goes to a file beside the workdir."""
-    port, started = free_port(), []
-    for i in range(processes):
-        several = (
-            [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"]
-            if processes > 1
-            else []
-        )
-        started.append(
-            start_in_background(
-                "sar_jax.train",
-                *SMALL,
-                f"--workdir={workdir}",
-                *several,
-                *arguments,
-                output=output(workdir, i),
-                real=real,
-                XLA_FLAGS=f"--xla_force_host_platform_device_count={devices} {XLA_QUICK}",
-            )
-        )
-    return started
-
-
-def output(workdir, process) -> pathlib.Path:
-    return workdir.with_name(f"{workdir.name}.{process}.txt")
-
-
-def finished(processes, workdir, *arguments, **how):
-    """Exit statuses and outputs of the processes of a run; once more where somebody else was
-    quicker to take the port."""
-    while True:
-        statuses, outputs = finish(start(processes, workdir, *arguments, **how), workdir)
-        if not any(TAKEN.search(output) for output in outputs):
-            return statuses, outputs
-
-
-def finish(started, workdir):
-    """Their exit statuses and outputs."""
-    try:
-        statuses = [p.wait(PATIENCE) for p in started]
-    finally:
-        for p in started:
-            p.kill()
-    return statuses, [output(workdir, i).read_text() for i in range(len(started))]
 
 
 @pytest.fixture(scope="module")
@@ -121,24 +56,6 @@ def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices
         assert mine["answer"] == theirs["answer"] and mine["question"] == theirs["question"]
         assert mine["correct"] == theirs["correct"]
     assert ours[2]["compilations"] == 0
-
-
-def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path):
-    workdir = tmp_path / "run"
-    started = start(
-        2, workdir, "--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=30"
-    )
-    try:
-        printed = output(workdir, 0)
-        wait_for(lambda: "step 2/" in printed.read_text(), started[0], printed)
-        started[1].send_signal(signal.SIGKILL)
-        status = started[0].wait(PATIENCE)
-    finally:
-        for p in started:
-            p.kill()
-    assert status != 0
-    said = printed.read_text()
-    assert "process 1 of 2 has ended" in said or "Task 1" in said
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
@@ -191,7 +108,7 @@ if flags.FLAGS.process == 1:
             client.wait_at_barrier(*arguments)
             time.sleep(3)
     distributed.global_state.client = Slow()
-multihost.end(2)
+multihost.end(2, "error: mine")
 """
     port = free_port()
     started = [
@@ -232,81 +149,13 @@ def test_options_that_do_not_fit_together(tmp_path, arguments):
     )
 
 
-# Meeting
-
-
-def meet(count, who, timeout=float(PATIENCE)):
-    """What each process of `who` got: None or the error."""
-    got = _meet(f"127.0.0.1:{free_port()}", count, who, timeout)
-    taken = any(error and TAKEN.search(error) for error in got.values())
-    return meet(count, who, timeout) if taken else got
-
-
-def _meet(address, count, who, timeout):
-    got = {}
-
-    def call(own):
-        try:
-            got[own] = rendezvous.meet(address, count, own, timeout)
-        except UserError as error:
-            got[own] = str(error)
-
-    threads = [threading.Thread(target=call, args=(own,)) for own in who]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    for thread in threads:
-        thread.join()
-    return got
-
-
-@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
-def test_all_meet_in_any_order(order):
-    assert meet(4, order) == dict.fromkeys(range(4))
-
-
-def test_whoever_does_not_come_is_named_by_all_who_did():
-    got = meet(4, [0, 2], timeout=4)
-    assert set(got) == {0, 2} and all(
-        "process 1, 3 of 4 did not reach" in error for error in got.values()
-    )
-
-
-def test_without_the_first_process_it_is_the_one_that_is_named():
-    got = meet(2, [1], timeout=2)
-    assert "process 0 of 2 did not reach" in got[1]
-
-
-def test_a_stranger_at_the_port_is_not_taken_for_a_process():
-    place = "127.0.0.1", free_port()
-    address, got = "{}:{}".format(*place), []
-
-    def first():
-        try:
-            got.append(rendezvous.meet(address, 2, 0, 4))
-        except UserError as error:
-            got.append(str(error))
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    with socket.socket() as stranger:
-        wait_for(lambda: stranger.connect_ex(place) == 0)
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        thread.join()
-    assert "process 1 of 2 did not reach" in got[0]
-
-
-def test_a_port_in_use_is_an_error():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(UserError, match="cannot listen on port"):
-            rendezvous.meet(f"127.0.0.1:{taken.getsockname()[1]}", 2, 0, 1)
-
-
 def test_one_process_needs_nobody():
     assert multihost.gather({"a": 1}) == [{"a": 1}] and multihost.first(lambda: 3) == 3
     multihost.same(1, "it")
     with pytest.raises(UserError, match="mine"):
         multihost.first(lambda: (_ for _ in ()).throw(UserError("mine")))
+    with pytest.raises(TypeError, match="tuple"):  # as it would be with several
+        multihost.gather((1, 2))
 
 
 @pytest.mark.parametrize("shards", [2, 4])
