@@ -12,9 +12,12 @@ first in the user's turn (Gemma's own template does the same).
 """
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
@@ -47,10 +50,26 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # many kinds; of the Rust library's not even an Exception
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{folder}: no tokenizer can be loaded from this folder ({reason})"
-        ) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        file = _damaged(pathlib.Path(folder))
+        where = f"{file} cannot be read" if file else "no tokenizer can be loaded from this folder"
+        raise UserError(f"{folder}: {where} ({reason})") from None
+
+
+def _damaged(folder: pathlib.Path) -> str:
+    """The name of a tokenizer's file that is none; empty where each alone can be read."""
+    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
+        if "config.json" in file.name and file.name != "tokenizer_config.json":
+            continue
+        try:
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".json":
+                json.loads(text)
+            if file.name == "tokenizer.json":
+                Tokenizer.from_str(text)
+        except Exception:
+            return file.name
+    return ""
 
 
 class Prompter:

@@ -167,7 +167,12 @@ def test_a_damaged_tokenizer_is_named(copy):
     text = (copy / "tokenizer.json").read_text()
     for content in (text[:-100], "{}", "[]", "", text.replace('"BPE"', '"XYZ"')):
         (copy / "tokenizer.json").write_text(content)
-        assert refused(lambda: prompts.load_tokenizer(str(copy))).startswith(f"{copy}: no token")
+        found = refused(lambda: prompts.load_tokenizer(str(copy)))
+        assert found.startswith(f"{copy}: tokenizer.json cannot be read (")
+    (copy / "tokenizer.json").write_text(text)
+    (copy / "tokenizer_config.json").write_text("{")
+    found = refused(lambda: prompts.load_tokenizer(str(copy)))
+    assert found.startswith(f"{copy}: tokenizer_config.json cannot be read (")
 
 
 def test_code_that_comes_with_a_tokenizer_is_not_run(copy):
