@@ -1,6 +1,7 @@
 """400 config files, each with a field or two of a shipped one changed to something else."""
 
 import dataclasses
+import json
 import random
 import typing
 
@@ -83,8 +84,19 @@ def use(path: str, cls: type) -> None:
         checks.check(config)
         checks.warnings(config)
         _set_up(config, path)
-    assert config_lib.from_dict(cls, dataclasses.asdict(config)) == config
-    assert config_lib.to_json(config)
+    assert config_lib.from_dict(cls, json.loads(config_lib.to_json(config))) == config
+    _check_types(config)
+
+
+def _check_types(config) -> None:
+    """Nothing but fields, each of its type: what was asked for is what is there."""
+    kinds = {field.name: field.type for field in dataclasses.fields(config)}
+    assert vars(config).keys() == kinds.keys()
+    for name, kind in kinds.items():
+        value = getattr(config, name)
+        assert type(value) is (kind if isinstance(kind, type) else str), name
+        if dataclasses.is_dataclass(value):
+            _check_types(value)
 
 
 def _set_up(config: config_lib.TrainConfig, path: str) -> None:

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from support import tokenizers as made
+from support import small_tokenizers as made
 from support.soak import VALUES, Tally, flipped
 
 from sar_jax.config import Prompt

@@ -1,7 +1,7 @@
 """25 chat templates: those that work give the right prompt, the others one line."""
 
 import pytest
-from support import tokenizers as made
+from support import small_tokenizers as made
 from support.soak import Tally
 
 from sar_jax.config import Prompt
