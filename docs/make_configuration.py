@@ -28,7 +28,10 @@ python -m sar_jax.train --config=configs/tiny.py --config.optimizer.lr=1e-4 --co
 ```
 
 The defaults are the published SA-GRPO settings. An unknown field, a value of another type, and a
-value that cannot work are errors that name the field, before anything slow starts.
+value that cannot work are errors that name the field, before anything slow starts; in a config file
+with its line. A whole number is taken for a float, numbers of numpy for plain ones, and a path for
+text. Text after a colon is given to the file's function: `--config=FILE:TEXT` calls
+`get_config(TEXT)`.
 
 docs/method.md has the formulas. A workdir keeps its run's settings in `config.json`. This page is
 made of the comments in [sar_jax/config.py](../sar_jax/config.py) by `docs/make_configuration.py`.

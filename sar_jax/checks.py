@@ -121,7 +121,7 @@ def _check_fields(config: Any, rules: Mapping[str, _Rule], only: tuple[str, ...]
     for path, value, choices in _leaves(config):
         if not path.startswith(only):
             continue
-        wrong = f"config.{path} is {value!r}: it must"
+        wrong = f"config.{path} is {value!r:.60}: it must"
         if choices and value not in choices:
             *others, last = map(repr, choices)
             raise UserError(f"{wrong} be {', '.join(others)} or {last}")

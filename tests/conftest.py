@@ -62,10 +62,11 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"support/quick.py: no test begins with {missing[0]}")
     rank = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
-    if "explore" not in config.option.markexpr:
-        drawn = [item for item in items if item.get_closest_marker("explore")]
-        config.hook.pytest_deselected(items=drawn)
-        items[:] = [item for item in items if not item.get_closest_marker("explore")]
+    for marker in ("explore", "soak"):
+        if marker not in config.option.markexpr:
+            apart = [item for item in items if item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=apart)
+            items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 def _name(item) -> str:

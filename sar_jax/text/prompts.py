@@ -13,9 +13,12 @@ first in the user's turn (Gemma's own template does the same).
 
 import dataclasses
 import datetime
+import json
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
@@ -57,10 +60,26 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # many kinds; of the Rust library's not even an Exception
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{folder}: no tokenizer can be loaded from this folder ({reason})"
-        ) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        file = _damaged(pathlib.Path(folder))
+        where = f"{file} cannot be read" if file else "no tokenizer can be loaded from this folder"
+        raise UserError(f"{folder}: {where} ({reason})") from None
+
+
+def _damaged(folder: pathlib.Path) -> str:
+    """The name of a tokenizer's file that is none; empty where each alone can be read."""
+    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
+        if "config.json" in file.name and file.name != "tokenizer_config.json":
+            continue
+        try:
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".json":
+                json.loads(text)
+            if file.name == "tokenizer.json":
+                Tokenizer.from_str(text)
+        except Exception:
+            return file.name
+    return ""
 
 
 class Prompter:
@@ -148,8 +167,9 @@ class Prompter:
         if self._vocab_size is not None and largest >= self._vocab_size:
             token = self.tokenizer.convert_ids_to_tokens(largest)
             raise UserError(
-                f"the tokenizer and the model do not belong together: the token {token!r} has the "
-                f"id {largest}, and the model's embedding has {self._vocab_size} rows (vocab_size)"
+                f"{self.tokenizer.name_or_path or 'the model'}: the tokenizer and the weights do not "
+                f"belong together: the token {token!r} has the id {largest}, and the embedding has "
+                f"{self._vocab_size} rows (vocab_size)"
             )
         return ids
 

@@ -5,7 +5,7 @@ import datetime
 import json
 
 import pytest
-from support.chat_tokenizers import make
+from support.small_tokenizers import make
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError

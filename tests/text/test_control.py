@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import strategies as st
-from support import chat_tokenizers as made
+from support import small_tokenizers as made
 from support.drawn import holds_for
 
 from sar_jax.config import Prompt

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import chat_tokenizers as made
+from support import small_tokenizers as made
 from transformers import AutoTokenizer
 
 from sar_jax.config import Prompt

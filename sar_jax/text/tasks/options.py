@@ -37,7 +37,7 @@ def choice(stem: str, options: Sequence[tuple[str, str | None]], right: str) -> 
         raise RowError(f"there are {len(kept)} options; 2 to {len(_LETTERS)} are needed")
     labels = [label for label, _ in kept]
     if right not in labels:
-        raise RowError(f"the answer {right!r} is not one of the options {', '.join(labels)}")
+        raise RowError(f"the answer {right!r:.60} is not one of the options {', '.join(labels)}")
     lines = [f"{letter}) {text}" for letter, (_, text) in zip(_LETTERS, kept)]
     question = "\n".join([stem.strip(), *lines])
     answer = _LETTERS[labels.index(right)]
@@ -48,7 +48,7 @@ def boolean(stem: str, answer: str) -> Example:
     """A question that "true" or "false" answers. Raises `RowError` for any other answer."""
     answer = answer.strip().casefold()
     if answer not in ("true", "false"):
-        raise RowError(f"the answer {answer!r} is neither true nor false")
+        raise RowError(f"the answer {answer!r:.60} is neither true nor false")
     stem = stem.strip().removesuffix(_BOOLEAN).strip()
     return Example("", f"{stem}\n{_BOOLEAN}", answer, kind="boolean", choices=2)
 
@@ -80,7 +80,7 @@ def of_kind(example: Example, kind: str) -> Example:
     Raises `RowError` for an unknown kind, and for options or an answer that do not fit it.
     """
     if not isinstance(kind, str) or kind not in KINDS:
-        raise RowError(f"the kind {kind!r} is not one of {', '.join(KINDS)}")
+        raise RowError(f"the kind {kind!r:.60} is not one of {', '.join(KINDS)}")
     if kind == "math":
         return example
     stem, found = read(example.question)
