@@ -1,5 +1,6 @@
 """sar_jax.json, in which a model's folder says how the model was asked."""
 
+import copy
 import dataclasses
 import datetime
 import json
@@ -54,7 +55,7 @@ def test_a_damaged_file_is_named(tmp_path, change):
 
 
 def test_a_template_that_asks_for_the_date_is_told_the_given_day():
-    tokenizer = make("qwen")
+    tokenizer = copy.deepcopy(make("qwen"))
     plain = Prompter(tokenizer, Prompt(system="", instruction=""))
     assert not plain.asks_day and plain.told_day() == ""
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}\n" + tokenizer.chat_template
@@ -75,14 +76,14 @@ def test_a_template_that_asks_for_the_date_is_told_the_given_day():
     ],
 )
 def test_ways_to_ask_for_the_date(template, said):
-    tokenizer = make("qwen")
+    tokenizer = copy.deepcopy(make("qwen"))
     tokenizer.chat_template = template + "{{ messages[-1]['content'] }}"
     day = datetime.date(2024, 2, 29)
     assert templates.render(tokenizer, [{"role": "user", "content": "!"}], day) == f"{said}!"
 
 
 def test_a_format_that_is_made_by_the_template_is_an_error():
-    tokenizer = make("qwen")
+    tokenizer = copy.deepcopy(make("qwen"))
     tokenizer.chat_template = "\n{{ strftime_now('%' ~ 'Y') }}"
     with pytest.raises(UserError, match="written out"):
         templates.render(tokenizer, [{"role": "user", "content": "!"}], datetime.date(2024, 2, 29))

@@ -29,7 +29,7 @@ class Example:
     solution: str = ""
     kind: str = "math"
     choices: int = 0
-    place: str = ""
+    place: str = dataclasses.field(default="", compare=False)
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Sequence
+from typing import Any
 
 from sar_jax.text.tasks.example import KINDS, Example, RowError
 
@@ -74,7 +75,7 @@ def read(question: str) -> tuple[str, list[tuple[str, str]]]:
     return question, []
 
 
-def of_kind(example: Example, kind: str) -> Example:
+def of_kind(example: Example, kind: Any) -> Example:
     """The example as one of this kind, with its options read from the question text.
 
     Raises `RowError` for an unknown kind, and for options or an answer that do not fit it.
