@@ -153,9 +153,9 @@ class Prompter:
         if self._vocab_size is not None and largest >= self._vocab_size:
             token = self.tokenizer.convert_ids_to_tokens(largest)
             raise UserError(
-                f"{self.tokenizer.name_or_path or 'the model'}: the tokenizer and the weights do not "
-                f"belong together: the token {token!r} has the id {largest}, and the embedding has "
-                f"{self._vocab_size} rows (vocab_size)"
+                f"{self.tokenizer.name_or_path or 'the model'}: the tokenizer and the weights do "
+                f"not belong together: the token {token!r} has the id {largest}, and the embedding "
+                f"has {self._vocab_size} rows (vocab_size)"
             )
         return ids
 
