@@ -41,6 +41,7 @@ from sar_jax.model import int8
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
 from sar_jax.parallel import sharding
+from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
 from sar_jax.text import prompts, tasks
@@ -176,7 +177,9 @@ def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[i
     trained, samples, output = candidate.trained, candidate.samples, candidate.output
     config = trained.config
     limits, seed = config.verification, jax.random.key(config.seed)
-    decode, params = make_decoder(candidate), load_weights(candidate)
+    decode = make_decoder(candidate)
+    shapes_lib.check_cache(config, decode.network, candidate.mesh)
+    params = load_weights(candidate)
     with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = judged.Decoder(
             decode,

@@ -48,6 +48,7 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder to write the model to; it must not hold anything yet."
 )
 _TOKENIZER_ROWS = 10_000
+_EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least
 
 
 def make_tokenizer(source: tasks.Source, config: config_lib.PretrainConfig):
@@ -154,17 +155,21 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
     return Start(folder, raw, tokenizer, cfg, prompter)
 
 
-def _check_memory(cfg: ModelConfig, mesh: Mesh) -> None:
-    """Raises `UserError` where the weights and the optimizer's two moments cannot fit."""
+def _check_memory(config: config_lib.PretrainConfig, network: Network, mesh: Mesh) -> None:
+    """Raises `UserError` where a batch, or the weights and two moments, cannot be in memory."""
+    shapes_lib.check_microbatch(config.packing, network, mesh)
+    if config.batch_examples * _EXAMPLE_BYTES > shapes_lib.host_bytes():
+        raise UserError(
+            f"config.batch_examples is {config.batch_examples}: the host cannot hold this many"
+        )
     is_spec = lambda s: isinstance(s, parameters.ParamSpec)
-    specs = jax.tree.leaves(parameters.param_specs(cfg), is_leaf=is_spec)
+    specs = jax.tree.leaves(parameters.param_specs(network.cfg), is_leaf=is_spec)
     count = sum(math.prod(spec.shape) for spec in specs)
     needed, available = 3 * 4 * count, shapes_lib.device_bytes(mesh) * mesh.size
     if needed > available:
         raise UserError(
-            f"config.architecture: a model of {count / 1e9:.1f} billion parameters needs "
-            f"{needed / 2**30:.0f} GiB to be trained, and all devices together have "
-            f"{available / 2**30:.0f} GiB"
+            f"a model of {count / 1e9:.1f} billion parameters needs {needed / 2**30:.0f} GiB to be "
+            f"trained, and all devices together have {available / 2**30:.0f} GiB"
         )
 
 
@@ -189,8 +194,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     begun = start(config, source)
     data, prompter = config.data, begun.prompter
     network = Network.of(config.model, begun.cfg, mesh)
-    if begun.folder is None:
-        _check_memory(begun.cfg, mesh)
+    _check_memory(config, network, mesh)
     params = _load_params(config, begun, mesh)
     fitting = questions_lib.prepare(source, prompter, data.max_prompt_tokens, data.train)
     kept = worked_answers(fitting.rows, prompter, config)
@@ -241,7 +245,7 @@ def _evaluate(
         1,
         config.max_answer_tokens,
         greedy=True,
-        slots=config.eval_batch,
+        slots=min(config.eval_batch, len(rows)),
     )
     limits = config_lib.Verification()
     with Verifier(limits.workers, limits.timeout) as verifier:

@@ -14,7 +14,7 @@ import numpy as np
 from sar_jax.errors import UserError
 
 _INDEX = "model.safetensors.index.json"
-# the bits of infinity; those of NaN are larger
+# as bits; those of NaN are larger
 _INFINITY = {"bfloat16": 0x7F80, "float16": 0x7C00, "float32": 0x7F800000}
 
 
@@ -95,6 +95,8 @@ def is_finite(values: np.ndarray) -> bool:
     if known is None:
         # integers have neither; numpy knows the rest of its own types
         return values.dtype.kind in "iub" or bool(np.isfinite(values.astype(np.float64)).all())
-    bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
-    sign = 1 << (8 * values.dtype.itemsize - 1)
-    return not bits.size or int((bits & (sign - 1)).max()) < known
+    # NaN and infinity are the largest of the positive bits, and of the negative ones
+    values, size = np.ascontiguousarray(values), values.dtype.itemsize
+    signed, unsigned = values.view(f"i{size}"), values.view(f"u{size}")
+    sign = 1 << (8 * size - 1)
+    return not values.size or signed.max() < known and unsigned.max() < known + sign

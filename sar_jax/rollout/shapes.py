@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from sar_jax.config import TrainConfig, max_length
+from sar_jax.config import Packing, TrainConfig, max_length
 from sar_jax.errors import UserError
 from sar_jax.model import cache as cache_lib
 from sar_jax.model import parameters
@@ -73,6 +73,25 @@ def of_config(config: TrainConfig, network: Network, devices: int) -> Shapes:
 
 
 def check_memory(config: TrainConfig, network: Network, mesh: Mesh, copied: bool = True) -> None:
+    """Raises `UserError` where a run's arrays cannot be in memory, or the cache does not fit.
+
+    As `check_cache`; beside the cache a part of what is needed is counted: the answers on the host,
+    and a micro-batch's tokens as vectors on the devices.
+    """
+    check_microbatch(config.packing, network, mesh)
+    rollout = config.rollout
+    answers = rollout.questions * rollout.samples
+    needed = answers // jax.process_count() * rollout.max_answer_tokens * _ANSWER_BYTES
+    if needed > host_bytes():
+        raise UserError(
+            f"config.rollout.questions * config.rollout.samples is {answers}: answers of "
+            f"{rollout.max_answer_tokens} tokens need {needed / 2**30:.0f} GiB on each host, which "
+            f"has {host_bytes() / 2**30:.0f} GiB"
+        )
+    check_cache(config, network, mesh, copied)
+
+
+def check_cache(config: TrainConfig, network: Network, mesh: Mesh, copied: bool = True) -> None:
     """Raises `UserError` where the cache does not fit beside what is on a device now.
 
     network   as the decoder has it
@@ -80,44 +99,17 @@ def check_memory(config: TrainConfig, network: Network, mesh: Mesh, copied: bool
 
     Of CPUs all the machine's memory counts as free, so only what can never fit is refused there.
     """
-    stats, limit = mesh.local_devices[0].memory_stats() or {}, device_bytes(mesh)
-    _check_sizes(config, network, limit * mesh.size)
-    free = limit - stats.get("bytes_in_use", 0)
+    stats = mesh.local_devices[0].memory_stats() or {}
+    free = device_bytes(mesh) - stats.get("bytes_in_use", 0)
     if copied and "bytes_limit" in stats:
         free -= _weight_bytes(network) // mesh.shape["tensor"]
     check_slots(config, network, sharding.batch_devices(mesh), mesh.size, free)
 
 
-def device_bytes(mesh: Mesh) -> int:
-    """The memory of one device, in bytes; of a CPU its share of the machine's."""
-    stats = mesh.local_devices[0].memory_stats() or {}
-    return stats.get("bytes_limit", _host_bytes() // len(mesh.local_devices))
-
-
-def _host_bytes() -> int:
-    """Of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _check_sizes(config: TrainConfig, network: Network, available: int) -> None:
-    """Raises `UserError` where a step's arrays cannot be there at all.
-
-    available   bytes of all devices
-
-    Counted is a part of what is needed: the answers on the host, and on the devices a micro-batch's
-    tokens as vectors.
-    """
-    rollout, packing = config.rollout, config.packing
-    answers = rollout.questions * rollout.samples // jax.process_count()
-    needed = answers * rollout.max_answer_tokens * _ANSWER_BYTES
-    if needed > _host_bytes():
-        raise UserError(
-            f"config.rollout.questions * config.rollout.samples is "
-            f"{rollout.questions * rollout.samples}: answers of {rollout.max_answer_tokens} tokens "
-            f"to them need {needed / 2**30:.0f} GiB on each host, which has "
-            f"{_host_bytes() / 2**30:.0f} GiB"
-        )
-    tokens = packing.rows_per_microbatch * packing.row_tokens
+def check_microbatch(packing: Packing, network: Network, mesh: Mesh) -> None:
+    """Raises `UserError` where one layer's values of a micro-batch's tokens cannot be in memory."""
+    tokens, available = packing.rows_per_microbatch * packing.row_tokens, device_bytes(mesh)
+    available *= mesh.size
     needed = tokens * network.cfg.embed_dim * jnp.dtype(network.dtype).itemsize
     if needed > available:
         raise UserError(
@@ -125,6 +117,17 @@ def _check_sizes(config: TrainConfig, network: Network, available: int) -> None:
             f"layer makes of these tokens needs {needed / 2**30:.0f} GiB, and all devices together "
             f"have {available / 2**30:.0f} GiB"
         )
+
+
+def device_bytes(mesh: Mesh) -> int:
+    """The memory of one device, in bytes; of a CPU its share of the machine's."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    return stats.get("bytes_limit", host_bytes() // len(mesh.local_devices))
+
+
+def host_bytes() -> int:
+    """Of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _weight_bytes(network: Network) -> int:

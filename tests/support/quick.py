@@ -6,6 +6,7 @@ Each line is the beginning of a test's name below tests/: a file, or tests in it
 QUICK = (
     "text/test_labels.py::test_choice",
     "text/test_prompts.py",
+    "text/test_control.py::test_every_control_token",
     "text/test_judge.py::test_every_number_verifies_against_itself_alone",
     "text/test_verifier.py::test_outcomes_come_in_the_order_of_the_items",
     "rl/test_rewards.py",
@@ -34,6 +35,7 @@ QUICK = (
     "planning/test_plan.py::test_advice",
     "test_config_fields.py::test_defaults_are_the_published_settings",
     "test_config.py::test_a_faulty_training_config_names_the_field",
+    "test_fields.py::test_an_unknown_field",
     "test_imports.py::test_each_world_imports_what_its_rule_allows",
     "test_train.py::test_self_aligned_reward_alone_warns",
 )

@@ -46,7 +46,7 @@ _KINDS = {
     "qwen": (["<|endoftext|>", "<|im_end|>", "<|im_start|>"], ["<think>", "</think>"], _QWEN),
     "llama3": (
         ["<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"],
-        [],
+        ["\n\n"],
         _LLAMA3,
     ),
     "phi3": (["<s>", "<|end|>", "<|user|>", "<|system|>", "<|assistant|>"], [], _PHI3),
@@ -60,7 +60,7 @@ _BYTES = ("qwen", "llama3")
 @functools.cache
 def make(kind: str) -> PreTrainedTokenizerFast:
     """kind: one of KINDS. It has added tokens within its vocabulary ("gemma") or behind it, some of
-    which take the white space behind them ("phi3")."""
+    which take the white space behind them ("phi3"), and white space as a token ("llama3")."""
     special, others, template = _KINDS[kind]
     if kind in _BYTES:
         backend = Tokenizer(models.BPE())

@@ -7,6 +7,7 @@ from support.drawn import holds_for
 
 from sar_jax.config import Prompt
 from sar_jax.text import control, prompts
+from sar_jax.text.tokenizer import train_tokenizer
 
 _BARE = Prompt(system="", instruction="")
 
@@ -104,12 +105,22 @@ def test_a_token_that_the_template_writes_is_text_in_prompts_and_a_token_in_answ
     assert prompter.answer("<think>\nso\n</think>\n\n5").count(think) == 1
 
 
-def test_white_space_that_is_an_added_token_stays_one():
-    tokenizer = made.make("gemma")
+@pytest.mark.parametrize("kind, written", [("gemma", 0), ("llama3", 2)])
+def test_white_space_that_is_an_added_token_stays_one(kind, written):
+    """Also where the template writes it. written: how often."""
+    tokenizer = made.make(kind)
     blank = tokenizer.convert_tokens_to_ids("\n\n")
     prompter = prompts.Prompter(tokenizer, _BARE)
-    assert prompter.prompt("a\n\nb").count(blank) == 1
-    assert prompter.prompt("a\n\nb <end_of_turn>").count(blank) == 1
+    for text in ("a\n\nb", f"a\n\nb {tokenizer.eos_token}"):
+        assert prompter.prompt(text).count(blank) == written + 1
+
+
+def test_names_that_overlap_are_text_both():
+    tokenizer = train_tokenizer(["How many apples? <ab><"] * 20, 280, 64)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<ab>", "b><"]})
+    ids = prompts.Prompter(tokenizer, _BARE).prompt("Why <ab>< and <ab>?")
+    assert not set(ids) & set(tokenizer.convert_tokens_to_ids(["<ab>", "b><"]))
+    assert "Why <ab>< and <ab>?" in tokenizer.decode(ids)
 
 
 def test_marks_of_the_encoder_in_a_text_are_text():
