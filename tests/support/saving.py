@@ -16,8 +16,11 @@ from sar_jax.training.learner import States, TrainState
 OWN = Identity("this run", {"config.json": "a", "the weights": "b"}, "these")
 
 
-def states(seed: int) -> States:
-    """Arrays as a run has them: large and small, of several types, some of them zero."""
+def states(seed: int, width: int = 1) -> States:
+    """Arrays as a run has them: large and small, of several types, some of them zero.
+
+    width   how many times larger they are
+    """
     rng = np.random.default_rng(seed)
     numbers = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     params = {
@@ -42,26 +45,26 @@ def questions(taken: int = 0):
     return iterator
 
 
-def save(folder: pathlib.Path, *steps: int, own: Identity = OWN) -> None:
+def save(folder: pathlib.Path, *steps: int, own: Identity = OWN, width: int = 1) -> None:
     """Checkpoints of these steps, whose states have the step as their seed."""
     checkpoints = Checkpoints(epath.Path(folder), own, keep=9)
     for step in steps:
-        checkpoints.save(step, states(step), questions(step), last=True)
+        checkpoints.save(step, states(step, width), questions(step), last=True)
     checkpoints.close()
 
 
-def resume(folder: pathlib.Path, own: Identity = OWN):
+def resume(folder: pathlib.Path, own: Identity = OWN, width: int = 1):
     """What a run in the folder goes on with, and its iterator."""
     checkpoints, iterator = Checkpoints(epath.Path(folder), own, keep=9), questions()
     try:
-        return checkpoints.resume(described(states(0)), iterator), iterator
+        return checkpoints.resume(described(states(0, width)), iterator), iterator
     finally:
         checkpoints.close()
 
 
-def is_of(resumed, iterator, step: int) -> bool:
+def is_of(resumed, iterator, step: int, width: int = 1) -> bool:
     """Is it the checkpoint of the step, to the last bit?"""
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), resumed.states, states(step))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), resumed.states, states(step, width))
     return (
         resumed.step == step
         and all(jax.tree.leaves(same))
