@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from sar_jax import checks, cli
 from sar_jax import config as config_lib
-from sar_jax.parallel import multihost
+from sar_jax.parallel import memory, multihost
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import screen
 from sar_jax.training.setup import Started, setup
@@ -148,15 +148,15 @@ def main(get_config) -> int:
     )
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
-    started = setup(config, workdir)
-    run = started.run
     with contextlib.ExitStack() as stack:
-        stack.callback(run.checkpoints.close)
-        stack.callback(run.metrics.close)
-        stack.callback(run.tools.verifier.close)
         try:
+            started = setup(config, workdir)
+            run = started.run
+            for part in (run.checkpoints, run.metrics, run.tools.verifier):
+                stack.callback(part.close)
             return loop(started)
         except Exception as error:
+            memory.check(error, config)
             multihost.blame(error)
             raise
 
