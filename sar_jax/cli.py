@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from sar_jax import fields
 from sar_jax.errors import UserError
-from sar_jax.parallel import multihost
+from sar_jax.parallel import memory, multihost
 
 # An override of a field that takes only some values is read as text; `checks` knows the values.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
@@ -157,8 +157,12 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
         status = main(rest[1:]) if words else main()
     except (flags.Error, UserError) as error:
         _fail(str(error))
-    except OSError as error:
-        if error.strerror is None:
+    except MemoryError as error:
+        _fail(f"this machine's memory is too small: {str(error) or 'nothing more is known'}")
+    except Exception as error:
+        if memory.is_exhausted(error):
+            _fail(memory.explain(str(error), memory.stage_of(error)))
+        if not isinstance(error, OSError) or error.strerror is None:
             raise
         hint = ""
         if error.errno in _FULL:

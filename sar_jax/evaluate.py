@@ -40,7 +40,7 @@ from sar_jax.evaluation.records import Settings, TaskInfo
 from sar_jax.model import int8
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
-from sar_jax.parallel import sharding
+from sar_jax.parallel import backend, sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
@@ -277,6 +277,7 @@ def main(get_config, words: list[str]) -> None:
             raise UserError(f"--{name} is missing (see --help)")
     ks = check_options(values.tasks, values.samples, values.k)
     config = get_config() if values["config"].present else None
+    backend.open_backend()
     evaluate(values.model, values.tasks, output, config, values.step, values.samples, ks, reference)
 
 

@@ -31,7 +31,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
-from sar_jax.parallel import sharding
+from sar_jax.parallel import backend, sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.text import prompts
 from sar_jax.text.tasks import jsonl
@@ -131,6 +131,7 @@ def main(get_config) -> None:
         raise UserError(f"{_MODEL.value} is a workdir with a config of its own: leave out --config")
     found = trained_lib.locate(_MODEL.value, config, _default_config())
     print(found.told(), flush=True)
+    backend.open_backend()
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     scored = explain(rows, params, found.cfg, found.tokenizer, found.config, found.day)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
-from sar_jax.parallel import sharding
+from sar_jax.parallel import backend, sharding
 from sar_jax.rl import packing
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
@@ -308,6 +308,7 @@ def main(get_config) -> None:
     checks.check_pretrain(config)
     output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
     export.check_output(output)
+    backend.open_backend()
     print(
         f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)",
         flush=True,

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from sar_jax import checks, cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.parallel import multihost
+from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import screen
@@ -180,14 +180,14 @@ def main(get_config) -> int:
         print(f"warning: {warning}", flush=True)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(Lock(workdir))
-        started = setup(config, workdir, lock, _EXTEND.value)
-        run = started.run
-        stack.callback(run.checkpoints.close)
-        stack.callback(run.metrics.close)
-        stack.callback(run.tools.verifier.close)
         try:
+            started = setup(config, workdir, lock, _EXTEND.value)
+            run = started.run
+            for part in (run.checkpoints, run.metrics, run.tools.verifier):
+                stack.callback(part.close)
             return loop(started)
         except Exception as error:
+            memory.check(error, config)
             multihost.blame(error)
             raise
 

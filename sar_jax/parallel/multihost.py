@@ -13,7 +13,6 @@ everywhere, or is gathered.
 import contextlib
 import importlib.util
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 
 from sar_jax.errors import UserError
-from sar_jax.parallel import messages, rendezvous, watch
+from sar_jax.parallel import backend, messages, rendezvous, watch
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -79,6 +78,7 @@ def initialize() -> None:
             _watch = watch.Watch(run.num_processes, run.process_id, _HEARTBEAT.value)
             _watch.start()
             sys.excepthook = _crash
+    backend.open_backend()
     if _PROCESSES.value not in (None, jax.process_count()):
         raise UserError(
             f"--processes is {_PROCESSES.value}, but {jax.process_count()} started: start the "
@@ -120,9 +120,8 @@ def _connect(**options: Any) -> None:
 
 
 def _on_tpu() -> bool:
-    devices = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev/vfio").glob("[0-9]*")]
     wanted = os.environ.get("JAX_PLATFORMS", "tpu").split(",")
-    if not devices or "tpu" not in wanted:
+    if not backend.tpu_chips() or "tpu" not in wanted:
         return False
     return importlib.util.find_spec("libtpu") is not None
 
