@@ -62,8 +62,7 @@ class Data(Fields):
     eval_questions: int = 512  # Questions of an evaluation, at most.
     # Tokens of a prompt, at most; questions with a longer one are left out and counted.
     max_prompt_tokens: int = 1024
-    # Rows of a file whose answer states nothing an answer could equal ("I do not know") are left
-    # out and counted up to this share; more of them are refused.
+    # Share of a file's rows that may be left out because no answer can equal theirs ("N/A").
     unstated_share: float = 0.0
 
 
@@ -286,26 +285,18 @@ class Logging(Fields):
 class Guards(Fields):
     """When a run raises an alarm (docs/method.md); 0 switches one off."""
 
-    # Answers are shorter than this fraction of those in the first steps.
-    short_length: float = 0.3
-    # This many evaluations in a row are each worse than the one before.
-    falling_evaluations: int = 2
-    # The policy's mean entropy is below this, in nats a token.
-    low_entropy: float = 0.02
-    # Over this many steps the self-aligned reward rises while accuracy falls.
-    trend_steps: int = 20
+    short_length: float = 0.3  # Answers are shorter than this fraction of the first steps'.
+    falling_evaluations: int = 2  # This many evaluations in a row are worse than the one before.
+    low_entropy: float = 0.02  # The policy's mean entropy is below this, in nats a token.
+    trend_steps: int = 20  # Over these steps the self-aligned reward rises and accuracy falls.
     # More than this share of the answers' token trigrams also occurs in their question.
     echo: float = 0.5
-    # Not one answer is right in this many steps in a row.
-    unrewarded_steps: int = 3
-    # Every answer is cut off by the length limit in this many steps in a row.
-    cut_off_steps: int = 3
+    unrewarded_steps: int = 3  # Not one answer is right in this many steps in a row.
+    cut_off_steps: int = 3  # Every answer is cut off by the limit in this many steps in a row.
     # Updates are left out because their gradient is not finite. This many in a row stop the run.
     skipped_updates: int = 20
-    # The KL to the initial policy is above this, in nats a token.
-    high_kl: float = 1.0
-    # The entropy is this much above that of the first step, in nats a token.
-    entropy_rise: float = 2.0
+    high_kl: float = 1.0  # The KL to the initial policy is above this, in nats a token.
+    entropy_rise: float = 2.0  # The entropy is this much above the first step's, in nats a token.
     not_finite: int = 1  # A metric is not finite.
 
 
@@ -316,8 +307,7 @@ class Checkpoint(Fields):
     # Steps between two checkpoints; there is also one after the last step and on Ctrl-C.
     every_steps: int = 50
     keep: int = 2  # Checkpoints that are kept.
-    # Seconds for which a write is tried again where the disk is full or the bucket away.
-    retry_seconds: int = 60
+    retry_seconds: int = 60  # Seconds to try a write again while a disk is full or a bucket away.
 
 
 @dataclasses.dataclass

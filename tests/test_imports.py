@@ -187,6 +187,7 @@ def test_the_arithmetic_knows_no_model_and_no_files(name):
         "jaxtyping",
         "jax",
         "dataclasses",
+        "itertools",
         "math",
         "types",
     }

@@ -17,7 +17,7 @@ import grain
 from sar_jax.config import Data
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
-from sar_jax.text.answers import judge
+from sar_jax.text.answers import truths
 from sar_jax.text.prompts import Prompter, Question
 from sar_jax.text.tasks import mix
 from sar_jax.text.tasks.example import Example, Source
@@ -76,8 +76,8 @@ def stated(source: Source, name: str, share: float) -> Stated:
     Raises `UserError` with file and line of the first one where there are more.
     """
     every = [source[index] for index in range(len(source))]
-    kept = [e for e in every if judge.states(e.answer, e.kind)]
-    own = [e for e in every if e.place and not judge.states(e.answer, e.kind)]
+    kept = [e for e in every if truths.states(e.answer, e.kind)]
+    own = [e for e in every if e.place and not truths.states(e.answer, e.kind)]
     if len(own) > share * len(every):
         raise UserError(
             f"{own[0].place}: no answer can be equal to the answer {own[0].answer[:60]!r} "

@@ -38,15 +38,6 @@ from sar_jax.text.answers.quantities import (
 # degenerate, and never read.
 LONGEST_TEXT = 20_000
 
-# What files hold where there is no answer; "none", "no" and "undefined" can be answers.
-_NO_ANSWERS = frozenset(
-    ("nan", "null", "inf", "-inf", "n/a", "tbd", "todo", "idk", "not available", "see solution")
-    + ("i do not know", "i don't know", "i don\u2019t know", "don't know", "do not know")
-    + ("no answer", "answer unknown", "unknown answer", "missing")
-)
-_SYMBOLS = "\u221e\u2205\u00bd\u00bc\u00be"  # infinity, the empty set, fractions in one sign
-_LONGEST_WORDS = 15  # of a truth in words that is an answer, and not the way to one
-
 _BOXES = ("\\boxed", "\\fbox", "\\boxed ", "\\fbox ")
 _MARKER = re.compile(r"answers?\s*(?:is|are|:|=)\s*:?|####", re.IGNORECASE)
 # Single dollars have no space on their inner side, or a LaTeX command between them: other dollars
@@ -268,10 +259,10 @@ def final(text: str, kind: str = "math", choices: int = 0) -> str | None:
         return labels.LAST[kind](text, choices)
     stated = extract(text)
     value = number(stated) if stated else None
-    return str(value) if value is not None else stated and _normal(stated)
+    return str(value) if value is not None else stated and normal(stated)
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """Words as they are compared."""
     text = " ".join(WORDS.sub(r"\1", text).replace("$", "").split()).strip(".* ").lower()
     return text[1:-1] if re.fullmatch(r"\([a-z]\)", text) else text
@@ -299,7 +290,7 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
         return quantities.same(given.value, wanted.value) and len(names) <= 1
     if given.value is not None and "=" not in given.text and quantities.is_equation(wanted.text):
         return False  # 14 is not a + b = 14
-    if _same_words(_normal(given.text), _normal(wanted.text)):
+    if _same_words(normal(given.text), normal(wanted.text)):
         return True
     texts = (given.text, wanted.text)
     if all(algebra.is_expression(e) and len(e) <= LONGEST_STATEMENT for e in texts):
@@ -313,22 +304,6 @@ def _truth(truth: str) -> _Statement:
     if value is None and (stated := _stated(truth)):
         return stated
     return _Statement(truth, value)
-
-
-def states(truth: str, kind: str = "math") -> bool:
-    """Does a truth state something that an answer can be equal to?
-
-    kind   as in `judge`; a label is checked where it is read
-
-    Not so: what says that there is no answer ("I do not know", "N/A", NaN), what has neither a
-    letter nor a digit nor a symbol of mathematics, and a whole solution without a marked answer.
-    """
-    if kind != "math":
-        return True
-    words = _normal(truth).strip(" .!?-_*\"'")
-    if not words or words in _NO_ANSWERS or not any(c.isalnum() or c in _SYMBOLS for c in words):
-        return False
-    return len(words.split()) <= _LONGEST_WORDS or extract(truth) is not None
 
 
 def _given(text: str, wanted: _Statement) -> _Statement | None:
