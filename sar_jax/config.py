@@ -205,8 +205,7 @@ class Loss(Fields):
     dual_clip: float = 3.0
     # A token's policy loss is weighted by min(scored / sampled probability, this cap); 0 means off.
     importance_cap: float = 0.0
-    # Leave answers that the length limit cut off out of the loss.
-    mask_clipped: bool = False
+    mask_clipped: bool = False  # Leave answers that the limit cut off out of the loss.
     # Coefficient of KL(policy || initial policy). Without any KL no reference model is loaded.
     kl: float = 0.001
     # Estimator of the KL. The gradient of "k2" is the KL's own; that of "k1" is 0 on average
@@ -289,12 +288,10 @@ class Guards(Fields):
     falling_evaluations: int = 2  # This many evaluations in a row are worse than the one before.
     low_entropy: float = 0.02  # The policy's mean entropy is below this, in nats a token.
     trend_steps: int = 20  # Over these steps the self-aligned reward rises and accuracy falls.
-    # More than this share of the answers' token trigrams also occurs in their question.
-    echo: float = 0.5
+    echo: float = 0.5  # A larger share of the answers' trigrams is also in their question.
     unrewarded_steps: int = 3  # Not one answer is right in this many steps in a row.
     cut_off_steps: int = 3  # Every answer is cut off by the limit in this many steps in a row.
-    # Updates are left out because their gradient is not finite. This many in a row stop the run.
-    skipped_updates: int = 20
+    skipped_updates: int = 20  # A gradient is not finite; this many updates in a row stop the run.
     high_kl: float = 1.0  # The KL to the initial policy is above this, in nats a token.
     entropy_rise: float = 2.0  # The entropy is this much above the first step's, in nats a token.
     not_finite: int = 1  # A metric is not finite.
