@@ -43,7 +43,7 @@ def with_template(folder, template: str, config: Prompt = _PLAIN) -> prompts.Pro
         ("{{ messages.__class__.__mro__ }}", "the chat template fails (SecurityError: "),
         ("<|im_start|>" + _OPEN, ": the chat template drops the question: "),
         ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "5 sec"),
-        ("{% set x = 'abcdefgh' * (10 ** 10) %}" + _TURNS, ": the chat template takes more than"),
+        ("{% set x = 'x' * 2000000000 %}" + _TURNS, ": the chat template takes more than 1024 MiB"),
         ("{{ 'x' * 9000000 }}" + _TURNS, ": the chat template makes a text of more than"),
         (
             "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",

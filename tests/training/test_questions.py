@@ -163,7 +163,7 @@ def test_blank_lines_and_carriage_returns_are_skipped_but_counted(tmp_path):
     [
         ('{"question": "q", "answer": "2"', "not JSON"),
         ("question: q", "not JSON"),
-        (b'{"question": "\xff", "answer": "2"}', "not UTF-8"),
+        (b'{"question": "\xff", "answer": "2"}', "not UTF-8 text"),
         ('{"question": "q"}', "'answer' is missing"),
         ('{"answer": "2"}', "'question' is missing"),
         ('{"question": "q", "answer": ""}', "'answer' is empty"),
