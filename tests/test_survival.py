@@ -152,3 +152,22 @@ def test_updates_that_are_all_skipped_end_the_run_and_leave_the_batch(hf_folder,
     lines = (workdir / "metrics.jsonl").read_text()
     assert "NaN" not in lines and "Infinity" not in lines
     assert read_metrics(workdir)[-1]["alarm/skipped"] == 1
+
+
+def test_an_export_is_asked_and_rewarded_as_its_workdir(finished, tmp_path):
+    """Without a word about prompts on the command line; so is what is trained from it."""
+    workdir, exported = finished[0], tmp_path / "hf"
+    run_command("sar_jax.export", f"--workdir={workdir}", f"--output={exported}", check=True)
+    pairs = write_lines(tmp_path / "pairs.jsonl", [{"question": "1 + 1?", "answer": "It is 2."}])
+    rewards, told = [], []
+    for model in (workdir, exported):
+        output = tmp_path / f"{model.name}.jsonl"
+        done = run_command(
+            "sar_jax.explain", f"--model={model}", f"--input={pairs}", f"--output={output}",
+            check=True,
+        )  # fmt: skip
+        rewards.append(json.loads(output.read_text())["self_aligned"])
+        told += [line for line in done.stdout.splitlines() if line.startswith("prompt: ")]
+    assert rewards[0] == pytest.approx(rewards[1], abs=1e-5)  # other chunks of the vocabulary
+    assert "from the run's config" in told[0] and f"from {exported}/sar_jax.json" in told[1]
+    assert told[0].partition(" (from")[0] == told[1].partition(" (from")[0]
