@@ -26,6 +26,15 @@ from sar_jax.errors import UserError
 from sar_jax.text import control, templates
 from sar_jax.text.tasks.example import Example
 
+_TOKENIZER_FILES = (
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 _PROBE = "What is 2 + 3?"
 
 
@@ -68,9 +77,12 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 def _damaged(folder: pathlib.Path) -> str:
     """The name of a tokenizer's file that is none; empty where each alone can be read."""
-    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
-        if "config.json" in file.name and file.name != "tokenizer_config.json":
+    for name in _TOKENIZER_FILES:
+        file = folder / name
+        if not file.exists():
             continue
+        if not file.is_file():  # a pipe, whose end would never come
+            return name
         try:
             text = file.read_text(encoding="utf-8")
             if file.suffix == ".json":
@@ -78,7 +90,7 @@ def _damaged(folder: pathlib.Path) -> str:
             if file.name == "tokenizer.json":
                 Tokenizer.from_str(text)
         except Exception:
-            return file.name
+            return name
     return ""
 
 

@@ -175,6 +175,13 @@ def test_a_damaged_tokenizer_is_named(copy):
     assert found.startswith(f"{copy}: tokenizer_config.json cannot be read (")
 
 
+def test_a_tokenizer_that_is_a_pipe_is_named(copy):
+    (copy / "tokenizer.json").unlink()
+    os.mkfifo(copy / "tokenizer.json")
+    found = refused(lambda: prompts.load_tokenizer(str(copy)))
+    assert found.startswith(f"{copy}: tokenizer.json cannot be read (")
+
+
 def test_code_that_comes_with_a_tokenizer_is_not_run(copy):
     (copy / "own.py").write_text(f"open({str(copy / 'ran')!r}, 'w')\nclass Own:\n    pass\n")
     (copy / "tokenizer.json").unlink()
