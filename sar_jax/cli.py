@@ -175,6 +175,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
         multihost.end(130, "interrupted; everything that was complete is kept")
         sys.exit(130)
     else:
+        multihost.leave(status or 0)
         sys.exit(status or 0)
 
 

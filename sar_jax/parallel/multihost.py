@@ -203,6 +203,25 @@ def blame(error: Exception) -> None:
             raise UserError(_watch.gone(_missing, lines[0][:200])) from error
 
 
+def leave(status: int) -> None:
+    """Ends this process as it should be, with all others; with one process it returns.
+
+    At once: a thread that waits for the store would not survive the end of the interpreter.
+    """
+    if _watch is None:
+        return
+    _watch.claim()
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        jax.distributed.shutdown()  # waits for the others
+    _exit(status)
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def end(status: int, line: str) -> None:
     """Prints why this process ends; where others may wait for it, ends it at once.
 
@@ -233,9 +252,7 @@ def end(status: int, line: str) -> None:
         own = f"process {jax.process_index()} of {jax.process_count()} has ended: "
         _watch.notify(message if _missing else own + message, status)
         time.sleep(1)  # in which the others read it; process 0 takes the store along
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    _exit(status)
 
 
 def _crash(kind: type, error: Exception, trace: Any) -> None:

@@ -142,7 +142,7 @@ SAID = [
 ]
 
 
-def test_a_stranger_at_the_port_is_not_taken_for_a_process(meeting):
+def test_a_stranger_at_the_port_is_not_taken_for_a_process(meeting, caplog):
     place, got, thread = meeting
     strangers = [Stranger(place) for _ in SAID]
     for stranger, said in zip(strangers, SAID):
@@ -150,6 +150,7 @@ def test_a_stranger_at_the_port_is_not_taken_for_a_process(meeting):
             stranger.say(said)
     thread.join()
     assert "process 1 of 2 did not reach" in got[0]
+    assert not caplog.records  # no traceback of what a stranger said
 
 
 def test_only_numbers_of_the_run_are_taken(meeting, monkeypatch):
