@@ -99,4 +99,4 @@ def is_finite(values: np.ndarray) -> bool:
     values, size = np.ascontiguousarray(values), values.dtype.itemsize
     signed, unsigned = values.view(f"i{size}"), values.view(f"u{size}")
     sign = 1 << (8 * size - 1)
-    return not values.size or signed.max() < known and unsigned.max() < known + sign
+    return not values.size or bool(signed.max() < known and unsigned.max() < known + sign)
