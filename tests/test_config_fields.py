@@ -235,7 +235,7 @@ def test_a_field_that_nobody_reads_is_found(cls, name, monkeypatch):
         ("def f(config):\n    loss, x = config.loss, 1\n    return loss.kl", {"loss.kl"}),
         (
             "def f(config):\n    return dataclasses.asdict(config.checkpoint)",
-            {"checkpoint.every_steps", "checkpoint.keep"},
+            {"checkpoint.every_steps", "checkpoint.keep", "checkpoint.retry_seconds"},
         ),
         ("def f(config):\n    config.loss.kl = 1", set()),
         ("def f(cfg, other):\n    return cfg.kl, other.loss.kl, kl", set()),

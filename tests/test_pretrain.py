@@ -65,6 +65,7 @@ def test_the_loss_falls_and_the_folder_is_a_hugging_face_model(made):
         "config.json",
         "generation_config.json",
         "model.safetensors",
+        "sar_jax.json",
         "tokenizer.json",
         "tokenizer_config.json",
     ]

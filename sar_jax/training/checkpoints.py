@@ -169,11 +169,11 @@ class Checkpoints:
         return None
 
     def _failed(self, error: Exception) -> UserError:
+        with contextlib.suppress(Exception):  # it says again what has been said
+            self.manager.close()
         for partial in self.folder.glob("*.orbax-checkpoint-tmp"):
             with contextlib.suppress(OSError):
                 partial.rmtree()
-        with contextlib.suppress(Exception):  # it says again what has been said
-            self.manager.close()
         self.manager = self._make_manager()
         good, kept = saved.steps(self.folder), "there is no earlier checkpoint"
         if good:

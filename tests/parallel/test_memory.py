@@ -13,7 +13,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from support.commands import ROOT, one_error, run_command
+from support.commands import ROOT, one_error
 from support.configs import good, leaves, put
 from support.environment import CACHE, XLA_QUICK
 from support.training import small
@@ -201,21 +201,6 @@ def test_this_machine_says_it_in_a_form_that_is_known():
     assert memory.figures(str(error.value)).needed == 2**44
     with pytest.raises(UserError, match="16.00 TiB are needed at once"):
         memory.check(error.value)
-
-
-def test_a_run_whose_devices_are_too_small_says_so_in_a_line(tmp_path):
-    """Adapters that no machine has the memory for."""
-    options = small("steps=1", "lora.rank=2000000000")
-    error = one_error(run_command("sar_jax.train", *options, f"--workdir={tmp_path / 'run'}"))
-    assert "a device's memory is too small for the start: " in error
-    assert "config.mesh.fsdp" in error
-
-
-def test_more_than_the_host_has_is_one_line_too(tmp_path):
-    """A table of slots that numpy cannot make."""
-    options = small("steps=1", "rollout.slots=4000000000")
-    error = one_error(run_command("sar_jax.train", *options, f"--workdir={tmp_path / 'run'}"))
-    assert "memory is too small" in error
 
 
 LACKS = """

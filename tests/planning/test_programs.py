@@ -11,6 +11,7 @@ from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
 from sar_jax.planning import programs
+from sar_jax.training.lock import Lock
 from sar_jax.training.setup import setup
 from sar_jax.training.step import train_step
 
@@ -72,7 +73,8 @@ def test_what_is_planned_is_what_runs(hf_folder, tmp_path, variant):
     config = small_config(hf_folder, data, **VARIANTS[variant])
     jax.clear_caches()  # else what another test has traced is not written
     with written(tmp_path / "run"):
-        run, states, iterator, _ = setup(config, epath.Path(tmp_path / "workdir"))
+        workdir = epath.Path(tmp_path / "workdir")
+        run, states, iterator, _ = setup(config, workdir, Lock(workdir))
         try:
             with jax.set_mesh(run.tools.mesh):
                 train_step(run, states, iterator, 1)

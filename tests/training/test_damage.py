@@ -42,11 +42,12 @@ def flipped(workdir):
 
 
 def flipped_unlisted(workdir):
-    """In an array that is too large for its file to be hashed."""
+    """Bits of arrays that are too large for their file to be hashed."""
     (step(workdir) / "files.json").unlink()
     for file in saving.arrays_of(workdir, 2)[:2]:
         data = bytearray(file.read_bytes())
-        data[len(data) // 2] ^= 1
+        for i in range(len(data) // 4, len(data) // 2, 64):
+            data[i] ^= 1
         file.write_bytes(data)
 
 
@@ -117,8 +118,8 @@ def foreign(workdir):
 
 DAMAGES = {
     flipped: "state/",
-    flipped_unlisted: "does not hold the numbers that were saved",
-    zeroed: "does not hold the numbers that were saved",
+    flipped_unlisted: "does not hold the numbers that were saved|state cannot be read",
+    zeroed: "does not hold the numbers that were saved|state cannot be read",
     cut: "bytes, and had",
     cut_unlisted: "state cannot be read",
     lost: "is missing",
