@@ -122,6 +122,16 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
     return found.rows, evaluated.rows
 
 
+def repeated(rows: int, questions: int) -> str:
+    """What is to be said where a step asks more questions than there are rows; else empty."""
+    if rows >= questions:
+        return ""
+    return (
+        f"warning: config.rollout.questions is {questions}, and there are {rows}: each step asks "
+        "some of them more than once, as groups of their own"
+    )
+
+
 def _tell(
     split: str, name: str, rows: Sequence[Question], left_out: Sequence[tuple[int, str]]
 ) -> None:

@@ -207,6 +207,8 @@ def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> In
     if prompter.asks_day:
         print(f"every prompt of the run has its date{prompter.told_day()}", flush=True)
     train_rows, eval_rows = questions_lib.load(config.data, prompter)
+    if told := questions_lib.repeated(len(train_rows), config.rollout.questions):
+        print(told, flush=True)
     multihost.same(config_lib.to_json(config), "the command's options")
     fingerprint = questions_lib.fingerprint(train_rows)
     multihost.same(fingerprint, f"the questions of {config.data.train}")

@@ -383,3 +383,8 @@ def test_a_truth_that_an_answer_can_equal_is_none_of_them(tmp_path, answer):
     source = tasks.load(str(rows_of(tmp_path, answer)), "train")
     assert questions_lib.stated(source, "rows.jsonl", 0.0).left_out == 0
     assert judge.judge(f"The answer is {answer}." if len(answer) < 99 else answer, answer)
+
+
+def test_a_step_that_asks_a_question_twice_is_told():
+    assert questions_lib.repeated(4, 4) == questions_lib.repeated(5, 4) == ""
+    assert "questions is 4, and there are 3" in questions_lib.repeated(3, 4)
