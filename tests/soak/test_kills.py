@@ -64,11 +64,11 @@ def test_one_process(tmp_path, record_property, kind, kills):
         try:
             status = process.wait(PATIENCE if done >= kills else rng.uniform(0.3, 1.0) * whole)
         except subprocess.TimeoutExpired:
-            process.send_signal(rng.choice([signal.SIGKILL] * 4 + [signal.SIGTERM, signal.SIGHUP]))
+            process.kill()
             status = process.wait(PATIENCE)
             done += 1
         printed = (tmp_path / "printed").read_text()
-        assert status in (0, -signal.SIGKILL, 130, -signal.SIGTERM, -signal.SIGHUP), printed
+        assert status in (0, -signal.SIGKILL), printed
         assert "Traceback" not in printed, printed
         if status == 0:
             assert_same_run(alone, workdir, *names)
