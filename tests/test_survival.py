@@ -84,18 +84,20 @@ def one_weight(folder):
 
 
 def template(folder):
-    for name in ("chat_template.jinja", "tokenizer_config.json"):
-        file = folder / name
-        if file.exists() and "im_start" in (text := file.read_text()):
-            file.write_text(text.replace("\\n", "\\n ").replace("}}\n", "}} \n"))
-            return
-    raise AssertionError("no template")
+    """In the file of its own, or in the tokenizer's, wherever it is."""
+    own = folder / "chat_template.jinja"
+    if own.exists():
+        own.write_text(own.read_text() + " ")
+    else:
+        known = json.loads((folder / "tokenizer_config.json").read_text())["chat_template"]
+        edit("tokenizer_config.json", chat_template=f"{known} ")(folder)
 
 
 CHANGES = {
     "config.json": edit("config.json", rope_theta=12345.0),
     "generation_config.json": edit("generation_config.json", eos_token_id=[1, 2]),
     "the weights": one_weight,
+    "the chat template": template,
     "the tokenizer": edit("special_tokens_map.json", pad_token="<|im_end|>"),
 }
 

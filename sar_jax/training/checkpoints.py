@@ -14,6 +14,7 @@ derived from seed and step, so they need no saving.
 
 import contextlib
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -50,12 +51,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.Path, own: Identity, keep: int = 1, patience: float = 0):
-        self.folder, self.own, self.keep, self.patience = (
-            saved.folder_of(workdir),
-            own,
-            keep,
-            patience,
-        )
+        self.folder, self.own = saved.folder_of(workdir), own
+        self.keep, self.patience = keep, patience
         self.writing: int | None = None  # the step of the save that may still be under way
         multihost.first(self._tidy)
         self.manager = self._make_manager()
@@ -121,12 +118,12 @@ class Checkpoints:
         A save that fails is tried again for as long as `patience` says. Where the one before has
         failed unseen, this one takes its place. Raises `UserError` where writing fails.
         """
-        trouble = self._tried(self.wait)  # of the save before
+        trouble = _trouble(self.wait)  # of the save before
         if trouble is None and self.latest() == step:
             return
         start = lambda: self._start(step, states, iterator, alpha)
         if trouble is None and not last:
-            trouble = self._tried(start)
+            trouble = _trouble(start)
             if trouble is None:
                 return
         elif trouble is not None:
@@ -160,13 +157,6 @@ class Checkpoints:
             self.manager.wait_until_finished()
         except Exception as error:
             raise self._failed(error) from error
-
-    def _tried(self, write: Any) -> UserError | None:
-        try:
-            write()
-        except UserError as error:
-            return error
-        return None
 
     def _failed(self, error: Exception) -> UserError:
         with contextlib.suppress(Exception):  # it says again what has been said
@@ -245,6 +235,15 @@ class Checkpoints:
 
     def close(self) -> None:
         self.manager.close()
+
+
+def _trouble(write: Callable[[], None]) -> UserError | None:
+    """What writing ends in; None where it succeeds."""
+    try:
+        write()
+    except UserError as error:
+        return error
+    return None
 
 
 def _named(states: States) -> dict[str, Any]:

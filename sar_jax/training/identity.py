@@ -4,7 +4,6 @@ A resumed run goes on with the same ones, or not at all.
 """
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from sar_jax.errors import UserError
+from sar_jax.model.folder import read_object
 from sar_jax.training import digests
 
 # What programs write into these files about themselves; no number depends on it.
@@ -77,7 +77,7 @@ def of_model(folder: str) -> dict[str, str]:
     tokenizer += [_bytes(path / name) for name in _TOKENIZER]
     templates = [path / "chat_template.jinja", path / "chat_template.json"]
     templates += sorted((path / "additional_chat_templates").glob("*.jinja"))
-    inline = _json(path / "tokenizer_config.json").get("chat_template")
+    inline = read_object(path, "tokenizer_config.json", default={}).get("chat_template")
     weights = [(file.name, of_weights(epath.Path(file))) for file in path.glob("*.safetensors")]
     return {
         "config.json": digests.of_value(_stripped(path / "config.json")),
@@ -109,11 +109,7 @@ def _bytes(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def _stripped(path: pathlib.Path) -> dict[str, Any]:
     """A JSON file without what does not matter, and without the template, a part of its own."""
-    aside = (*_ASIDE, "chat_template")
-    return {name: value for name, value in _json(path).items() if name not in aside}
+    found = read_object(path.parent, path.name, default={})
+    return {name: value for name, value in found.items() if name not in (*_ASIDE, "chat_template")}

@@ -54,7 +54,7 @@ def damage(folder: epath.Path) -> str | None:
             raise ValueError
         if not isinstance(meta["questions"], str):
             raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{folder / 'meta'} is not what was written"
     try:
         data = read_data(folder)

@@ -104,6 +104,11 @@ def cut_meta(workdir):
     file.write_text(file.read_text()[:50])
 
 
+def meta_of_another_kind(workdir):
+    (step(workdir) / "files.json").unlink()
+    (step(workdir) / "meta/metadata").write_text("[]")
+
+
 def cut_list(workdir):
     file = step(workdir) / "files.json"
     file.write_text(file.read_text()[:50])
@@ -128,6 +133,7 @@ DAMAGES = {
     lost_iterator: "data/.* is missing",
     other_meta: "meta is not what was written",
     cut_meta: "meta is not what was written",
+    meta_of_another_kind: "meta is not what was written",
     cut_list: "files.json is damaged",
     foreign: "it is that of another run",
 }
