@@ -19,8 +19,8 @@ _WORD = r"(?<![\w'’\\-])(?:{})(?![\w'’]|-\w)"
 _LETTER = re.compile(_WORD.format("[A-Z]"))
 # (b), {b}, **b**, option b; and a text that is nothing but b
 _SMALL = re.compile(
-    r"(?:(?:[(\[{]|\*\*)\s*|\b(?:[Oo]ption|[Cc]hoice)\s+|\A[\s$*]*)([a-z])"
-    r"(?:\s*(?:[)\]}]|\*\*)|(?<=ption [a-z])\b|(?<=hoice [a-z])\b|[\s.$*]*\Z)"
+    r"(?:[(\[{]|\*\*)\s*([a-z])\s*(?:[)\]}]|\*\*)|\b(?:[Oo]ption|[Cc]hoice)\s+([a-z])\b"
+    r"|\A[\s$*]*([a-z])[\s.$*]*\Z"
 )
 _NAMED = re.compile(r"\b(?:choice|option|answer)[ _]?(\d{1,2})\b", re.IGNORECASE)  # choice_3
 # what may come before a label
@@ -46,11 +46,11 @@ _SUPPOSED = re.compile(
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bnever|\bneither|\bnor|\bexcept|\bthan|\binstead\s+of|\bconsidered"
     r"|\b(?:everything|anything|all|any|none)\s+but)"
-    r"\s+(?:be\s+|for\s+)?(?:(?:the\s+)?(?:option|choice|answer)s?\s+)?[(\[\"'*]*$",
+    r"[^\S\n]+(?:be\s+|for\s+)?(?:(?:the\s+)?(?:option|choice|answer)s?\s+)?[(\[\"'*]*$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
-    r"[)\]\"'*:.]*\s+(?:(?:is|are|was|were|must\s+be|seems?|looks?)\s+(?:\w+ly\s+|also\s+|all\s+"
+    r"[)\]\"'*:.]*[^\S\n]+(?:(?:is|are|was|were|must\s+be|seems?|looks?)\s+(?:\w+ly\s+|also\s+|all\s+"
     r"|both\s+)?(?:wrong|incorrect|false|not|impossible|invalid|excluded|eliminated|ruled\s+out"
     r"|unsupported)\b|(?:is|are|was|were|does|do|ca|wo|could|would)n['’]t\b|can\s?not\b"
     r"|do(?:es)?\s+not\b|contradicts?\b|fails?\b)"
@@ -99,8 +99,9 @@ def _letters(text: str, count: int) -> list[_Mention]:
         if ord(match.group()) - ord("A") < count and _is_label(text, match):
             found.append((match.start(), match.end(), ord(match.group()) - ord("A")))
     for match in _SMALL.finditer(text):
-        if ord(match[1]) - ord("a") < count:
-            found.append((match.start(1), match.end(1), ord(match[1]) - ord("a")))
+        which = match.lastindex
+        if ord(match[which]) - ord("a") < count:
+            found.append((match.start(which), match.end(which), ord(match[which]) - ord("a")))
     for match in _NAMED.finditer(text):
         if 1 <= int(match[1]) <= count:
             found.append((match.start(), match.end(), int(match[1]) - 1))

@@ -26,6 +26,7 @@ _SIGNS = {
     **{0xFF01 + i: chr(0x21 + i) for i in range(0x5E) if chr(0x21 + i) != "-"},  # full width
     ord("⁄"): "/",
 }
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")  # in markdown
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT = re.compile(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 # without an argument
@@ -101,7 +102,7 @@ _FUNCTION = (
 # a word of three letters or a short unit, then whatever is neither a number nor an operator
 _UNIT = re.compile(
     rf"(?:(?!(?:{_FUNCTION}|and)\b)[^\W\d_]{{3,}}"
-    r"|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
+    r"|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|AM|PM|mph|of|at|to|a)\b"
     r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}"
     r"|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
     r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*"
@@ -134,6 +135,8 @@ def clean(text: str) -> str:
 
     Replaced are typographic minus and spaces, LaTeX's spacing, \\dfrac, thousands' commas.
     """
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     if not text.isascii():
         text = _ascii(text)
     elif "~" in text:
@@ -263,7 +266,8 @@ def quantity(text: str, is_truth: bool = False) -> Quantity | None:
     """
     if len(text) > LONGEST_STATEMENT:
         return None
-    text = re.split(r"\\approx|≈", text)[0]
+    exact, _, rounded = re.sub(r"\\approx(?![a-zA-Z])", "≈", text).partition("≈")
+    text = exact if exact.strip(" $\n") else rounded
     left, _, right = text.rpartition("=") if _EQUALS.search(text) else ("", "", text)
     if re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
         return None  # "x = 1, y = 2" is no number

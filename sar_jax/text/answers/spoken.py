@@ -44,7 +44,7 @@ _PRONOUN = re.compile(
 _ANY = re.compile(
     rf"\b(?:{_CARDINAL}|half|halves|thirds?|quarters?|dozen|[a-z]+ths?|minus|negative|below|plus"
     r"|times|over|divided|multiplied|squared|cubed|power|factorial|square|cube|root|twice|double"
-    r"|triple|thrice|percent)\b|%\s*of\b",
+    r"|triple|thrice|percent|cents?)\b|%\s*of\b",
     re.IGNORECASE,
 )
 
@@ -86,6 +86,8 @@ _SYMBOLS = [
          lambda m: f"^{_POWERS[m[1].lower()]}"),
         (r"\b(?:twice|double)\s+(?=\d)", "2*"),
         (r"\b(?:thrice|triple)\s+(?=\d)", "3*"),
+        (r"(\d+)\s+dollars?\s+and\s+(\d{1,2})\s+cents?\b",
+         lambda m: f"{m[1]}.{m[2]:>02} dollars"),
         (r"(?<=[\d)!])\s+plus\s+(?=[\d($])", " + "),
         (r"(?<=[\d)!])\s+minus\s+(?=[\d($])", " - "),
         (r"(?<=[\d)!])\s+(?:times|multiplied\s+by)\s+(?=[\d($])", "*"),
@@ -139,15 +141,17 @@ _BEFORE = re.compile(
     r"|between|from|either|neither|nor|except|minus|negative|plus|times|half|twice|double|triple"
     r"|divided by|multiplied by|multiple of|factor of|power of|root of|square of|cube of"
     r"|(?:one|some|any|each|none|half|part|third|quarter|\d+|percent|%) of|out of|as|up to"
-    r"|(?:anything|everything|all|none|nothing) but)|n['’]t|%\s*of|\d:)"
+    r"|(?:anything|everything|all|none|nothing) but|no longer|that of|or equals?(?: to)?"
+    r"|(?:wrong|incorrect) answer (?:is|was))|n['’]t|%\s*of|\d:)"
     r"(?:\s+(?:be|have|has|equal|equals|get|to|only|just|exactly|the))*[\s$]*(?:\\text\s*\{)?[\s$]*$",
     re.IGNORECASE,
 )
 # Words after a number that change it or deny it, at most two other words, its unit, between.
 _UNIT = r"(?:\s*[^\W\d_]{1,15}){0,2}?"
 _AFTER = re.compile(
-    rf"\s*(?:(?:squared|cubed|factorial|plus|minus|times|over|divided|multiplied|mod|modulo)\b"
-    rf"|\+(?!\s*[\w(\\$])|=\s*$|(?:to|of)\s+(?:the\b|\$?-?\d)|out\s+of\b|in\s+\d+\s*(?:\W|$)"
+    rf"\s*(?:(?:squared|cubed|factorial|plus|minus|over|divided|multiplied|mod|modulo)\b"
+    r"|times\s+(?:\$?\d|as\b(?=.*\d)|the\b|that\b)|less\s+\$?\d"
+    rf"|\+(?!\s*[\w(\\$])|=\s*$|of\s+(?:the\s+)?\$?\d|to\s+(?:\$?-?\d|the\s+(?:\w+\s+)?power)|out\s+of\b|in\s+\d+\s*(?:\W|$)"
     rf"|(?:{'|'.join(sorted(_PARTS, key=len, reverse=True))})\b"
     rf"|(?:score|gross)\b"
     rf"|{_UNIT}\s*(?:or\s+(?:more|less|fewer|so|greater|above|higher|lower|over|under|below)\b"
@@ -188,9 +192,14 @@ def in_compound(text: str, start: int, end: int) -> bool:
 _OPEN = re.compile(
     r"\b(?:not|never|than|least|most|over|under|above|below|near|nearly|almost|between|either"
     r"|neither|nor|except|minus|negative|half|twice|double|triple|squared|cubed|or\s+(?:more|less"
-    r"|fewer|so)|at\s+most|no)\b|n['’]t\b",
+    r"|fewer|so))\b|n['’]t\b",
     re.IGNORECASE,
 )
+
+
+def is_said(text: str) -> bool:
+    """Does it hold a word that `symbols` reads, or that `is_open` does?"""
+    return _ANY.search(text) is not None or _OPEN.search(text) is not None
 
 
 def is_open(text: str) -> bool:

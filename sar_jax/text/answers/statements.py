@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from sar_jax.text.answers import algebra, quantities, spoken
+from sar_jax.text.answers import algebra, quantities, spoken, times
 from sar_jax.text.answers.quantities import LONGEST_STATEMENT, NUMBER, WORDS, Quantity, quantity
 from sar_jax.text.answers.sections import Section
 
@@ -32,7 +32,9 @@ _MARKER = re.compile(
     r"|\banswer[*_]*[ \t]*(?=\n)|####",
     re.IGNORECASE,
 )
-_NO_MARKER = re.compile(r"\b(?:wrong|incorrect|not|whose|if)\s+(?:the\s+)?(?:\w+\s+)?$", re.IGNORECASE)
+_NO_MARKER = re.compile(
+    r"\b(?:wrong|incorrect|not|whose|if)\s+(?:the\s+)?(?:\w+\s+)?$", re.IGNORECASE
+)
 _FINAL = re.compile(r"final\s+$", re.IGNORECASE)
 # Single dollars have no space on their inner side, or a LaTeX command between them: other dollars
 # are money.
@@ -72,11 +74,14 @@ _GIVES_UP = re.compile(
     r"\b(?:can\s?not|can['’]t|unable|unsure|not\s+sure|do(?:es)?\s*n(?:o|['’])t\s+know|no\s+idea)\b",
     re.IGNORECASE,
 )
+# a remark in brackets that ends the text, after a number: $18 (9 eggs at $2)
+_ASIDE = re.compile(r"(?<=\d)(?:\s+[^\W\d_]+)?\s\((?=[^()]*[A-Za-z]{2})[^()]*\)(?=[\s.!*]*\Z)")
 _ITEM = re.compile(r"\s*(?:(?:[-*•+>]|#{1,6})\s+|>\s*|\d{1,2}[.)]\s+(?=\S)|\([a-z]\)\s+)+")
 _NOTHING = re.compile(r"[\s*_:`~.>#-]*|\s*`{3}\w*\s*|\s*</?[a-z]+>\s*")
+_POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d(-])(?!\S*\*\*\W)")  # 10**3, and not **10**
 _DECORATION = re.compile(
-    r"~~[^~\n]*~~|</?(?:b|i|u|em|strong|span|p|div|code|sub|mark|answer|ans|center|font)\b[^<>]*>"
-    r"|\*\*|__|`+|[“”✅✓✔☑]|(?<![\w.])\"(?=\S)|(?<=\S)\"(?![\w.])",
+    r"</?(?:b|i|u|em|strong|span|p|div|code|sub|mark|answer|ans|center|font)\b[^<>]*>"
+    r"|(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])|`+|[“”✅✓✔☑]|(?<![\w.])\"(?=\S)|(?<=\S)\"(?![\w.])",
     re.IGNORECASE,
 )
 
@@ -104,24 +109,21 @@ class Statement(NamedTuple):
 def statement(text: str) -> Statement:
     """What is nothing but an answer, such as the content of a box."""
     if "\\text" in text or "\\mbox" in text:
-        text = WORDS.sub(lambda match: f" {match[1]} " if _counts(match[1]) else match[0], text)
+        said = lambda match: f" {match[1]} " if spoken.is_said(match[1]) else match[0]
+        text = WORDS.sub(said, text)
     text = spoken.symbols(undecorated(text))
     return Statement(text, quantity(text), not spoken.is_open(text))
 
 
-def _counts(words: str) -> bool:
-    return spoken.is_open(words) or spoken.symbols(f"1 {words} 1") != f"1 {words} 1"
-
-
 def undecorated(text: str) -> str:
     """A line without tags, quotes, bold and code marks around what it says."""
-    return _DECORATION.sub("", text).strip()
+    return _DECORATION.sub("", _POWER.sub("^", text)).strip()
 
 
 def boxes(text: str) -> list[Span]:
     """Every closed \\boxed{...} that is not empty, nested ones too, by start; in one pass.
 
-    A box without braces holds what follows it up to a space: \\boxed 7.
+    The last one may have no braces, and holds what follows it up to a space: \\boxed 7.
     """
     open_braces, found = [], []
     if "box" not in text:
@@ -135,10 +137,9 @@ def boxes(text: str) -> list[Span]:
             content = text[brace + 1 : i]
             if command and not _EMPTY.fullmatch(content):
                 found.append(Span(command.start(), i + 1, content))
-    for bare in _BARE_BOX.finditer(text):
-        if bare[1] and not _EMPTY.fullmatch(bare[1]):
-            found.append(Span(bare.start(), bare.end(), bare[1]))
-    return sorted(found)
+    bare = [Span(*box.span(), box[1]) for box in _BARE_BOX.finditer(text)]
+    bare = [box for box in bare[-1:] if not _EMPTY.fullmatch(box.content)]
+    return sorted(found) if found and not (bare and bare[0] > max(found)) else bare
 
 
 def together(text: str, backwards: Iterable[Span]) -> Span | None:
@@ -188,6 +189,7 @@ def sentence(text: str) -> Statement:
             count = 1 + sum(1 for _ in itertools.takewhile(bool, beside))
             whole = together(text, reversed(spans[:count]))
             is_open = spoken.opens_before(text, start) or spoken.opens_after(text, whole.end)
+            is_open = is_open and not text.startswith(" of ", whole.end)
             stated = statement(whole.content)
             return Statement(text, None, False) if is_open else stated
         text = text[:start].rstrip(" =") or text  # "5, as $x = 7$ shows"
@@ -199,7 +201,7 @@ def _prose(text: str) -> Statement:
     """The answer of a sentence without a formula before its number."""
     first = _EXPLAINS.split(text)[0]
     text = first if re.search(r"\d", first) else text
-    if (value := quantity(text)) is not None:
+    if (value := quantity(text)) is not None or times.time(text):
         return Statement(text, value)
     if _ASSIGNMENTS.search(text):
         return Statement(text, None)
@@ -293,7 +295,7 @@ def _after_markers(text: str, start: int = 0, final: bool = False) -> Statement 
     words = None
     for line in itertools.islice(lines_after_markers(text, start, final), 10):
         stated = sentence(line)
-        if stated.value is not None or not stated.is_exact:
+        if stated.value is not None or not (stated.is_exact or words):
             return stated
         if len(stated.text) > 2 and algebra.is_expression(stated.text):
             return stated
@@ -312,7 +314,7 @@ def ending(text: str) -> Statement | None:
     if not line.startswith("- ") and "\n" not in line and len(line) <= LONGEST_STATEMENT:
         if (whole := statement(line)).value:
             return whole
-    text = _DECORATION.sub("", _in_words(text))
+    text = _ASIDE.sub("", _DECORATION.sub("", _in_words(text)))
     last = max((m.start() for m in re.finditer(r"\d", text)), default=-1)
     if _GIVES_UP.search(text, last + 1):
         return None
@@ -327,7 +329,8 @@ def ending(text: str) -> Statement | None:
     if _DECIMAL_COMMA.fullmatch(tail):
         return Statement(tail, None)
     if len(tail) <= LONGEST_STATEMENT and algebra.is_bare(tail) and quantity(tail) is None:
-        return None
+        is_calculation = re.search(r"[-+*/×·,]|\b(?:and|or)\b", tail)
+        return None if is_calculation else statement(tail)
     return _last_number(text)
 
 
