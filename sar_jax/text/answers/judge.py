@@ -13,6 +13,7 @@ take all memory: `verifier` does it in processes that can be killed; `verify` do
 and evaluation use the same functions. Left out: decimal commas, unless the other one has a point.
 """
 
+import functools
 import re
 from fractions import Fraction
 from typing import NamedTuple
@@ -127,6 +128,7 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
     return False
 
 
+@functools.lru_cache(maxsize=1024)  # all answers to a question have the same
 def _truth(truth: str) -> Statement:
     """All of a truth if it is a number; else what it states, if it does; else all of it."""
     section = _section(truth)

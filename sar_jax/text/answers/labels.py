@@ -187,7 +187,8 @@ def _given(text: str, find: _Find) -> int | None:
     section = answered(text)
     if section is None:
         return None
-    section = Section(quantities.clean(section.text), section.is_answer)
+    if not section.text.isascii():
+        section = Section(quantities.clean(section.text), section.is_answer)
     for statement in statements.texts(section):
         if (found := _stated(statement, find)) != -1:
             return found

@@ -46,9 +46,11 @@ _SPELLINGS = [
         (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
         (r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
-        (r"\\(?:(?:text)?color|colorbox)\s*\{[\w!]+\}", ""),
         (r"\\[hv]?phantom\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}", " "),
-        (rf"\\(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{)", ""),
+        (
+            rf"\\(?:(?:(?:text)?color|colorbox)\s*\{{[\w!]+\}}|(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{))",
+            "",
+        ),
     )
 ]
 # A group of thousands is a number by itself: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in
@@ -108,6 +110,7 @@ _UNIT = re.compile(
     r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*"
 )
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
+_SIGN_APART = re.compile(r"^([-+])\s*")
 _UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that is no part of a word
 
 
@@ -115,6 +118,10 @@ _UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that is 
 _PREFIX = re.compile(
     r"^(?:[\s$:*]|unit|\.(?!\d)|(?:USD|US(?=\$)|EUR|GBP|CAD|AUD|INR|Rs\.?)(?=[\s$\d]))+"
 )
+
+
+_SIMPLE = re.compile(r"\s*\$?(-?\d{1,100}(?:\.(\d{1,100}))?)\.?\s*", re.ASCII)
+_ONE = Fraction(1)
 
 
 class Quantity(NamedTuple):
@@ -126,7 +133,7 @@ class Quantity(NamedTuple):
     """
 
     value: Fraction
-    scale: Fraction = Fraction(1)
+    scale: Fraction = _ONE
     places: int | None = None
 
 
@@ -144,8 +151,9 @@ def clean(text: str) -> str:
     if "\\" in text or "{" in text:
         for pattern, new in _SPELLINGS:
             text = pattern.sub(new, text)
-    text = _THOUSANDS_BY_MARKS.sub(lambda match: re.sub(r"\D", "", match.group()), text)
-    return _THOUSANDS.sub(_without_separators, text)
+    if any(mark in text for mark in "'’_") or text.count(".") > 1:
+        text = _THOUSANDS_BY_MARKS.sub(_without_separators, text)
+    return _THOUSANDS.sub(_without_separators, text) if "," in text else text
 
 
 def _ascii(text: str) -> str:
@@ -170,8 +178,11 @@ def _numeral(sign: str) -> str:
     return f" {fraction}" if re.fullmatch(r"\d+/\d+", fraction) else sign
 
 
+_SEPARATOR = re.compile(r"[,. '’_]")
+
+
 def _without_separators(match: re.Match) -> str:
-    return match.group().replace(",", "").replace(" ", "")
+    return _SEPARATOR.sub("", match.group())
 
 
 def read(match: re.Match) -> Quantity | None:
@@ -187,13 +198,15 @@ def read(match: re.Match) -> Quantity | None:
         return None
     if part["plain"] and not any(part[name] for name in _POWERS):
         places = len(part["plain"].partition(".")[2])
-    scale = _SCALES[part["scale"].lower()] if part["scale"] else Fraction(1)
+    scale = _SCALES[part["scale"].lower()] if part["scale"] else _ONE
     return Quantity(-value if "-" in part["sign"] else value, scale, places)
 
 
 def _plain(part: Mapping[str, str | None]) -> Fraction | None:
     """A number without a fraction, "3.2 \\times 10^{2}"; part: the groups of `NUMBER`."""
-    value = Fraction(part["plain"]) * Fraction(10) ** int(part["e"] or part["power"] or 0)
+    value = Fraction(part["plain"])
+    if tens := part["e"] or part["power"]:
+        value *= Fraction(10) ** int(tens)
     exponent = part["exponent"] or part["exponent2"]
     if not exponent:
         return value
@@ -266,18 +279,23 @@ def quantity(text: str, is_truth: bool = False) -> Quantity | None:
     """
     if len(text) > LONGEST_STATEMENT:
         return None
-    exact, _, rounded = re.sub(r"\\approx(?![a-zA-Z])", "≈", text).partition("≈")
-    text = exact if exact.strip(" $\n") else rounded
+    if simple := _SIMPLE.fullmatch(text):  # as most truths are
+        return Quantity(Fraction(simple[1]), _ONE, len(simple[2] or ""))
+    if "\\approx" in text or "≈" in text:
+        exact, _, rounded = re.sub(r"\\approx(?![a-zA-Z])", "≈", text).partition("≈")
+        text = exact if exact.strip(" $\n") else rounded
     left, _, right = text.rpartition("=") if _EQUALS.search(text) else ("", "", text)
-    if re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
+    if left and re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
         return None  # "x = 1, y = 2" is no number
-    right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
-    right = WORDS.sub(_unit_or_words, right)
-    right = _PREFIX.sub("", re.sub(r"^\s*\{([^{}]*)\}", r"\1", right))
+    if "{" in right:
+        right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
+        right = WORDS.sub(_unit_or_words, right)
+        right = re.sub(r"^\s*\{([^{}]*)\}", r"\1", right)
+    right = _PREFIX.sub("", right)
     right = right.rstrip(" $.:*")
     if _is_in_brackets(right):
         right = right.removeprefix("(").removesuffix(")")
-    right = re.sub(r"^([-+])\s*", r"\1", right)
+    right = _SIGN_APART.sub(r"\1", right)
     found = NUMBER.match(joined(right).removeprefix("+"))
     if found is None:
         return None
@@ -308,7 +326,7 @@ def joined(text: str) -> str:
 
 def _is_in_brackets(text: str) -> bool:
     """Is it one number in brackets, "(5)"? With a comma it would be a point or an interval."""
-    return re.fullmatch(r"\(\s*[-$]*[\d.]+%?\s*\)", text) is not None
+    return text.startswith("(") and re.fullmatch(r"\(\s*[-$]*[\d.]+%?\s*\)", text) is not None
 
 
 def number(text: str) -> Fraction | None:

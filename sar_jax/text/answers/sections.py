@@ -17,6 +17,8 @@ from typing import NamedTuple
 # degenerate, and never read.
 LONGEST_TEXT = 20_000
 
+# one of which is in each of these tags, in lower case
+_THOUGHTS = ("think>", "think▷", "think]", "thinking>", "thought", "reasoning>")
 _THOUGHT = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning)"
 _TAG = re.compile(
     rf"(?P<open><{_THOUGHT}>|<\|begin_of_thought\|>|\[think\]|◁think▷)"
@@ -51,7 +53,9 @@ def answered(text: str) -> Section | None:
     text = text[-LONGEST_TEXT:]
     if "<|" in text:
         text = _SPECIAL.sub("\n", text)
-    contents = [found[1] for found in _ANSWER.finditer(text) if found[1].strip()]
+    contents = []
+    if "<" in text:
+        contents = [found[1] for found in _ANSWER.finditer(text) if found[1].strip()]
     return Section(contents[-1].strip(), True) if contents else Section(text, False)
 
 
@@ -60,6 +64,9 @@ def _without_thought(text: str) -> str | None:
 
     A closing tag alone ends a thought from the text's start on.
     """
+    lower = text.lower()
+    if not any(word in lower for word in _THOUGHTS):
+        return text
     kept, start, is_thinking = [], 0, False
     for tag in _TAG.finditer(text):
         if tag["open"]:

@@ -54,7 +54,7 @@ def _part(match: re.Match) -> str:
     part = match.groupdict()
     whole = f"{part['whole']} " if part.get("whole") else ""
     count = part.get("count") or "1"
-    is_plural = part["part"].lower() in ("halves",) or part["part"].lower().endswith("s")
+    is_plural = part["part"].lower().endswith("s")
     if (count == "1") is is_plural:
         return match.group()  # 3 tenth, one thirds
     return f"{whole}{count}/{_PARTS[part['part'].lower()]}"
@@ -68,9 +68,9 @@ _SYMBOLS = [
         (rf"(?P<whole>\d+)\s+and\s+(?:an?[\s-]+|(?P<count>\d+)[\s-]+){_PART}", _part),
         (rf"(?<![\d/.])(?P<count>\d+)(?:\s+|-){_PART}", _part),
         (rf"(?<![\w-])(?:an?\s+)?{_PART}\s+of\s+(?:the\s+)?(?=\$?\d)", lambda m: _of(m)),
-        (rf"^\W*(?:an?\s+|(?P<count>1)[\s-]+)?(?:half|third|quarter)\b(?=\W*$|\s+of\s+(?!.*\d))",
-         lambda m: f"1/{_PARTS[re.search(r'half|third|quarter', m.group().lower()).group()]}"),
-        (rf"(\d+/\d+)\s+of\s+(?=\$?\d)", r"\1*"),
+        (r"^\W*(?:an?\s+|1[\s-]+)?(?P<part>half|third|quarter)\b(?=\W*$|\s+of\s+(?!.*\d))",
+         lambda m: f"1/{_PARTS[m['part'].lower()]}"),
+        (r"(\d+/\d+)\s+of\s+(?=\$?\d)", r"\1*"),
         (rf"({_NUMBER})\s*(?:%|percent)\s+of\s+(?=\$?\d)", r"\1/100*"),
         (rf"(-?{_NUMBER})((?:\s+degrees?)?(?:\s+(?:celsius|fahrenheit))?)\s+below\s+(?:zero|0)\b",
          r"-\1\2"),

@@ -27,10 +27,9 @@ _BARE_BOX = re.compile(_BOX + r"(?=[^\s{$])((?:\\[a-zA-Z]+)?(?:\{[^{}]*\})*[^\s{
 _FACTOR = re.compile(r"\s*(?:\^|\\times|\\cdot|\*(?!\*)|×)")
 _EMPTY = re.compile(r"(?:[\s{}$~?.]|\\[a-z]*text[a-z]*|\\[ ,;!]|\\q?quad)*")
 _MARKER = re.compile(
-    r"\banswers?[*_`\s]{0,4}"
-    r"(?:(?:is|are|equals?|(?:would|should|must|will)\s+be)\b(?!n['’]t)[*_\s]{0,4}:?|[:=]|-(?=\s))"
-    r"|\banswer[*_]*[ \t]*(?=\n)|####",
-    re.IGNORECASE,
+    r"[aA](?<!\w[aA])(?i:nswer)(?:[sS]?[*_`\s]{0,4}(?i:"
+    r"(?:is|are|equals?|(?:would|should|must|will)\s+be)\b(?!n['’]t)[*_\s]{0,4}:?|[:=]|-(?=\s))"
+    r"|[*_]*[ \t]*(?=\n))|####"
 )
 _NO_MARKER = re.compile(
     r"\b(?:wrong|incorrect|not|whose|if)\s+(?:the\s+)?(?:\w+\s+)?$", re.IGNORECASE
@@ -54,6 +53,7 @@ _IS = re.compile(r"\s*(?:(?:is|are|equals?)\b|=)\s*:?\s*(?=\S)")
 # and no conclusion.
 _SEPARATORS = re.compile(r"[\s,;$&()\[\]\\]*")
 _CONCLUSIONS = set("so then thus hence therefore finally finds gives get gets total is are".split())
+_RATIO = re.compile(r"\d+\s*:\s*\d+")
 _DECIMAL_COMMA = re.compile(r"[\s$]*-?\d+,\d+[\s$]*")
 # Around the number in a sentence: signs that make it a part of an expression or of a list.
 _OPEN = re.compile(r"[\\^_√(\[{|<>]|[a-zA-Z0-9)\]}]\s*[-+*/×·]\s*$")
@@ -69,6 +69,9 @@ _EXPLAINS = re.compile(
     r"|though)\b|\s*—|,\s+that\s+is\b"
 )
 _DENIED = re.compile(r"\bnot\s+[^,.;]{1,60}?,?\s+but\s+(?:rather\s+)?", re.IGNORECASE)
+_BEGINNING = re.compile(r"[\s*_:>]*")
+_STOP = re.compile(r"[.;!?](?:\s|$)")
+_DIGIT = re.compile(r"\d")
 _ASSIGNMENTS = re.compile(r"=[^=]*(?:[,;]|\band\b)\s*\$?\s*[^\W\d]\w*\s*=")
 _GIVES_UP = re.compile(
     r"\b(?:can\s?not|can['’]t|unable|unsure|not\s+sure|do(?:es)?\s*n(?:o|['’])t\s+know|no\s+idea)\b",
@@ -81,7 +84,7 @@ _NOTHING = re.compile(r"[\s*_:`~.>#-]*|\s*`{3}\w*\s*|\s*</?[a-z]+>\s*")
 _POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d(-])(?!\S*\*\*\W)")  # 10**3, and not **10**
 _DECORATION = re.compile(
     r"</?(?:b|i|u|em|strong|span|p|div|code|sub|mark|answer|ans|center|font)\b[^<>]*>"
-    r"|(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])|`+|[“”✅✓✔☑]|(?<![\w.])\"(?=\S)|(?<=\S)\"(?![\w.])",
+    r"|(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])|`+|[“”✅✓✔☑]|(?<![\w.])\\?\"(?=\S)|(?<=\S)\\?\"(?![\w.])",
     re.IGNORECASE,
 )
 
@@ -117,7 +120,9 @@ def statement(text: str) -> Statement:
 
 def undecorated(text: str) -> str:
     """A line without tags, quotes, bold and code marks around what it says."""
-    return _DECORATION.sub("", _POWER.sub("^", text)).strip()
+    if "**" in text:
+        text = _POWER.sub("^", text)
+    return _DECORATION.sub("", text).strip()
 
 
 def boxes(text: str) -> list[Span]:
@@ -182,7 +187,7 @@ def sentence(text: str) -> Statement:
     text = undecorated(text)
     if spans := list(formulas(text)):
         start, end, content = spans[0]
-        if not re.search(r"\d", text[:start]):
+        if not _DIGIT.search(text[:start]):
             if re.fullmatch(r"[^\d=<>+*/^-]+", content) and (verb := _IS.match(text, end)):
                 return sentence(text[verb.end() :])  # "the length of $AB$ is 5"
             beside = (_beside(text[a.end : b.start]) for a, b in itertools.pairwise(spans))
@@ -193,14 +198,14 @@ def sentence(text: str) -> Statement:
             stated = statement(whole.content)
             return Statement(text, None, False) if is_open else stated
         text = text[:start].rstrip(" =") or text  # "5, as $x = 7$ shows"
-    text = _DENIED.sub("", re.split(r"[.;!?](?:\s|$)", text)[0])
+    text = _DENIED.sub("", _STOP.split(text)[0])
     return _prose(spoken.symbols(text.strip(" :*")))
 
 
 def _prose(text: str) -> Statement:
     """The answer of a sentence without a formula before its number."""
     first = _EXPLAINS.split(text)[0]
-    text = first if re.search(r"\d", first) else text
+    text = first if _DIGIT.search(first) else text
     if (value := quantity(text)) is not None or times.time(text):
         return Statement(text, value)
     if _ASSIGNMENTS.search(text):
@@ -234,7 +239,7 @@ def lines_after_markers(text: str, start: int = 0, final: bool = False) -> Itera
 
 def _line(rest: str) -> str:
     """The first line that says anything, without the marks of a list, a quote or a heading."""
-    begun = re.match(r"[\s*_:>]*", rest).end()
+    begun = _BEGINNING.match(rest).end()
     if display := _DISPLAY.match(rest, begun):
         content = next(g for g in display.groups()[::-1] if g)
         return "$" + " ".join(content.replace("&", "").split()) + "$"
@@ -269,7 +274,7 @@ def texts(section: Section) -> Iterator[str]:
     if section.is_answer:
         yield text
     for line in lines_after_markers(text):
-        yield re.split(r"[.;!?](?:\s|$)", line)[0]
+        yield _STOP.split(line)[0]
 
 
 def _whole(text: str) -> Statement:
@@ -326,7 +331,7 @@ def ending(text: str) -> Statement | None:
                 return statement(content)
     tail = text.strip().rpartition("\n")[2].rpartition("=")[2].strip(" .,;*_$")
     tail = re.sub(r"^[-*>#]+\s+", "", tail)
-    if _DECIMAL_COMMA.fullmatch(tail):
+    if _DECIMAL_COMMA.fullmatch(tail) or _RATIO.fullmatch(tail):
         return Statement(tail, None)
     if len(tail) <= LONGEST_STATEMENT and algebra.is_bare(tail) and quantity(tail) is None:
         is_calculation = re.search(r"[-+*/×·,]|\b(?:and|or)\b", tail)
@@ -342,7 +347,7 @@ def _in_words(text: str) -> str:
     start = max(text.rstrip(" \n.!?*").rfind(end) for end in (". ", "\n", "! ", "? ")) + 1
     if len(text) - start > LONGEST_STATEMENT:
         return text
-    has_digits = re.search(r"\d", text) is not None
+    has_digits = _DIGIT.search(text) is not None
     return text[:start] + spoken.symbols(text[start:], cardinals=not has_digits)
 
 
