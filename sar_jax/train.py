@@ -126,7 +126,8 @@ def loop(started: Started) -> int:
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[: config.logging.samples_shown])
-            if step % config.checkpoint.every_steps == 0 or last or asked:
+            failed = any(multihost.gather(run.checkpoints.has_failed()))
+            if step % config.checkpoint.every_steps == 0 or last or asked or failed:
                 save(last=False)
             screen.progress(bar, step, metrics)
         bar.close()
