@@ -77,10 +77,10 @@ def test_full_for_good(disk, tmp_path, record_property):
     run_command(*command(alone, "plain"), check=True)
     patient = "--config.checkpoint.retry_seconds=2"
     keep = "--config.checkpoint.keep=1"
-    run_command(*command(workdir, "plain"), keep, "--config.steps=3", check=True)
+    run_command(*command(workdir, "plain"), keep, "--config.steps=4", check=True)
     filler = fill(disk)
     error = one_error(run_command(*command(workdir, "plain"), keep, patient))
-    assert str(workdir) in error and "No space left" in error, error
+    assert f"{workdir}/" in error and "No space left" in error, error
     filler.unlink()
     run_command(*command(workdir, "plain"), keep, check=True)
     assert_same_run(alone, workdir, "state")
