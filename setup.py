@@ -23,7 +23,14 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["sar_jax", "sar_jax.*"]),
-    package_data={"sar_jax": ["assets/tiny/*", "assets/*.json"]},
+    package_data={
+        "sar_jax": [
+            "assets/tiny/*",
+            "assets/*.json",
+            "evaluation/pages/*.css",
+            "evaluation/pages/*.js",
+        ]
+    },
     install_requires=[
         "absl-py>=2.1",
         "datasets>=4.4",

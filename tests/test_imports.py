@@ -96,7 +96,7 @@ def test_the_helpers_see_every_kind_of_import():
         "import a.b\nfrom c import d as e, f\ndef g():\n    if 1:\n        import h as i, j"
     )
     assert imports(tree) == {"a.b", "c.d", "c.f", "h", "j"}
-    assert {"model.hf", "errors", "text.tasks"} <= own("pretrain") and "text.tasks.jsonl" in own(
+    assert {"model.hf", "errors", "text.tasks"} <= own("pretrain") and "text.tasks.given" in own(
         "explain"
     )
     assert "jax" in foreign("train")

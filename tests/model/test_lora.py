@@ -63,6 +63,7 @@ def rows(cfg, rng):
     return packing.pack([ids(5), ids(3), ids(9)], [ids(4), ids(8), ids(2)], 24, 2)[0]
 
 
+@pytest.mark.few_families
 def test_a_model_with_adapters_is_the_model_with_their_products_added(each_family, rng):
     cfg = lora.adapted(each_family.cfg, settings())
     adapters, packed = random_adapters(cfg, rng), rows(each_family.cfg, rng)
