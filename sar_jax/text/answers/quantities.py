@@ -31,7 +31,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-
 _SUPERSCRIPT = re.compile(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 # without an argument
 _STYLES = (
-    r"left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|tiny|small|normalsize|[lL]arge|LARGE"
+    r"left|right|[bB]igg?[lr]?|displaystyle|(?:text|script|scriptscript)style|limits|tiny|small|normalsize|[lL]arge|LARGE"
     r"|[hH]uge|bf|it|rm|bfseries|itshape"
 )
 _SPELLINGS = [
@@ -73,6 +73,7 @@ _SCALES = {
     "%": Fraction(1, 100),
     "dozen": Fraction(12),
     "hundred": Fraction(100),
+    "gross": Fraction(144),
     "thousand": Fraction(10**3),
     "lakh": Fraction(10**5),
     "million": Fraction(10**6),
@@ -96,7 +97,7 @@ NUMBER = re.compile(
 )
 _POWERS = ("e", "power", "exponent", "exponent2")  # groups of `NUMBER`
 WORDS = re.compile(
-    r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}"
+    r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bm|underline|bf|rm|operatorname)\s*\{([^{}]*)\}"
 )
 _FUNCTION = (
     r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choose|max|min|gcd|lcm|det)"
