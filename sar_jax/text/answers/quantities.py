@@ -34,23 +34,23 @@ _STYLES = (
     r"left|right|[bB]igg?[lr]?|displaystyle|(?:text|script|scriptscript)style|limits|tiny|small|normalsize|[lL]arge|LARGE"
     r"|[hH]uge|bf|it|rm|bfseries|itshape"
 )
+# (what a text must hold, pattern, new): most texts hold few of them
 _SPELLINGS = [
-    (re.compile(pattern, re.ASCII), new)
-    for pattern, new in (
-        (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","),
-        (r"(?<!\\)\\!", ""),
-        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
-        (r"\\([$%])", r"\1"),
-        (r"\\[dtc]frac", r"\\frac"),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-        (r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
-        (r"\\[hv]?phantom\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}", " "),
-        (
-            rf"\\(?:(?:(?:text)?color|colorbox)\s*\{{[\w!]+\}}|(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{))",
-            "",
-        ),
+    (needle, re.compile(pattern, re.ASCII), new)
+    for needle, pattern, new in (
+        ("", r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","),
+        ("\\!", r"(?<!\\)\\!", ""),
+        ("", r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
+        ("", r"\\([$%])", r"\1"),
+        ("frac", r"\\[dtc]frac", r"\\frac"),
+        ("frac", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        ("frac", r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
+        ("frac", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        ("sqrt", r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
+        ("phantom", r"\\[hv]?phantom\s*\{[^{}]*\}", " "),
+        ("space", r"\\[hv]space\*?\s*\{[^{}]*\}", " "),
+        ("color", r"\\(?:(?:text)?color|colorbox)\s*\{[\w!]+\}", ""),
+        ("", rf"\\(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{)", ""),
     )
 ]
 # A group of thousands is a number by itself: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in
@@ -150,8 +150,9 @@ def clean(text: str) -> str:
     elif "~" in text:
         text = text.replace("~", " ")
     if "\\" in text or "{" in text:
-        for pattern, new in _SPELLINGS:
-            text = pattern.sub(new, text)
+        for needle, pattern, new in _SPELLINGS:
+            if needle in text:
+                text = pattern.sub(new, text)
     if any(mark in text for mark in "'’_") or text.count(".") > 1:
         text = _THOUSANDS_BY_MARKS.sub(_without_separators, text)
     return _THOUSANDS.sub(_without_separators, text) if "," in text else text

@@ -83,6 +83,7 @@ _ASIDE = re.compile(r"(?<=\d)(?:\s+[^\W\d_]+)?\s\((?=[^()]*[A-Za-z]{2})[^()]*\)(
 _ITEM = re.compile(r"\s*(?:(?:[-*•+>]|#{1,6})\s+|>\s*|\d{1,2}[.)]\s+(?=\S)|\([a-z]\)\s+)+")
 _NOTHING = re.compile(r"[\s*_:`~.>#-]*|\s*`{3}\w*\s*|\s*</?[a-z]+>\s*")
 _POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d(-])(?!\S*\*\*\W)")  # 10**3, and not **10**
+_MARKS = re.compile(r"[<*_`\"'‘“”✅✓✔☑]")  # one of which is in each of these
 _QUOTED = re.compile(r"(?<![\w'’)}])['‘]([^'’\n]{1,60})['’](?!\w)")
 _DECORATION = re.compile(
     r"</?(?:b|i|u|em|strong|span|p|div|code|sub|mark|answer|ans|center|font)\b[^<>]*>"
@@ -122,6 +123,8 @@ def statement(text: str) -> Statement:
 
 def undecorated(text: str) -> str:
     """A line without tags, quotes, bold and code marks around what it says."""
+    if not _MARKS.search(text):
+        return text.strip()
     if "**" in text:
         text = _POWER.sub("^", text)
     return _QUOTED.sub(r"\1", _DECORATION.sub("", text)).strip()
