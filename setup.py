@@ -51,6 +51,7 @@ setup(
         "rich>=13",
         "safetensors>=0.5",
         "tensorboardX>=2.6.2",
+        "text2num>=3.0",  # "twenty-four" in an answer; it has no dependencies
         "tokenizers>=0.22",
         "tqdm>=4.66",
         "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields

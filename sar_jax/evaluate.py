@@ -122,7 +122,8 @@ def load_tasks(
     found, longest = {}, config.data.max_prompt_tokens
     for name in names:
         share = config.data.unstated_share
-        source, unstated = questions_lib.stated(tasks.load(name, "test"), name, share)
+        source = tasks.load(name, "test", questions_lib.columns(config.data))
+        source, unstated = questions_lib.stated(source, name, share)
         rows, left_out = questions_lib.prepare(source, prompter, longest, name)
         info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
         found[label(name)] = Task(label(name), info, rows)

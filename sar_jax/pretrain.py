@@ -190,7 +190,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     """
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
-    source = tasks.load(config.data.train, "train")
+    source = tasks.load(config.data.train, "train", questions_lib.columns(config.data))
     begun = start(config, source)
     data, prompter = config.data, begun.prompter
     network = Network.of(config.model, begun.cfg, mesh)
@@ -204,7 +204,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     )
     eval_rows = []
     if data.eval:  # read now: a mistake there must not cost the training
-        test = tasks.load(data.eval, "test")
+        test = tasks.load(data.eval, "test", questions_lib.columns(data))
         eval_rows = questions_lib.prepare(
             test, prompter, data.max_prompt_tokens, data.eval, data.eval_questions
         ).rows
