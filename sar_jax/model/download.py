@@ -81,7 +81,12 @@ def _with_base(adapter: pathlib.Path) -> pathlib.Path:
     base = read_object(adapter, _ADAPTER).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise UserError(f"{adapter / _ADAPTER}: it names no base_model_name_or_path")
-    folder = pathlib.Path(_locate(base, None))
+    try:
+        folder = pathlib.Path(_locate(base, None))
+    except UserError as error:
+        raise UserError(
+            f"{adapter / _ADAPTER}: its base, base_model_name_or_path: {error}"
+        ) from None
     if not (folder / _CONFIG).is_file():
         raise UserError(
             f"{adapter / _ADAPTER}: base_model_name_or_path is {base!r}, where there is no model; "
