@@ -24,6 +24,7 @@ _VERSIONS = ".versions.json"  # of the objects that a folder of the cache was co
 # config, weights, tokenizers of all kinds, and what an export takes along
 _FILES = (
     "*.json",
+    "sar_jax_examples.jsonl",
     "*.safetensors",
     "*.jinja",
     "*.model",
