@@ -135,6 +135,9 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, ea
     with torch.no_grad():
         again = load_torch(output, long=True)(ids).logits
         assert torch.equal(again, each_family.oracle.single(ids).logits)
+    for file in each_family.folder.iterdir():  # what training did not change
+        if file.suffix != ".safetensors":
+            assert (output / file.name).read_bytes() == file.read_bytes(), file.name
     tokenizer = AutoTokenizer.from_pretrained(output)
     assert tokenizer.encode("12 apples €") == each_family.tokenizer.encode("12 apples €")
     assert tokenizer.chat_template == each_family.tokenizer.chat_template
@@ -154,6 +157,34 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
     tensors = read_tensors(tmp_path / "out")
     assert {str(t.dtype) for t in tensors.values()} == {"bfloat16"}
     assert str(load_torch(tmp_path / "out").dtype) == "torch.bfloat16"
+
+
+def test_an_export_takes_the_files_beside_the_weights_as_they_are_and_no_others(tmp_path, loaded):
+    source = tmp_path / "source"
+    shutil.copytree(loaded.folder, source)
+    taken = {
+        "tokenizer_config.json": '{"tokenizer_class": "SomeOlderTokenizer"}',
+        "special_tokens_map.json": "{}",
+        "merges.txt": "#version: 0.2",
+        "tokenizer.model": "sentencepiece",
+        "chat_template.json": "{}",
+        "preprocessor_config.json": "{}",
+        "configuration_other.py": "raise SystemExit",
+        "LICENSE": "one's own",
+        "additional_chat_templates/tools.jinja": "{{ messages }}",
+    }
+    left = ("training_args.bin", "optimizer.pt", "README.md", "adapter_config.json", "sar_jax.json")
+    for name in (*taken, *left):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(taken.get(name, "{}"))
+    (source / "adapter_config.json").unlink()
+    raw = hf.read_json(source, "config.json")
+    export.write_folder(
+        loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw, source=str(source)
+    )
+    for name, text in taken.items():
+        assert (tmp_path / "out" / name).read_text() == text
+    assert not any((tmp_path / "out" / name).exists() for name in left)
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
@@ -176,7 +207,9 @@ def test_a_shard_size_that_is_none_is_refused(loaded, size):
         ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
         ("qwen3", {"model_type": None}, "model_type None"),
         ("qwen3", {"model_type": "gemma3"}, "text_config is missing"),
-        ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'.*take a dense model"),
+        ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
+        ("qwen3", {"model_type": "qwen3_moe", "num_experts": 8}, "take a dense model"),
+        ("qwen3", {"model_type": "qwen3_next", "linear_num_value_heads": 8}, "take Qwen3"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
         ("qwen3", {"num_experts": 8}, r"num_experts = 8 \(unknown\)"),

@@ -55,12 +55,19 @@ OTHERS = re.compile(
 )
 
 
+_WAYS_OUT = {
+    "quantization_config": ": the weights are quantised; give the model in bfloat16 or float32",
+    "transformers_weights": ": the weights are in another file; name it model.safetensors",
+}
+
+
 def problems(raw: Json, family: Family) -> list[str]:
     """What of a config.json cannot be accepted, in words."""
     fixed = {**FIXED, **family.fixed}
     for name in family.defaults:
         fixed.pop(name, None)
-    found = [f"{k} = {v!r:.60}" for k, v in raw.items() if k in fixed and v not in fixed[k]]
+    wrong = {k: v for k, v in raw.items() if k in fixed and v not in fixed[k]}
+    found = [f"{k} = {v!r:.60}{_WAYS_OUT.get(k, '')}" for k, v in wrong.items()]
     own = [name for name in unknown(raw, family) if raw[name]]
     others = [name for name in own if OTHERS.search(name)]
     found += [f"{name} = {raw[name]!r:.60} (unknown)" for name in others]

@@ -1,5 +1,7 @@
 """A config.json, read: the public functions of `families`."""
 
+import json
+import re
 from typing import Any
 
 from sar_jax.errors import UserError
@@ -16,15 +18,19 @@ _FAMILIES: dict[str, Family] = {
     **gemma.FAMILIES,
 }
 MODEL_TYPES = tuple(_FAMILIES)
-# What a model that is refused can be replaced by, or made of.
-_WAYS_OUT = {
-    "mistral3": "of models with images only the text part of Gemma 3 is supported",
-    "ministral3": "its queries are scaled by their position",
-    "gemma3n": "its layers share keys and values; Gemma 3 is supported",
-    "gemma": "Gemma 2 and 3 are supported",
-    "phi": "Phi-3, Phi-3.5 and Phi-4-mini are supported",
-    "olmo": "OLMo 2 and 3 are supported",
-}
+# What the decoder lacks, by what a config.json names, in this order; and the way out.
+_LACKING = (
+    ("linear_num_value_heads", "layers of the gated delta rule are not computed here: take Qwen3"),
+    ("experts", "mixtures of experts are not computed here: take a dense model of the family"),
+    ("gemma3n", "its layers share keys and values: take Gemma 3"),
+    ("ministral3", "its queries are scaled by their position: take Ministral-8B of 2024"),
+    (
+        "vision_config",
+        "of models with images only the text part of Gemma 3 is computed: take the "
+        "family's model of text",
+    ),
+    ("ssm|mamba", "state-space layers are not computed here"),
+)
 
 
 def text_part(raw: Json) -> Json:
@@ -72,14 +78,12 @@ def _family(raw: Json) -> Family:
     kind = raw.get("model_type")
     if isinstance(kind, str) and kind in _FAMILIES:
         return _FAMILIES[kind]
-    hint = ""
-    if isinstance(kind, str):
-        hint = _WAYS_OUT.get(kind, "")
-        if "moe" in kind or "mixtral" in kind:
-            hint = "mixtures of experts are not; take a dense model of the family"
+    named = json.dumps([kind, raw], default=str)
+    lacking = (words for pattern, words in _LACKING if re.search(pattern, named))
+    why = next(lacking, "")
     supported = ", ".join((*_FAMILIES, "gemma3"))
     raise UserError(
-        f"model_type {kind!r} is not supported (supported: {supported}{'; ' if hint else ''}{hint})"
+        f"model_type {kind!r} is not supported{': ' if why else ''}{why} (supported: {supported})"
     )
 
 
