@@ -83,6 +83,14 @@ class Prompt(Fields):
     format: Literal["auto", "chat", "plain"] = "auto"
     # Thinking in templates that can switch it (Qwen3); "default" leaves it to the template.
     thinking: Literal["default", "on", "off"] = "default"
+    # A JSONL file of worked examples ("question", "solution"), which come before every question as
+    # earlier turns of the chat.
+    examples: str = ""
+    # Text that every answer goes on from, such as "<think>"; it is a part of the prompt.
+    assistant_prefix: str = ""
+    # Text that ends an answer where the answer contains it, or several as a JSON list:
+    # '["\\n\\n", "Question:"]'. The model's own tokens end it as well.
+    stop: str = ""
 
 
 @dataclasses.dataclass

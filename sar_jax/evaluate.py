@@ -153,13 +153,14 @@ def make_decoder(candidate: Candidate) -> Sample:
     light = int8.described(trained.cfg, rollout.weights_dtype)
     return Sample(
         Network.of(config.model, light, candidate.mesh),
-        candidate.prompter.stops,
+        candidate.prompter.decoder_stops,
         samples,
         rollout.max_answer_tokens,
         greedy=samples == 1,
         slots=rollout.slots,
         sampling=Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
+        ended=candidate.prompter.stopping.length if config.prompt.stop else None,
     )
 
 

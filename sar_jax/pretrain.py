@@ -241,11 +241,12 @@ def _evaluate(
 ) -> Result:
     greedy = Sample(
         network,
-        begun.prompter.stops,
+        begun.prompter.decoder_stops,
         1,
         config.max_answer_tokens,
         greedy=True,
         slots=min(config.eval_batch, len(rows)),
+        ended=begun.prompter.stopping.length if config.prompt.stop else None,
     )
     limits = config_lib.Verification()
     with Verifier(limits.workers, limits.timeout) as verifier:

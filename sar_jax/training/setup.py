@@ -278,11 +278,12 @@ def _decoder(
     return functools.partial(
         Sample,
         assembly.decoder,
-        inputs.prompter.stops,
+        inputs.prompter.decoder_stops,
         max_answer_tokens=rollout.max_answer_tokens,
         slots=rollout.slots,
         sampling=Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
+        ended=inputs.prompter.stopping.length if config.prompt.stop else None,
     )
 
 
