@@ -354,7 +354,7 @@ class PretrainConfig(Fields):
     empty_question_fraction: float = 0.0
     log_every_steps: int = 50  # Updates between two lines on the screen.
     eval_batch: int = 128  # Questions in a call of the decoder during the evaluation.
-    # Tokens of a worked answer, at most; longer ones are left out. Also the limit of the evaluation.
+    # Tokens of a worked answer, at most; longer ones are left out. Also the evaluation's limit.
     max_answer_tokens: int = 1024
     model: Model = dataclasses.field(default_factory=Model)
     architecture: Architecture = dataclasses.field(default_factory=Architecture)

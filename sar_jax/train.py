@@ -135,7 +135,7 @@ def loop(started: Started) -> int:
         print("stopped before the first step: there is nothing to save yet")
         return 130
     save(last=True)  # waits; does nothing where the checkpoint is there already
-    multihost.first(lambda: str(reported.write(run.workdir)))
+    multihost.first(lambda: reported.write(run.workdir))
     if step < config.steps:
         print(
             f"stopped and saved at step {step} of {config.steps}. To continue, run the same "

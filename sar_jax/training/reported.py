@@ -27,11 +27,13 @@ _MACHINE = "machine.json"
 _PACKAGES = ("sar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers")
 
 
-def write(workdir: epath.Path) -> epath.Path:
-    """Writes the run's page into its workdir; returns its path."""
+def write(workdir: epath.Path) -> None:
+    """Writes the run's page into its workdir; where it cannot, a line says so: the run is saved."""
     path = workdir / PAGE
-    files.write_atomically(path, report_page([read(workdir)], {}))
-    return path
+    try:
+        files.write_atomically(path, report_page([read(workdir)], {}))
+    except OSError as error:
+        print(f"warning: {path} could not be written ({error.strerror or error})", flush=True)
 
 
 def note_machine(workdir: epath.Path) -> None:
