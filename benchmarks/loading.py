@@ -11,6 +11,7 @@ and 2 GB."""
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -35,16 +36,23 @@ QWEN3_1P7B = dict(
 def write(folder: pathlib.Path) -> None:
     """A folder as published: two files and their index. One file's tensors are in memory at a
     time."""
+    import huggingface_hub
     import ml_dtypes
     import numpy as np
     from safetensors.numpy import save_file
 
-    from sar_jax.model import families, hf
+    from sar_jax.model import families, tensors
 
     folder.mkdir(parents=True, exist_ok=True)
     raw = families.qwen3_json(**QWEN3_1P7B)
     cfg, rng = families.parse(raw, 5120), np.random.default_rng(0)
-    plan, split = hf.stored_tensors(cfg), hf.plan_shards(cfg, "bfloat16", "2GB")
+    plan = tensors.stored_tensors(cfg)
+    split = huggingface_hub.split_state_dict_into_shards_factory(
+        plan,
+        get_storage_size=lambda stored: 2 * math.prod(stored.shape),
+        max_shard_size="2GB",
+        filename_pattern="model{suffix}.safetensors",
+    )
     for file, names in split.filename_to_tensors.items():
         save_file(
             {

@@ -2,8 +2,8 @@
 
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
 The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. In both an unknown
-field or a value of another type is an error (`sar_jax.fields`). `sar_jax.checks` says what a config
-must satisfy; every command checks before anything slow starts, and names the field that is wrong.
+field or a value of another type is an error (`sar_jax.fields`). `sar_jax.training.checks` says what
+a config must satisfy; every command checks before anything slow starts, and names a wrong field.
 Where only some values are allowed, the field's type is a `Literal` of them: there and nowhere else
 are they listed.
 
@@ -16,8 +16,8 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from sar_jax.errors import UserError
 from sar_jax.fields import Fields
+from sar_jax.fields import from_dict as from_dict  # of these classes, as `to_json` is
 
 
 @dataclasses.dataclass
@@ -83,6 +83,14 @@ class Prompt(Fields):
     format: Literal["auto", "chat", "plain"] = "auto"
     # Thinking in templates that can switch it (Qwen3); "default" leaves it to the template.
     thinking: Literal["default", "on", "off"] = "default"
+    # A JSONL file of worked examples ("question", "solution"), which come before every question as
+    # earlier turns of the chat.
+    examples: str = ""
+    # Text that every answer goes on from, such as "<think>"; it is a part of the prompt.
+    assistant_prefix: str = ""
+    # Text that ends an answer where the answer contains it, or several as a JSON list:
+    # '["\\n\\n", "Question:"]'. The model's own tokens end it as well.
+    stop: str = ""
 
 
 @dataclasses.dataclass
@@ -346,7 +354,7 @@ class PretrainConfig(Fields):
     empty_question_fraction: float = 0.0
     log_every_steps: int = 50  # Updates between two lines on the screen.
     eval_batch: int = 128  # Questions in a call of the decoder during the evaluation.
-    # Tokens of a worked answer, at most; longer ones are left out. Limits the evaluation, too.
+    # Tokens of a worked answer, at most; longer ones are left out. Also the evaluation's limit.
     max_answer_tokens: int = 1024
     model: Model = dataclasses.field(default_factory=Model)
     architecture: Architecture = dataclasses.field(default_factory=Architecture)
@@ -380,21 +388,3 @@ def max_length(config: TrainConfig) -> int:
 def to_json(config: Any) -> str:
     """The config as it is kept in a workdir: one JSON object, indented."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_dict(cls: type, fields: dict[str, Any]) -> Any:
-    """The inverse of `dataclasses.asdict` for the classes above.
-
-    cls      `TrainConfig`, `PretrainConfig`, or a section's class
-    fields   by name; what is missing has its default
-
-    Raises `UserError` that names the fields which `cls` does not have, or a value of another type.
-    """
-    if not isinstance(fields, dict):
-        raise UserError(f"expected a JSON object of config fields, not {fields!r:.60}")
-    known = {f.name: f.type for f in dataclasses.fields(cls)}
-    unknown = set(fields) - set(known)
-    if unknown:
-        raise UserError(f"unknown config field(s): {', '.join(sorted(unknown))}")
-    made = lambda kind, value: from_dict(kind, value) if isinstance(value, dict) else value
-    return cls(**{name: made(known[name], value) for name, value in fields.items()})

@@ -31,7 +31,7 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, judged, tables
@@ -46,6 +46,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
+from sar_jax.training import checks
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import trained as trained_lib
 
@@ -152,13 +153,14 @@ def make_decoder(candidate: Candidate) -> Sample:
     light = int8.described(trained.cfg, rollout.weights_dtype)
     return Sample(
         Network.of(config.model, light, candidate.mesh),
-        candidate.prompter.stops,
+        candidate.prompter.decoder_stops,
         samples,
         rollout.max_answer_tokens,
         greedy=samples == 1,
         slots=rollout.slots,
         sampling=Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
+        ended=candidate.prompter.stopping.length if config.prompt.stop else None,
     )
 
 

@@ -1,22 +1,28 @@
 """Trained parameters -> a Hugging Face folder that `transformers` and vLLM load.
 
     python -m sar_jax.export --workdir=DIR [--step=N] --output=HF_DIR
-                             [--dtype=bfloat16] [--max-shard-size=5GB]
+                             [--dtype=bfloat16] [--max-shard-size=5GB] [--adapter]
+                             [--push=USER/NAME]
 
-config.json is the base model's, but for the dtype of the weights; tokenizer, chat template and
-generation config come along, and a README.md states the run's settings and results. Reads the
-checkpoint's parameters alone, in the dtype that is written, so the host needs memory for these and
-one shard. The folder is written under a temporary name next to its destination and moved into place
-when it is complete.
+Only what training changed is written: the weights, and config.json where their dtype is another.
+Tokenizer, chat template, generation config and the rest are the base's files, byte for byte, and
+of a multimodal model so are the weights that see images. README.md states the run's settings and
+results. Of a run with adapters (LoRA) --adapter writes a folder for PEFT, without the base.
+
+Reads the checkpoint's parameters alone, in the dtype that is written, so the host needs memory for
+these and one shard. The folder is written under a temporary name next to its destination and moved
+into place when it is complete; --push then sends it to the hub.
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+import huggingface_hub
 from absl import flags
 from etils import epath
 from transformers import PreTrainedTokenizerBase
@@ -24,9 +30,10 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.model import families, hf, parameters
+from sar_jax.model import beside, families, hf, lora, parameters, peft
 from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
+from sar_jax.training import card as card_lib
 from sar_jax.training import saved
 from sar_jax.training import workdir as workdir_lib
 
@@ -39,6 +46,30 @@ def check_output(folder: pathlib.Path) -> None:
         raise UserError(
             f"{folder} is not an empty folder: nothing is overwritten, choose another --output"
         )
+
+
+@contextlib.contextmanager
+def _written(output: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into, which becomes `output`; after an error nothing is left behind.
+
+    Raises `UserError` where `output` is not empty.
+    """
+    output = output.absolute()
+    check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        yield partial
+        # a temporary folder and the weights in it are made for the owner alone
+        partial.chmod(0o755)
+        for path in partial.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if output.exists():
+            output.rmdir()  # empty: check_output
+        partial.rename(output)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def write_folder(
@@ -55,6 +86,7 @@ def write_folder(
 ) -> None:
     """Writes weights in the parameters' dtype, tokenizer, config and generation config.
 
+    tokenizer        saved where there is no source, whose files are copied
     raw              config.json as it came
     source           the folder that the model came from, if any
     max_shard_size   of a weight file: bytes, or text such as "5GB"
@@ -63,119 +95,98 @@ def write_folder(
 
     Raises `UserError` where `output` is not empty; after any error nothing is left behind.
     """
-    output = output.absolute()
-    check_output(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        hf.save_weights(params, cfg, partial, max_shard_size)
-        tokenizer.save_pretrained(partial)
-        name = "torch_dtype" if "torch_dtype" in raw else "dtype"  # older and newer folders
-        _write_json(partial / "config.json", {**raw, name: str(params["embedding"].dtype)})
-        _write_generation_config(partial / "generation_config.json", tokenizer, source)
-        if asked:
-            carried.write(partial, asked)
-        if card:
-            (partial / "README.md").write_text(card)
-        # a temporary folder and the weights in it are made for the owner alone
-        partial.chmod(0o755)
-        for file in partial.iterdir():
-            file.chmod(0o644)
-        if output.exists():
-            output.rmdir()  # empty: check_output
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with _written(output) as partial:
+        hf.save_weights(params, cfg, partial, max_shard_size, source)
+        _write_json(partial / "config.json", _with_dtype(raw, str(params["embedding"].dtype)))
+        if source is None:
+            tokenizer.save_pretrained(partial)
+            ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+            _write_json(partial / "generation_config.json", ids)
+        else:
+            beside.copy(pathlib.Path(source), partial)
+        _write_about(partial, card, asked)
 
 
-def _write_generation_config(
-    path: pathlib.Path, tokenizer: PreTrainedTokenizerBase, source: str | None
+def write_adapter(
+    adapters: parameters.Params,
+    adapted: parameters.ModelConfig,
+    output: pathlib.Path,
+    source: str,
+    base: str,
+    card: str,
+    asked: carried.Carried,
 ) -> None:
-    """The source's, if it has one; without a source, the tokens that end and pad an answer."""
-    if source is None:
-        ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-        _write_json(path, ids)
-    elif (pathlib.Path(source) / path.name).is_file():
-        shutil.copyfile(pathlib.Path(source) / path.name, path)
+    """Writes adapters as PEFT keeps them, with the base's tokenizer.
+
+    adapted   the model with adapters
+    source    the base's folder
+    base      what the config calls it
+
+    Raises `UserError` where `output` is not empty; after any error nothing is left behind.
+    """
+    prefix = "model.language_model." if hf.Weights(source).beside else "model."
+    with _written(output) as partial:
+        peft.write(partial, adapted, adapters, base, prefix)
+        beside.copy(pathlib.Path(source), partial)
+        _write_about(partial, card, asked)
+
+
+def _write_about(folder: pathlib.Path, card: str, asked: carried.Carried | None) -> None:
+    if asked:
+        carried.write(folder, asked)
+    if card:
+        (folder / "README.md").write_text(card)
+
+
+def _with_dtype(raw: families.Json, dtype: str) -> families.Json:
+    """config.json for weights of this dtype; older and newer folders name the field differently."""
+    name = "torch_dtype" if "torch_dtype" in raw else "dtype"
+    made = {**raw, name: dtype}
+    text = raw.get("text_config")
+    if isinstance(text, dict):
+        given = {name: dtype for name in ("torch_dtype", "dtype") if text.get(name)}
+        made["text_config"] = {**text, **given}
+    return made
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-# README.md of an exported model
-_CARD = """\
----
-{base_model}library_name: transformers
-pipeline_tag: text-generation
-tags:
-- sar_jax
-- reinforcement-learning
----
-
-# {name}, trained with sar_jax
-
-Step {step} of reinforcement learning from `{base}` with the rewards {rewards} on `{data}`.
-
-{results}The questions were put in this form:
-
-- system: {system!r}
-- user: the question, then {instruction!r}
-
-`sar_jax.json` says the same to `sar_jax.explain`, `sar_jax.evaluate` and `sar_jax.train`, with the
-limits of prompt and answer and the ids that end an answer.
-
-All settings:
-
-```json
-{settings}```
-"""
-_RESULTS = """\
-Greedy answers to questions of `{data}`:
-
-| step | accuracy, % | mean answer tokens |
-|---|---|---|
-{rows}
-
-"""
+def check_push(name: str) -> None:
+    """Raises `UserError` where a folder cannot be sent to the hub under this name."""
+    try:
+        huggingface_hub.utils.validate_repo_id(name)
+        is_id = name.count("/") == 1
+    except huggingface_hub.errors.HFValidationError:
+        is_id = False
+    if not is_id:
+        raise UserError(f"--push is {name!r}: give the model's id on the hub, such as USER/NAME")
+    if huggingface_hub.get_token() is None:
+        raise UserError("--push needs a token of the hub: run `hf auth login`, or set HF_TOKEN")
+    try:
+        huggingface_hub.HfApi().whoami()
+    except Exception as error:  # of the HTTP client: many kinds
+        raise UserError(
+            f"--push: the hub does not take the token ({saved.first_line(error)})"
+        ) from None
 
 
-def model_card(
-    config: config_lib.TrainConfig, step: int, metrics: Sequence[Mapping[str, float]]
-) -> str:
-    """README.md of an exported model: where it comes from, results, settings.
+def push(folder: pathlib.Path, name: str, message: str) -> str:
+    """Sends a folder to the hub, into a new private repository where there is none; its address.
 
-    step      of the checkpoint
-    metrics   the lines of the run's metrics.jsonl
+    Raises `UserError` where that fails.
     """
-    base = config.model.path
-    is_id = base.count("/") == 1 and not base.startswith((".", "/", "~"))
-    weights = {name: weight for name, weight in vars(config.rewards).items() if weight}
-    return _CARD.format(
-        base_model=f"base_model: {base}\n" if is_id else "",
-        name=pathlib.PurePath(base).name,
-        step=step,
-        base=base,
-        rewards=", ".join(f"{name} (weight {weight:g})" for name, weight in weights.items()),
-        data=config.data.train,
-        results=_results(config.data.eval, step, metrics),
-        system=config.prompt.system,
-        instruction=config.prompt.instruction,
-        settings=config_lib.to_json(config),
-    )
-
-
-def _results(data: str, step: int, metrics: Sequence[Mapping[str, float]]) -> str:
-    """A table of the first evaluation and the last one up to the step; empty without one."""
-    evaluated = [m for m in metrics if "eval/accuracy" in m and m["step"] <= step]
-    if not evaluated:
-        return ""
-    rows = [
-        f"| {m['step']} | {100 * m['eval/accuracy']:.1f} | {m['eval/length']:.1f} |"
-        for m in evaluated[:1] + evaluated[1:][-1:]
-    ]
-    return _RESULTS.format(data=data, rows="\n".join(rows))
+    hub = huggingface_hub.HfApi()
+    try:
+        url = hub.create_repo(name, private=True, exist_ok=True)
+        hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+    except Exception as error:
+        raise UserError(
+            f"{folder} is written, but cannot be sent to {name} ({saved.first_line(error)}); try "
+            f"`hf upload {name} {folder}`"
+        ) from None
+    return str(url)
 
 
 def main() -> None:
@@ -184,7 +195,11 @@ def main() -> None:
         raise UserError("both --workdir and --output are required (see --help)")
     workdir, output = epath.Path(values.workdir), pathlib.Path(values.output)
     check_output(output)
+    if values.push:
+        check_push(values.push)
     config = workdir_lib.read_config(workdir)
+    if values.adapter and not config.lora.rank:
+        raise UserError(f"--adapter: {workdir} has no adapters (config.lora.rank is 0)")
     step = saved.pick_step(workdir, values.step)
     source = saved.base_folder(workdir, step, config)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
@@ -193,30 +208,52 @@ def main() -> None:
     if dtype not in _DTYPES:
         raise UserError(f"--dtype is {dtype!r}: it must be one of {', '.join(_DTYPES)}")
     max_shard_size = values["max-shard-size"].value
-    hf.plan_shards(cfg, dtype, max_shard_size)  # raises for what is no size, before it reads
-    shardings = sharding.param_shardings(parameters.param_specs(cfg), sharding.make_mesh(1, -1, 1))
-    params = saved.load_params(workdir, step, cfg, shardings, dtype)
-    card = model_card(config, step, workdir_lib.read_metrics(workdir))
-    day = workdir_lib.facts(workdir).day
-    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(source), day=day)
-    write_folder(
-        params,
-        cfg,
-        output,
-        tokenizer,
-        raw,
-        source=source,
-        max_shard_size=max_shard_size,
-        card=card,
-        asked=carried.Carried(
-            config.prompt,
-            config.data.max_prompt_tokens,
-            config.rollout.max_answer_tokens,
-            list(prompter.stops),
-            day if prompter.asks_day else None,
-        ),
+    hf.check_shard_size(max_shard_size)
+    card = card_lib.model_card(
+        config,
+        step,
+        workdir_lib.read_metrics(workdir),
+        values.push or str(output),
+        values.adapter,
     )
-    print(f"wrote step {step} of {workdir} to {output} ({dtype})")
+    asked = _asked(config, tokenizer, source, workdir_lib.facts(workdir).day)
+    mesh = sharding.make_mesh(1, -1, 1)
+    if values.adapter:
+        adapted, dtype = lora.adapted(cfg, config.lora), "float32"
+        adapters = saved.load_adapters(workdir, step, adapted, mesh)
+        write_adapter(adapters, adapted, output, source, config.model.path, card, asked)
+    else:
+        shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
+        params = saved.load_params(workdir, step, cfg, shardings, dtype)
+        write_folder(
+            params,
+            cfg,
+            output,
+            tokenizer,
+            raw,
+            source=source,
+            max_shard_size=max_shard_size,
+            card=card,
+            asked=asked,
+        )
+    what = "the adapters of " if values.adapter else ""
+    print(f"wrote {what}step {step} of {workdir} to {output} ({dtype})")
+    if values.push:
+        print(f"sent to {push(output, values.push, f'Step {step}, by sar_jax')}")
+
+
+def _asked(
+    config: config_lib.TrainConfig, tokenizer: Any, source: str, day: Any
+) -> carried.Carried:
+    """How the model was asked."""
+    prompter = prompts.Prompter(tokenizer, config.prompt, hf.read_stop_ids(source), day=day)
+    return carried.Carried(
+        config.prompt,
+        config.data.max_prompt_tokens,
+        config.rollout.max_answer_tokens,
+        list(prompter.stops),
+        day if prompter.asks_day else None,
+    )
 
 
 if __name__ == "__main__":
@@ -233,4 +270,6 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "max-shard-size", "5GB", "Largest size of a weight file, such as 5GB or 500MB."
     )
+    flags.DEFINE_bool("adapter", False, "Write a run's adapters alone, as PEFT keeps them.")
+    flags.DEFINE_string("push", None, "Id on the hub that the folder is sent to, USER/NAME.")
     cli.run(main, __doc__)

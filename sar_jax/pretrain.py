@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, export
+from sar_jax import cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import judged
@@ -41,7 +41,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import learner
+from sar_jax.training import checks, learner
 from sar_jax.training import questions as questions_lib
 
 _OUTPUT = flags.DEFINE_string(
@@ -241,11 +241,12 @@ def _evaluate(
 ) -> Result:
     greedy = Sample(
         network,
-        begun.prompter.stops,
+        begun.prompter.decoder_stops,
         1,
         config.max_answer_tokens,
         greedy=True,
         slots=min(config.eval_batch, len(rows)),
+        ended=begun.prompter.stopping.length if config.prompt.stop else None,
     )
     limits = config_lib.Verification()
     with Verifier(limits.workers, limits.timeout) as verifier:

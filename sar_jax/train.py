@@ -29,13 +29,13 @@ from etils import epath
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
+from sar_jax.training import checks, reported, screen
 from sar_jax.training import metrics as metrics_lib
-from sar_jax.training import screen
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.setup import Run, Started, setup
@@ -135,6 +135,7 @@ def loop(started: Started) -> int:
         print("stopped before the first step: there is nothing to save yet")
         return 130
     save(last=True)  # waits; does nothing where the checkpoint is there already
+    multihost.first(lambda: reported.write(run.workdir))
     if step < config.steps:
         print(
             f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
@@ -204,6 +205,7 @@ def main(get_config) -> int:
         try:
             started = setup(config, workdir, lock, _EXTEND.value)
             run = started.run
+            multihost.first(lambda: reported.note_machine(workdir))
             for part in (run.checkpoints, run.metrics, run.tools.verifier):
                 stack.callback(part.close)
             return loop(started)

@@ -69,7 +69,7 @@ from sar_jax import config
 from sar_jax.text import prompts
 
 scratch = pathlib.Path(sys.argv[1])
-folder = make_hf_folder(scratch / "model", family="mistral")
+folder = make_hf_folder(scratch / "model", family="seed_oss")
 row = {"question": "How many are 3 and 4?", "answer": "3 + 4 = 7. The answer is 7."}
 (scratch / "in.jsonl").write_text(json.dumps(row))
 files = [f"--input={scratch}/in.jsonl", f"--output={scratch}/out.jsonl"]
@@ -82,7 +82,6 @@ ours = json.loads((scratch / "out.jsonl").read_text())["ppl_conditional"]
 
 prompter = prompts.Prompter(prompts.load_tokenizer(str(folder)), config.Prompt())
 prompt, answer = prompter.prompt(row["question"]), prompter.answer(row["answer"])
-assert len(prompt) > 7  # the window
 with torch.no_grad():
     logits = load_torch(folder)(torch.tensor([prompt + answer])).logits[0].double()
 logps = torch.log_softmax(logits, -1)[range(len(prompt) - 1, len(prompt + answer) - 1), answer]

@@ -43,7 +43,7 @@ def apart(params: Params) -> list[Params]:
     Made once, before a loop that reads them again and again.
     """
     stacked = params["layers"]
-    return [{name: x[l] for name, x in stacked.items()} for l in range(len(stacked["attn_norm"]))]
+    return [{name: x[l] for name, x in stacked.items()} for l in range(len(stacked["o_proj"]))]
 
 
 def decode(

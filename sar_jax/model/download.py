@@ -18,10 +18,24 @@ from tqdm import tqdm
 
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
+from sar_jax.model.folder import read_object
 
 _VERSIONS = ".versions.json"  # of the objects that a folder of the cache was copied from
-# config, weights, tokenizers of all kinds
-_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+# config, weights, tokenizers of all kinds, and what an export takes along
+_FILES = (
+    "*.json",
+    "sar_jax_examples.jsonl",
+    "*.safetensors",
+    "*.jinja",
+    "*.model",
+    "*.tiktoken",
+    "*.txt",
+    "*.py",
+    "LICENSE*",
+    "NOTICE*",
+)
+_NOT_READ = ("original/*", "consolidated*.safetensors")  # the same weights in other formats
+_CONFIG, _ADAPTER = "config.json", "adapter_config.json"
 
 
 def locate(path: str, revision: str | None = None) -> str:
@@ -31,15 +45,26 @@ def locate(path: str, revision: str | None = None) -> str:
                files are downloaded
     revision   the commit of a model on the hub; by default the newest
 
-    A folder that does not exist is returned as it is. Raises `UserError` where a download fails.
+    A folder of adapters (PEFT) becomes one of links to its base's files and its own. A folder that
+    does not exist is returned as it is. Raises `UserError` where a download fails.
     """
+    folder = _locate(path, revision)
+    found = pathlib.Path(folder)
+    if (found / _ADAPTER).is_file() and not (found / _CONFIG).is_file():
+        return str(_with_base(found))
+    return folder
+
+
+def _locate(path: str, revision: str | None) -> str:
     if is_remote(path):
         return _copy_here(path)
     is_id = path.count("/") == 1 and not path.startswith((".", "/", "~"))
     if pathlib.Path(path).exists() or not is_id:
         return path
     try:
-        return huggingface_hub.snapshot_download(path, revision=revision, allow_patterns=_FILES)
+        return huggingface_hub.snapshot_download(
+            path, revision=revision, allow_patterns=_FILES, ignore_patterns=_NOT_READ
+        )
     except Exception as error:  # many kinds: no network, no such model, a gated one
         at = f" at the revision {revision} with which the run began" if revision else ""
         raise UserError(
@@ -47,6 +72,45 @@ def locate(path: str, revision: str | None = None) -> str:
             f"({_first_line(error)}). On a machine with a network run `hf download {path} "
             "--local-dir FOLDER`, then give FOLDER."
         ) from None
+
+
+def _with_base(adapter: pathlib.Path) -> pathlib.Path:
+    """A folder of links: the files of the adapter's base, and the adapter's own over them.
+
+    The weights are added together when they are read (`sar_jax.model.peft`).
+    """
+    base = read_object(adapter, _ADAPTER).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{adapter / _ADAPTER}: it names no base_model_name_or_path")
+    try:
+        folder = pathlib.Path(_locate(base, None))
+    except UserError as error:
+        raise UserError(
+            f"{adapter / _ADAPTER}: its base, base_model_name_or_path: {error}"
+        ) from None
+    if not (folder / _CONFIG).is_file():
+        raise UserError(
+            f"{adapter / _ADAPTER}: base_model_name_or_path is {base!r}, where there is no model; "
+            "write there the folder of the base, or its id on the hub"
+        )
+    files = {path.name: path.resolve() for part in (folder, adapter) for path in _read_from(part)}
+    name = hashlib.sha256(f"{adapter.resolve()}\n{folder.resolve()}".encode()).hexdigest()[:16]
+    made = pathlib.Path("~/.cache/sar_jax").expanduser() / f"{adapter.resolve().name}-{name}"
+    made.mkdir(parents=True, exist_ok=True)
+    for path in made.iterdir():
+        if path.name not in files:
+            path.unlink()
+    for name, path in files.items():
+        partial = made / f".{name}.{os.getpid()}"
+        partial.symlink_to(path)
+        partial.replace(made / name)  # other processes may do the same
+    return made
+
+
+def _read_from(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a model that may be read."""
+    is_wanted = lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in _FILES)
+    return [path for path in folder.iterdir() if path.is_file() and is_wanted(path.name)]
 
 
 def revision_of(folder: str) -> str | None:

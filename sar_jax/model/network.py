@@ -135,28 +135,38 @@ class Layer(nnx.Module):
             f"...r,r{weight[len(taken) :]}->{outputs}", low, self._weight(f"{name}_b")
         )
 
+    def _biased(self, equation: str, x: Array, name: str, biased: bool) -> Array:
+        """`_dense` of the matrix `name`_proj, and its bias where there is one."""
+        y = self._dense(equation, x, f"{name}_proj")
+        return y + self._weight(f"{name}_bias") if biased else y
+
+    def _whole_norm(self, name: str, x: Float[Array, "*B N H"]) -> Array:
+        """The norm over all heads together."""
+        flat = lambda y: y.reshape(*y.shape[:-2], -1)
+        return rms_norm(flat(x), flat(self._weight(name)), self.cfg).reshape(x.shape)
+
     def project(self, x: Array, cos: Array, sin: Array) -> Heads:
         """Of the tokens x [..., T, D], rotated by the tables [..., T, half]."""
-        cfg, x = self.cfg, self._norm("attn_norm", x)
-        q = self._dense("...D,DNH->...NH", x, "q_proj")
-        k = self._dense("...D,DKH->...KH", x, "k_proj")
-        v = self._dense("...D,DKH->...KH", x, "v_proj")
-        if cfg.qkv_bias:
-            q, k = q + self._weight("q_bias"), k + self._weight("k_bias")
-            v = v + self._weight("v_bias")
+        cfg = self.cfg
+        x = self._norm("attn_norm", x) if cfg.pre_norms else x
+        q = self._biased("...D,DNH->...NH", x, "q", cfg.qkv_bias)
+        k = self._biased("...D,DKH->...KH", x, "k", cfg.qkv_bias)
+        v = self._biased("...D,DKH->...KH", x, "v", cfg.qkv_bias)
         if cfg.qk_norm:
-            q, k = self._norm("q_norm", q), self._norm("k_norm", k)
+            norm = self._norm if cfg.qk_norm == "head" else self._whole_norm
+            q, k = norm("q_norm", q), norm("k_norm", k)
         return Heads(rope.rotate(q, cos, sin), rope.rotate(k, cos, sin), v)
 
     def combine(self, x: Array, attended: Array) -> Array:
         """Adds the attention's output [..., N, H] and the feed-forward to x."""
         cfg = self.cfg
-        y = self._dense("...NH,NHD->...D", attended, "o_proj")
+        y = self._biased("...NH,NHD->...D", attended, "o", cfg.o_bias)
         x = x + (self._norm("attn_post_norm", y) if cfg.post_norms else y)
-        y = self._norm("ffw_norm", x)
-        gate = _ACTIVATIONS[cfg.activation](self._dense("...D,DF->...F", y, "gate_proj"))
-        up = self._dense("...D,DF->...F", y, "up_proj")
-        y = self._dense("...F,FD->...D", gate * up, "down_proj")
+        y = self._norm("ffw_norm", x) if cfg.pre_norms else x
+        gate = self._biased("...D,DF->...F", y, "gate", cfg.mlp_bias)
+        up = self._biased("...D,DF->...F", y, "up", cfg.mlp_bias)
+        y = _ACTIVATIONS[cfg.activation](gate) * up
+        y = self._biased("...F,FD->...D", y, "down", cfg.mlp_bias)
         return x + (self._norm("ffw_post_norm", y) if cfg.post_norms else y)
 
 

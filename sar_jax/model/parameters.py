@@ -72,8 +72,12 @@ class ModelConfig:
     kinds: tuple[Kind, ...]
     layer_kinds: tuple[int, ...]  # for each layer, which of `kinds` it is
     query_scale: float  # factor on the attention scores
-    qk_norm: bool = False  # RMS norm of each query and key head
+    # RMS norm of queries and keys: "" none, "head" of each head, "whole" of all heads together
+    qk_norm: str = ""
     qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    pre_norms: bool = True  # RMS norm before attention and before feed-forward
     # RMS norm after attention and after feed-forward, before they are added
     post_norms: bool = False
     norm_offset: float = 0.0  # a norm's gain is this plus what is stored
@@ -134,26 +138,41 @@ def _layer_specs(cfg: ModelConfig) -> dict[str, ParamSpec]:
     # so that the residual stream's variance does not grow with depth (GPT-2)
     residual = 0.02 / (2 * L) ** 0.5
     layers = {
-        "attn_norm": gain(D, "embed"),
         "q_proj": layer((D, N, H), "embed", "heads", "head_dim"),
         "k_proj": layer((D, K, H), "embed", "kv_heads", "head_dim"),
         "v_proj": layer((D, K, H), "embed", "kv_heads", "head_dim"),
         "o_proj": layer((N, H, D), "heads", "head_dim", "embed", scale=residual),
-        "ffw_norm": gain(D, "embed"),
         "gate_proj": layer((D, F), "embed", "ffw"),
         "up_proj": layer((D, F), "embed", "ffw"),
         "down_proj": layer((F, D), "ffw", "embed", scale=residual),
     }
-    if cfg.qk_norm:
-        layers |= {"q_norm": gain(H, "head_dim"), "k_norm": gain(H, "head_dim")}
-    if cfg.qkv_bias:
-        layers |= {
-            "q_bias": layer((N, H), "heads", "head_dim", scale=0.0),
-            "k_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
-            "v_bias": layer((K, H), "kv_heads", "head_dim", scale=0.0),
-        }
+    bias = lambda shape, *axes: layer(shape, *axes, scale=0.0)
+    if cfg.pre_norms:
+        layers |= {"attn_norm": gain(D, "embed"), "ffw_norm": gain(D, "embed")}
     if cfg.post_norms:
         layers |= {"attn_post_norm": gain(D, "embed"), "ffw_post_norm": gain(D, "embed")}
+    if cfg.qk_norm == "head":
+        layers |= {"q_norm": gain(H, "head_dim"), "k_norm": gain(H, "head_dim")}
+    if cfg.qk_norm == "whole":
+        ones = lambda spec: dataclasses.replace(spec, mean=1.0 - cfg.norm_offset)
+        layers |= {
+            "q_norm": ones(bias((N, H), "heads", "head_dim")),
+            "k_norm": ones(bias((K, H), "kv_heads", "head_dim")),
+        }
+    if cfg.qkv_bias:
+        layers |= {
+            "q_bias": bias((N, H), "heads", "head_dim"),
+            "k_bias": bias((K, H), "kv_heads", "head_dim"),
+            "v_bias": bias((K, H), "kv_heads", "head_dim"),
+        }
+    if cfg.o_bias:
+        layers["o_bias"] = bias((D,), "embed")
+    if cfg.mlp_bias:
+        layers |= {
+            "gate_bias": bias((F,), "ffw"),
+            "up_bias": bias((F,), "ffw"),
+            "down_bias": bias((D,), "embed"),
+        }
     return layers
 
 

@@ -5,8 +5,8 @@
     rotate   queries and keys; the halves of a head are its pairs, as in Hugging Face's models
 
 The kinds of scaling are those that Hugging Face names in `rope_type`: default, linear (Chen et al.,
-arXiv 2306.15595), llama3 (the rule that came with Llama 3.1), longrope (Ding et al., arXiv
-2402.13753). Left out: dynamic and yarn.
+arXiv 2306.15595), dynamic (as long as it scales nothing), yarn (Peng et al., arXiv 2309.00071),
+llama3 (the rule that came with Llama 3.1), longrope (Ding et al., arXiv 2402.13753).
 """
 
 import math
@@ -35,11 +35,10 @@ class Rope(NamedTuple):
 
 
 class _Scaling(NamedTuple):
-    """A kind of scaling: its function, the fields that it needs, and those that it may have."""
+    """A kind of scaling: its function, and the fields that it needs."""
 
     function: Callable[[Parameters, np.ndarray, int, int], tuple[np.ndarray, float]]
     needs: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
 
 
 # Each takes the parameters, theta ** (2i / dim), and in tokens the model's limit and the longest
@@ -56,6 +55,57 @@ def _linear(
     p: Parameters, power: np.ndarray, max_positions: int, max_length: int
 ) -> tuple[np.ndarray, float]:
     return 1 / power / np.float32(p["factor"]), 1.0
+
+
+def _dynamic(
+    p: Parameters, power: np.ndarray, max_positions: int, max_length: int
+) -> tuple[np.ndarray, float]:
+    """Within the model's limit: no scaling.
+
+    Beyond it the base follows the length of the row, so that each token would turn the keys of all
+    before it: no cache can hold them.
+    """
+    if max_length > max_positions:
+        raise UserError(
+            f"rope of type dynamic scales by the length of a row beyond {max_positions} positions, "
+            f"which no cache of keys can follow: a sequence of this run may have {max_length} "
+            "tokens; make data.max_prompt_tokens and the limit of an answer smaller"
+        )
+    return 1 / power, 1.0
+
+
+def _yarn(
+    p: Parameters, power: np.ndarray, max_positions: int, max_length: int
+) -> tuple[np.ndarray, float]:
+    """Pairs that turn often within the original length are kept, those that turn seldom stretched.
+
+    Between the two the frequencies are interpolated along the pairs' numbers.
+    """
+    original, half = p["original_max_position_embeddings"], len(power)
+    factor, base = p.get("factor") or max_positions / original, p["rope_theta"]
+
+    def pair(turns: float) -> float:
+        return half * math.log(original / (turns * 2 * math.pi)) / math.log(base)
+
+    low, high = pair(p.get("beta_fast") or 32), pair(p.get("beta_slow") or 1)
+    if p.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, 2 * half - 1)
+    high += 0.001 if low == high else 0  # nothing is divided by 0
+    ramp = (np.arange(half, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+    kept = 1 - np.clip(ramp, 0, 1)
+    stretched = 1 / (np.float32(factor) * power)
+    return stretched * (1 - kept) + 1 / power * kept, _yarn_scale(p, factor)
+
+
+def _yarn_scale(p: Parameters, factor: float) -> float:
+    """YaRN's attention scaling: given, of two multiples, or 0.1 ln(factor) + 1."""
+    if p.get("attention_factor"):
+        return p["attention_factor"]
+    scale = lambda multiple: 0.1 * multiple * math.log(factor) + 1 if factor > 1 else 1.0
+    if p.get("mscale") and p.get("mscale_all_dim"):
+        return scale(p["mscale"]) / scale(p["mscale_all_dim"])
+    return scale(1)
 
 
 def _llama3(
@@ -98,12 +148,18 @@ _TYPES = {
         ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     ),
     "longrope": _Scaling(
-        _longrope,
-        ("short_factor", "long_factor", "original_max_position_embeddings"),
-        ("factor", "attention_factor"),
+        _longrope, ("short_factor", "long_factor", "original_max_position_embeddings")
     ),
+    "dynamic": _Scaling(_dynamic, ("factor",)),
+    "yarn": _Scaling(_yarn, ("original_max_position_embeddings",)),
 }
-_TYPES["su"] = _TYPES["longrope"]  # its name in the first Phi-3 checkpoints
+# those with original_max_position_embeddings
+FROM_A_LENGTH = ("llama3", "longrope", "yarn")
+
+
+def none(head_dim: int) -> Rope:
+    """Of a layer without rotary embedding: nothing is turned."""
+    return Rope((0.0,) * (head_dim // 2))
 
 
 def make(parameters: Parameters, head_dim: int, max_positions: int, max_length: int) -> Rope:
@@ -113,20 +169,17 @@ def make(parameters: Parameters, head_dim: int, max_positions: int, max_length: 
     max_positions   the model's limit, in tokens
     max_length      the longest sequence that will be computed, in tokens
 
-    Raises `UserError` that names the type or field that is not supported.
+    Raises `UserError` that names the type that is not supported, or the field that is missing.
     """
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     if not isinstance(kind, str) or kind not in _TYPES:
         raise UserError(
             f"rope_type {kind!r} is not supported (supported: {', '.join(sorted(_TYPES))})"
         )
-    function, needs, takes = _TYPES[kind]
-    known = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *needs, *takes}
-    unknown = sorted(k for k, v in parameters.items() if k not in known and v is not None)
+    function, needs = _TYPES[kind]
     missing = sorted(k for k in ("rope_theta", *needs) if parameters.get(k) is None)
-    if unknown or missing:
-        problems = [f"has the unknown field {k}" for k in unknown] + [f"lacks {k}" for k in missing]
-        raise UserError(f"rope of type {kind} {', '.join(problems)}")
+    if missing:
+        raise UserError(f"rope of type {kind} lacks {', '.join(missing)}")
     _check_values(parameters)
     rotated = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     exponents = np.arange(0, rotated, 2, dtype=np.float32) / np.float32(rotated)
@@ -138,11 +191,31 @@ def make(parameters: Parameters, head_dim: int, max_positions: int, max_length: 
     return Rope(tuple(frequencies.astype(np.float32).tolist()), scale)
 
 
+_NUMBERS = {
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "factor",
+    "high_freq_factor",
+    "long_factor",
+    "low_freq_factor",
+    "mscale",
+    "mscale_all_dim",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "rope_theta",
+    "short_factor",
+}
+
+
 def _check_values(parameters: Parameters) -> None:
-    """Raises `UserError` for a value that is no number, or no list of numbers."""
+    """Raises `UserError` for a value that is no number, or no list of numbers.
+
+    A field that no type has is not looked at.
+    """
     is_number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool) and 0 < x < 3.4e38
     for name, value in parameters.items():
-        if value is None or name in ("rope_type", "type"):
+        if value is None or name not in _NUMBERS:
             continue
         if name in ("short_factor", "long_factor"):
             if not (isinstance(value, list) and all(map(is_number, value))):

@@ -30,6 +30,7 @@ from sar_jax.model.parameters import Params
 from sar_jax.parallel import sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout import slots as slots_lib
+from sar_jax.rollout import texts
 from sar_jax.rollout.seats import Seats
 from sar_jax.structs import Rollouts, Sampling
 
@@ -72,6 +73,7 @@ class Sample:
         slots: int = 16,
         sampling: Sampling | None = None,
         cache_dtype: str = "",
+        ended: texts.Ended | None = None,
     ):
         """A decoder.
 
@@ -82,11 +84,12 @@ class Sample:
         slots               answers decoded at once
         sampling            the distribution that tokens are drawn from; the policy's by default
         cache_dtype         of cached keys and values; "" is the compute dtype
+        ended               where an answer ends before a token of stop_ids or the limit
         """
         self.network, self.stop_ids = network, tuple(stop_ids)
         self.samples, self.limit, self.greedy = samples, max_answer_tokens, greedy
         self.slots, self.sampling = slots, sampling or Sampling()
-        self.cache_dtype = cache_dtype or network.dtype
+        self.cache_dtype, self.ended = cache_dtype or network.dtype, ended
         self.stats = Stats(0, 1, 1.0, 0.0, 0.0)
         self._compiled: set[tuple] = set()
 
@@ -125,7 +128,7 @@ class Sample:
         seconds = time.perf_counter() - start
         sampled = int(rollouts.lengths.sum())
         self.stats = Stats(sampled, max(call.slot_steps, 1), seconds, *call.seconds)
-        return rollouts
+        return texts.cut(rollouts, self.ended) if self.ended else rollouts
 
 
 class _Place(NamedTuple):

@@ -1,12 +1,15 @@
 """Prompts as arrays for the decoder, and its answers as text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax.errors import UserError
 from sar_jax.structs import Rollouts
+
+# an answer's ids -> how many of them count; None for all
+Ended = Callable[[Sequence[int]], int | None]
 
 
 def pad_prompts(
@@ -34,3 +37,13 @@ def decode_texts(
     return tokenizer.batch_decode(
         [rollouts.tokens[b, : rollouts.lengths[b]] for b in which], skip_special_tokens=True
     )
+
+
+def cut(rollouts: Rollouts, ended: Ended) -> Rollouts:
+    """The answers up to where they end."""
+    lengths, stopped = np.array(rollouts.lengths), np.array(rollouts.stopped)
+    for b, length in enumerate(lengths):
+        found = ended(rollouts.tokens[b, :length].tolist())
+        if found is not None:
+            lengths[b], stopped[b] = found, True
+    return rollouts._replace(lengths=lengths, stopped=stopped)

@@ -9,10 +9,13 @@ import datetime
 import json
 import pathlib
 
+from etils import epath
+
 from sar_jax.config import Prompt, from_dict
 from sar_jax.errors import UserError
 
 NAME = "sar_jax.json"
+_EXAMPLES = "sar_jax_examples.jsonl"  # of prompt.examples, beside it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +41,12 @@ class Carried:
 
 
 def write(folder: pathlib.Path, carried: Carried) -> None:
-    """Writes the file into a model's folder."""
+    """Writes the file into a model's folder, and the worked examples beside it."""
     fields = dataclasses.asdict(carried)
+    if carried.prompt.examples:
+        examples = epath.Path(carried.prompt.examples).expanduser().read_bytes()
+        (folder / _EXAMPLES).write_bytes(examples)
+        fields["prompt"]["examples"] = _EXAMPLES
     fields["day"] = carried.day.isoformat() if carried.day else None
     (folder / NAME).write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
@@ -57,6 +64,8 @@ def read(folder: str | pathlib.Path) -> Carried | None:
         if not all(type(x) is int and x >= 0 for x in numbers) or 0 in limits:
             raise ValueError("limits and stops are whole numbers")
         prompt = from_dict(Prompt, fields["prompt"])
+        if prompt.examples:
+            prompt = dataclasses.replace(prompt, examples=str(path.parent / _EXAMPLES))
         return Carried(
             prompt, *limits, fields["stops"], datetime.date.fromisoformat(day) if day else None
         )

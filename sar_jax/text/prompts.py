@@ -9,6 +9,9 @@ that the paper's authors published; the formula alone reads like "bos"). Both en
 so the answer's token ids are reused as they are. A tokenizer without a chat template gets plain
 "System: / User: / Assistant:" text. Where a template has no system role, the system prompt comes
 first in the user's turn (Gemma's own template does the same).
+
+Worked examples are earlier turns, and a prefix of the assistant comes behind its header, in both
+contexts. `probes` tries all of it on two questions when a `Prompter` is made.
 """
 
 import dataclasses
@@ -23,7 +26,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
-from sar_jax.text import control, templates
+from sar_jax.text import control, probes, shots, templates
+from sar_jax.text.stopping import Stopping
 from sar_jax.text.tasks.example import Example
 
 _TOKENIZER_FILES = (
@@ -100,6 +104,8 @@ class Prompter:
     end          the id that ends an answer: the one that the template puts after the assistant's
                  turn, or EOS
     stops        every id that ends an answer: `end`, EOS, and those in the model's own files
+    shots        worked examples that come before every question
+    stopping     ends an answer at the texts of prompt.stop
     standalone   token ids of the context that replaces the question in ppl(a)
     asks_day     does the template ask for the date? It gets `day`
     """
@@ -135,7 +141,8 @@ class Prompter:
                 f"config.prompt.thinking is {config.thinking!r}, but this tokenizer's template has "
                 "no such switch: use 'default'"
             )
-        self._prompts = control.Encoder(tokenizer, template)
+        self.shots = shots.read(config.examples)
+        self._prompts = control.Encoder(tokenizer, template + config.assistant_prefix)
         self._answers = control.Encoder(tokenizer)
         self._before, self._in_parts, self.system_role = [], False, False
         self.end = tokenizer.eos_token_id
@@ -144,30 +151,66 @@ class Prompter:
         else:
             self._before = self._tokens_before_text()
         self.stops = tuple(sorted({*named, tokenizer.eos_token_id, self.end}))
+        self.stopping = Stopping(tokenizer, config.stop)
         self.standalone: list[int] = self._standalone()
+        probes.check(self)
 
     def prompt(self, question: str) -> list[int]:
         """Token ids of the question's prompt, up to where the answer begins.
 
         Control tokens that the question spells are text (`sar_jax.text.control`).
         """
-        return self._render(f"{question} {self.config.instruction}".rstrip())
+        return self._render(self.asked(question))
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a given answer, ended as the model would; what it spells is text."""
         return [*self._checked(self._answers.text, text), self.end]
 
+    @property
+    def decoder_stops(self) -> tuple[int, ...]:
+        """`stops`, and the tokens that hold a text of prompt.stop."""
+        return tuple(sorted({*self.stops, *self.stopping.ids}))
+
+    @property
+    def file(self) -> str:
+        """Of the template, for messages."""
+        return templates.where(self.tokenizer) if self.chat else "plain text"
+
+    def text(self, user: str) -> str:
+        """A prompt as text; user: of the user's turn."""
+        return self._text(*self._contents(user))
+
     def _render(self, user: str, chat: Callable[..., str] | None = None) -> list[int]:
         """Token ids of a prompt. chat: what makes text of its contents, by default the template."""
-        system = self.config.system
-        if not self.chat:
-            before = f"System: {system}\n" if system else ""
-            text = f"{before}User: {user}\nAssistant:"
-            return [*self._before, *self._checked(self._prompts.text, text)]
-        if system and not self.system_role:
-            user = f"{system}\n\n{user}"
-        contents = [system, user] if self.system_role else [user]
-        return self._checked(self._prompts.chat, contents, chat or self._chat)
+        make = chat or (self._chat if self.chat else self._plain)
+        with_prefix = lambda *contents: make(*contents) + self.config.assistant_prefix
+        ids = self._checked(self._prompts.chat, self._contents(user), with_prefix)
+        return [*self._before, *ids]
+
+    def _text(self, *contents: str) -> str:
+        make = self._chat if self.chat else self._plain
+        return make(*contents) + self.config.assistant_prefix
+
+    def _contents(self, user: str) -> list[str]:
+        """The texts of all turns: maybe the system's, those of the examples, and the user's."""
+        system, turns = self.config.system, []
+        for question, solution in self.shots:
+            turns += [self.asked(question), solution]
+        turns.append(user)
+        if system and not (self.system_role or not self.chat):
+            turns[0] = f"{system}\n\n{turns[0]}"
+            system = ""
+        return [system, *turns] if system else turns
+
+    def asked(self, question: str) -> str:
+        """The user's turn of a question."""
+        return f"{question} {self.config.instruction}".rstrip()
+
+    def _plain(self, *contents: str) -> str:
+        """The text of a chat without a template."""
+        names = {"system": "System", "user": "User", "assistant": "Assistant"}
+        turns = [f"{names[role]}: {text}\n" for role, text in zip(_roles(contents), contents)]
+        return f"{''.join(turns)}Assistant:"
 
     def _checked(self, encode: Callable[..., list[int]], *given: Any) -> list[int]:
         """The ids that `encode` gives. Raises `UserError` for one that the model does not have."""
@@ -186,9 +229,8 @@ class Prompter:
         return ids
 
     def _chat(self, *contents: str) -> str:
-        """The template's text around a user's message, or a system message and a user's."""
-        roles = ("system", "user")[-len(contents) :]
-        messages = [self._message(role, text) for role, text in zip(roles, contents)]
+        """The template's text around the messages of a chat, the last of which is the user's."""
+        messages = [self._message(role, text) for role, text in zip(_roles(contents), contents)]
         return templates.render(
             self.tokenizer,
             messages,
@@ -266,15 +308,19 @@ class Prompter:
         if self.config.standalone_context == "bos":
             bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
             return [eos if bos is None else bos]
-        try:
+        if not self.chat or probes.takes_an_empty_question(self):
             return self._render("")
-        except UserError:
-            if not self.chat:
-                raise
-        # the template refuses a message without text
+        # the template refuses a message without text, or makes something else of it
         return self._render("", self._around_text)
 
     def _around_text(self, *contents: str) -> str:
         """As `_chat`, made of a chat with a text at the end that is then taken out."""
         whole = self._chat(*contents[:-1], contents[-1] + _PROBE)
         return "".join(whole.rsplit(_PROBE, 1))
+
+
+def _roles(contents: Sequence[str]) -> list[str]:
+    """Of the turns of a chat: a user's is the last, and an assistant's comes before each other."""
+    turns = ["user", "assistant"] * len(contents)
+    first = ["system"] if len(contents) % 2 == 0 else []
+    return [*first, *turns][: len(contents)]

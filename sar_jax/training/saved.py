@@ -128,13 +128,22 @@ def load_params(
     if not config.lora.rank:
         return _load_learnt(workdir, step, parameters.describe_params(cfg, shardings), dtype)
     adapted = lora.adapted(cfg, config.lora)
-    mesh = shardings["embedding"].mesh
-    specs = lora.specs(adapted)
-    described = parameters.describe(specs, sharding.param_shardings(specs, mesh))
-    adapters = _load_learnt(workdir, step, described, "float32")
+    adapters = load_adapters(workdir, step, adapted, shardings["embedding"].mesh)
     base = hf.load_params(base_folder(workdir, step, config), cfg, shardings, dtype)
     fold = jax.jit(functools.partial(lora.folded, adapted), out_shardings=shardings)
     return fold(base, adapters)
+
+
+def load_adapters(
+    workdir: epath.Path, step: int, adapted: parameters.ModelConfig, mesh: jax.sharding.Mesh
+) -> parameters.Params:
+    """The adapters of a step in float32, spread over the mesh. adapted: the model with them.
+
+    Raises `UserError` where the checkpoint is damaged.
+    """
+    specs = lora.specs(adapted)
+    described = parameters.describe(specs, sharding.param_shardings(specs, mesh))
+    return _load_learnt(workdir, step, described, "float32")
 
 
 def _load_learnt(

@@ -135,6 +135,9 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, ea
     with torch.no_grad():
         again = load_torch(output, long=True)(ids).logits
         assert torch.equal(again, each_family.oracle.single(ids).logits)
+    for file in each_family.folder.iterdir():  # what training did not change
+        if file.suffix != ".safetensors":
+            assert (output / file.name).read_bytes() == file.read_bytes(), file.name
     tokenizer = AutoTokenizer.from_pretrained(output)
     assert tokenizer.encode("12 apples €") == each_family.tokenizer.encode("12 apples €")
     assert tokenizer.chat_template == each_family.tokenizer.chat_template
@@ -156,6 +159,34 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
     assert str(load_torch(tmp_path / "out").dtype) == "torch.bfloat16"
 
 
+def test_an_export_takes_the_files_beside_the_weights_as_they_are_and_no_others(tmp_path, loaded):
+    source = tmp_path / "source"
+    shutil.copytree(loaded.folder, source)
+    taken = {
+        "tokenizer_config.json": '{"tokenizer_class": "SomeOlderTokenizer"}',
+        "special_tokens_map.json": "{}",
+        "merges.txt": "#version: 0.2",
+        "tokenizer.model": "sentencepiece",
+        "chat_template.json": "{}",
+        "preprocessor_config.json": "{}",
+        "configuration_other.py": "raise SystemExit",
+        "LICENSE": "one's own",
+        "additional_chat_templates/tools.jinja": "{{ messages }}",
+    }
+    left = ("training_args.bin", "optimizer.pt", "README.md", "adapter_config.json", "sar_jax.json")
+    for name in (*taken, *left):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(taken.get(name, "{}"))
+    (source / "adapter_config.json").unlink()
+    raw = hf.read_json(source, "config.json")
+    export.write_folder(
+        loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw, source=str(source)
+    )
+    for name, text in taken.items():
+        assert (tmp_path / "out" / name).read_text() == text
+    assert not any((tmp_path / "out" / name).exists() for name in left)
+
+
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
     with pytest.raises(TypeError):
         export.write_folder(
@@ -167,10 +198,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, loaded):
 @pytest.mark.parametrize("size", ["5 apples", "GB", ""])
 def test_a_shard_size_that_is_none_is_refused(loaded, size):
     with pytest.raises(UserError, match="--max-shard-size"):
-        hf.plan_shards(loaded.cfg, "float32", size)
-
-
-_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
+        hf.check_shard_size(size)
 
 
 @pytest.mark.parametrize(
@@ -178,39 +206,36 @@ _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4}
     [
         ("qwen3", {"model_type": "mamba"}, "model_type 'mamba'"),
         ("qwen3", {"model_type": None}, "model_type None"),
-        ("qwen3", {"model_type": "gemma3"}, "model_type 'gemma3'.*only the text part"),
+        ("qwen3", {"model_type": "gemma3"}, "text_config is missing"),
         ("qwen3", {"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'"),
+        ("qwen3", {"model_type": "qwen3_moe", "num_experts": 8}, "take a dense model"),
+        ("qwen3", {"model_type": "qwen3_next", "linear_num_value_heads": 8}, "take Qwen3"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation = 'gelu'"),
-        ("qwen3", {"attention_bias": True}, "attention_bias = True"),
-        ("llama", {"mlp_bias": True}, "mlp_bias = True"),
-        ("qwen3", {"num_experts": 8}, r"num_experts \(unknown\)"),
+        ("qwen3", {"num_experts": 8}, r"num_experts = 8 \(unknown\)"),
+        ("llama", {"kv_lora_rank": 16}, r"kv_lora_rank = 16 \(unknown\)"),
+        ("qwen2", {"is_causal": False}, "is_causal = False"),
+        ("qwen2", {"per_layer_config": {"0": {"head_dim": 4}}}, "per_layer_config"),
+        ("mistral", {"layer_types": ["full_attention"] * 3}, "a mistral model has none"),
+        ("smollm3", {"no_rope_layers": [1, 0]}, "no_rope_layers has 2 entries for 4 layers"),
+        ("smollm3", {"no_rope_layers": [1, 0, 2, 1]}, "a list of 0 and 1"),
+        ("llama", {"attention_bias": "yes"}, "attention_bias is 'yes': it must be true or false"),
         ("qwen3", {"quantization_config": {"bits": 4}}, "quantization_config"),
-        ("qwen3", {"rope_parameters": _YARN}, "rope_type 'yarn'"),
+        ("qwen3", {"rope_parameters": {"rope_type": "proportional"}}, "rope_type 'proportional'"),
         (
             "qwen3",
-            {
-                "rope_parameters": None,
-                "rope_theta": 1e4,
-                "rope_scaling": {"type": "dynamic", "factor": 2},
-            },
-            "'dynamic'",
+            {"rope_scaling": {"type": "dynamic", "factor": 2}, "max_position_embeddings": 511},
+            "dynamic scales by the length of a row beyond 511 positions",
         ),
         (
             "qwen3",
             {"rope_parameters": None, "rope_theta": 1e4, "rope_scaling": {"type": "linear"}},
             "linear lacks factor",
         ),
-        ("qwen3", {"rope_parameters": {"rope_type": "default"}}, "lacks rope_theta"),
-        (
-            "qwen3",
-            {"rope_parameters": {"rope_theta": 1e4, "beta_fast": 32}},
-            "unknown field beta_fast",
-        ),
         (
             "llama",
             {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}},
-            "lacks low_freq_factor",
+            "lacks high_freq_factor, low_freq_factor",
         ),
         (
             "qwen3",

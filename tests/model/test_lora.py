@@ -12,14 +12,13 @@ from support.commands import ROOT, run_command
 from support.oracle import assert_same, assert_same_numbers, assert_same_update
 from support.training import read_metrics, small, write_lines
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import lora, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
-from sar_jax.training import learner, score
+from sar_jax.training import checks, learner, score
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {

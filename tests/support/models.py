@@ -91,6 +91,53 @@ FAMILIES: dict[str, dict] = {
         "attn_logit_softcapping": 3.0,
         **_ROPE,
     },
+    "mistral": {
+        "head_dim": 10,
+        "sliding_window": 9,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 555.0, "factor": 3.0},
+    },
+    "ministral": {
+        "head_dim": 12,
+        "sliding_window": 8,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        **_ROPE,
+    },
+    "smollm3": {
+        "pad_token_id": 0,
+        "num_hidden_layers": 4,
+        "tie_word_embeddings": True,
+        "no_rope_layers": [1, 0, 1, 0],
+        "attention_bias": True,
+        "mlp_bias": True,
+        "use_sliding_window": True,
+        "sliding_window": 11,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 5e3,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+        },
+    },
+    "olmo2": {"pad_token_id": 0, "attention_bias": True, "tie_word_embeddings": False, **_ROPE},
+    "olmo3": {
+        "pad_token_id": 0,
+        "num_hidden_layers": 4,
+        "num_key_value_heads": 3,
+        "sliding_window": 10,
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "yarn",
+                "rope_theta": 5e4,
+                "factor": 8.0,
+                "original_max_position_embeddings": 64,
+                "attention_factor": 1.2,
+                "beta_fast": 20.0,
+                "beta_slow": 2.0,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 400.0},
+        },
+    },
 }
 
 
@@ -146,7 +193,7 @@ def load_torch(folder: pathlib.Path, long: bool = False):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)
-    if long and "long_factor" in config.rope_parameters:
+    if long and "long_factor" in (config.rope_parameters or {}):
         config.rope_parameters["short_factor"] = config.rope_parameters["long_factor"]
     return AutoModelForCausalLM.from_pretrained(
         folder, config=config, attn_implementation="eager"

@@ -47,7 +47,7 @@ def answers_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     palettes = {"light": _ends(LIGHT), "dark": _ends(DARK)}
     data = {"answers": kept, "full": FULL, "palettes": palettes}
-    return page(title, data, ("tokens.js", "answers.js"))
+    return page(title, data, ("elements.js", "tokens.js", "answers.js"))
 
 
 def _short(value: Any) -> Any:
