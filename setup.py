@@ -23,7 +23,14 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["sar_jax", "sar_jax.*"]),
-    package_data={"sar_jax": ["assets/tiny/*", "assets/*.json"]},
+    package_data={
+        "sar_jax": [
+            "assets/tiny/*",
+            "assets/*.json",
+            "evaluation/pages/*.css",
+            "evaluation/pages/*.js",
+        ]
+    },
     install_requires=[
         "absl-py>=2.1",
         "datasets>=4.4",
@@ -44,6 +51,7 @@ setup(
         "rich>=13",
         "safetensors>=0.5",
         "tensorboardX>=2.6.2",
+        "text2num>=3.0",  # "twenty-four" in an answer; it has no dependencies
         "tokenizers>=0.22",
         "tqdm>=4.66",
         "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields

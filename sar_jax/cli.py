@@ -148,6 +148,8 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     sys.modules["__main__"].__doc__ = usage
     app.define_help_flags()
     try:
+        # in place: the flags of a config read it again
+        sys.argv[1:] = map(_at_home, sys.argv[1:])
         rest = flags.FLAGS(sys.argv)
         if not flags.FLAGS["verbosity"].present:
             # libraries log tracebacks of errors that they also raise
@@ -177,6 +179,11 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     else:
         multihost.leave(status or 0)
         sys.exit(status or 0)
+
+
+def _at_home(word: str) -> str:
+    """The word with the folder for its "~/", which a shell leaves in --workdir=~/runs."""
+    return re.sub(r"(?:^|(?<==))~(?=/)", lambda _: str(pathlib.Path.home()), word)
 
 
 def refuse_words(words: list[str]) -> None:

@@ -2,8 +2,8 @@
 
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
 The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. In both an unknown
-field or a value of another type is an error (`sar_jax.fields`). `sar_jax.checks` says what a config
-must satisfy; every command checks before anything slow starts, and names the field that is wrong.
+field or a value of another type is an error (`sar_jax.fields`). `sar_jax.training.checks` says what
+a config must satisfy; every command checks before anything slow starts, and names a wrong field.
 Where only some values are allowed, the field's type is a `Literal` of them: there and nowhere else
 are they listed.
 
@@ -55,15 +55,16 @@ class Architecture(Fields):
 class Data(Fields):
     """Questions and their true answers."""
 
-    # A data set, a mix such as "math+numina+gsm8k", or a JSONL file (docs/data.md).
+    # A data set, a mix such as "math+numina+gsm8k", or a file of your own rows (docs/data.md).
     train: str = ""
     # The same, for evaluation; empty means no evaluation. Its questions are removed from `train`.
     eval: str = ""
     eval_questions: int = 512  # Questions of an evaluation, at most.
-    # Tokens of a prompt, at most; questions with a longer one are left out and counted.
-    max_prompt_tokens: int = 1024
-    # Share of a file's rows that may be left out because no answer can equal theirs ("N/A").
-    unstated_share: float = 0.0
+    max_prompt_tokens: int = 1024  # Tokens of a prompt, at most; longer ones are left out, counted.
+    unstated_share: float = 0.0  # Share of rows that may be left out: no answer can equal "N/A".
+    question_field: str = ""  # Field of your own rows that is the question; empty: the usual one.
+    answer_field: str = ""  # The same of the true answer; "a.b" is the field b within a.
+    kind_field: str = ""  # The same of the kind: math, choice or boolean.
 
 
 @dataclasses.dataclass
@@ -353,8 +354,7 @@ class PretrainConfig(Fields):
     empty_question_fraction: float = 0.0
     log_every_steps: int = 50  # Updates between two lines on the screen.
     eval_batch: int = 128  # Questions in a call of the decoder during the evaluation.
-    # Tokens of a worked answer, at most; longer ones are left out and counted. This is also the
-    # answer limit of the evaluation.
+    # Tokens of a worked answer, at most; longer ones are left out. Also the evaluation's limit.
     max_answer_tokens: int = 1024
     model: Model = dataclasses.field(default_factory=Model)
     architecture: Architecture = dataclasses.field(default_factory=Architecture)

@@ -31,7 +31,7 @@ import jax
 from absl import flags
 from tqdm import tqdm
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison, judged, tables
@@ -46,6 +46,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
 from sar_jax.text import prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
+from sar_jax.training import checks
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import trained as trained_lib
 
@@ -121,7 +122,8 @@ def load_tasks(
     found, longest = {}, config.data.max_prompt_tokens
     for name in names:
         share = config.data.unstated_share
-        source, unstated = questions_lib.stated(tasks.load(name, "test"), name, share)
+        source = tasks.load(name, "test", questions_lib.columns(config.data))
+        source, unstated = questions_lib.stated(source, name, share)
         rows, left_out = questions_lib.prepare(source, prompter, longest, name)
         info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
         found[label(name)] = Task(label(name), info, rows)

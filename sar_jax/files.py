@@ -1,10 +1,11 @@
 """Files that are whole or not there, on this machine and in a bucket."""
 
+import contextlib
 import errno
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -36,10 +37,22 @@ def write_atomically(path: pathlib.Path | epath.Path, text: str) -> None:
         return
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text)
-        partial.replace(path)
+        with naming(path):
+            partial.write_text(text)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path | epath.Path) -> Iterator[None]:
+    """An `OSError` that names no file, as one of a write to a full disk, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def is_remote(path: str | pathlib.Path | epath.Path) -> bool:
@@ -56,7 +69,8 @@ def persistently(write: Callable[[], Any], seconds: float, path: pathlib.Path | 
     end, pause = time.monotonic() + seconds, 1.0
     while True:
         try:
-            return write()
+            with naming(path):
+                return write()
         except (UserError, OSError) as error:
             left = end - time.monotonic()
             if left <= 0 or not (is_remote(path) or _may_pass(error)):

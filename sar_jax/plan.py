@@ -17,10 +17,11 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.planning import estimate, tables
+from sar_jax.training import checks
 
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
 _SWEEP = flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks, cli, export
+from sar_jax import cli, export
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import judged
@@ -41,7 +41,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import learner
+from sar_jax.training import checks, learner
 from sar_jax.training import questions as questions_lib
 
 _OUTPUT = flags.DEFINE_string(
@@ -190,7 +190,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     """
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
-    source = tasks.load(config.data.train, "train")
+    source = tasks.load(config.data.train, "train", questions_lib.columns(config.data))
     begun = start(config, source)
     data, prompter = config.data, begun.prompter
     network = Network.of(config.model, begun.cfg, mesh)
@@ -204,7 +204,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
     )
     eval_rows = []
     if data.eval:  # read now: a mistake there must not cost the training
-        test = tasks.load(data.eval, "test")
+        test = tasks.load(data.eval, "test", questions_lib.columns(data))
         eval_rows = questions_lib.prepare(
             test, prompter, data.max_prompt_tokens, data.eval, data.eval_questions
         ).rows

@@ -29,17 +29,17 @@ from etils import epath
 from rich.console import Console
 from tqdm import tqdm
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
+from sar_jax.training import checks, reported, screen
 from sar_jax.training import metrics as metrics_lib
-from sar_jax.training import screen
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.setup import Run, Started, setup
-from sar_jax.training.step import evaluation, train_step
+from sar_jax.training.step import States, evaluation, train_step
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -107,6 +107,8 @@ def loop(started: Started) -> int:
         if step == 0:
             metrics = evaluation(run, states, 0)
             run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics))
+        elif is_evaluation_owed(run, step):
+            make_up_evaluation(run, states, step)
         bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
         profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
         while step < config.steps and not asked:
@@ -115,7 +117,7 @@ def loop(started: Started) -> int:
                 states, metrics, samples, learnt = train_step(run, states, iterator, step)
             last, asked = step == config.steps, stop.asked()
             due = step % config.evaluation.every_steps == 0
-            if last or due and not asked:  # asked to stop: save first
+            if last or due and not asked:  # asked to stop: save first, a resumed run makes it up
                 metrics |= evaluation(run, states, step)
             metrics["compilations"] = compilations.since_last()
             metrics |= screen.alarm(step, run.watch, metrics)
@@ -124,7 +126,8 @@ def loop(started: Started) -> int:
             if step % config.logging.samples_every_steps == 0 or step == 1 or last:
                 run.metrics.write_samples(step, samples)
                 screen.show_samples(step, samples[: config.logging.samples_shown])
-            if step % config.checkpoint.every_steps == 0 or last or asked:
+            failed = any(multihost.gather(run.checkpoints.has_failed()))
+            if step % config.checkpoint.every_steps == 0 or last or asked or failed:
                 save(last=False)
             screen.progress(bar, step, metrics)
         bar.close()
@@ -132,6 +135,7 @@ def loop(started: Started) -> int:
         print("stopped before the first step: there is nothing to save yet")
         return 130
     save(last=True)  # waits; does nothing where the checkpoint is there already
+    multihost.first(lambda: reported.write(run.workdir))
     if step < config.steps:
         print(
             f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
@@ -140,6 +144,24 @@ def loop(started: Started) -> int:
         return 130
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
     return 0
+
+
+def is_evaluation_owed(run: Run, step: int) -> bool:
+    """Did the run stop at this step, which is due for an evaluation, before it?"""
+    if step % run.config.evaluation.every_steps or not run.eval_rows:
+        return False
+    line = run.watch.lines[-1] if run.watch.lines else {}
+    is_owed = line.get("step") == step and "eval/accuracy" not in line
+    return multihost.gather(is_owed)[0]
+
+
+def make_up_evaluation(run: Run, states: States, step: int) -> None:
+    """Evaluates, and writes the last step's line as if the run had not stopped there."""
+    line = run.watch.lines.pop()
+    metrics = {n: v for n, v in line.items() if n != "step" and not n.startswith("alarm")}
+    metrics |= evaluation(run, states, step)
+    metrics |= screen.alarm(step, run.watch, metrics)
+    run.metrics.replace_last(step, metrics)
 
 
 def stop_if_nothing_is_learnt(
@@ -183,6 +205,7 @@ def main(get_config) -> int:
         try:
             started = setup(config, workdir, lock, _EXTEND.value)
             run = started.run
+            multihost.first(lambda: reported.note_machine(workdir))
             for part in (run.checkpoints, run.metrics, run.tools.verifier):
                 stack.callback(part.close)
             return loop(started)

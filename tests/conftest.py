@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import memory_bucket
 from support.commands import PATIENCE, run_command
-from support.models import FAMILIES, Loaded, make_hf_folder
+from support.models import FAMILIES, FEW, Loaded, make_hf_folder
 from support.oracle import Oracle
 from support.quick import QUICK, has_quick, is_quick
 from support.training import train_command
@@ -55,6 +55,9 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if is_quick(_name(item)):
             item.add_marker("quick")
+        family = item.callspec.params.get("each_family") if hasattr(item, "callspec") else None
+        if family not in FEW and item.get_closest_marker("few_families"):
+            item.add_marker("explore")
     if config.option.markexpr == "quick" and config.args == config.getini("testpaths"):
         names = [_name(item) for item in items]
         missing = [entry for entry in QUICK if not any(name.startswith(entry) for name in names)]

@@ -9,10 +9,10 @@ import typing
 import pytest
 from support.configs import good, good_pretrain, leaves, put
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.training import checks
 from sar_jax.training import workdir as workdir_lib
 
 POSITIVE = [

@@ -10,13 +10,13 @@ import pytest
 from support.configs import good, good_pretrain, leaves, put
 from support.training import shipped
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.model import network
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, rewards
+from sar_jax.training import checks
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 

@@ -20,7 +20,7 @@ from support.training import read_metrics, small
 
 from sar_jax import config as config_lib
 from sar_jax.rl import alarms, rewards
-from sar_jax.text.tasks import jsonl
+from sar_jax.text.tasks import own
 
 # Programs whose commands cannot be run here, or need not be.
 OTHERS = {"tensorboard", "hf", "gcloud", "kubectl", "git", "ruff"}
@@ -342,7 +342,7 @@ def test_a_run_is_exported_and_evaluated_by_the_commands_shown(critic_run, tmp_p
 def test_rows_of_ones_own_are_those_that_a_page_shows(tmp_path):
     (rows,) = docs.fences(page("docs/data.md"), "json")
     (tmp_path / "mine.jsonl").write_text(rows)
-    source = jsonl.load(str(tmp_path / "mine.jsonl"))
+    source = own.load(str(tmp_path / "mine.jsonl"))
     assert [row.kind for row in source] == ["math", "choice", "boolean"]
 
 

@@ -59,14 +59,17 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
             for i, s in enumerate(kept)
         ),
     )
-    run_command(
+    done = run_command(
         "sar_jax.explain",
         f"--model={TINY}",
         "--config=configs/tiny.py",
         f"--input={tmp_path / 'in.jsonl'}",
         f"--output={tmp_path / 'out.jsonl'}",
+        f"--html={tmp_path / 'out.html'}",
+        "--show=2",
         check=True,
     )
+    assert done.stdout.count("R_SA ") == 2
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [f"a{i}" for i in range(len(kept))]
     for line, s in zip(lines, kept):
@@ -81,6 +84,12 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
             np.clip(1 - np.exp(-np.mean(line["token_values"])), -1, 1), abs=1e-6
         )
         assert "".join(line["tokens"]).startswith(s["answer"])
+        alone = np.array(line["token_logps_standalone"])
+        np.testing.assert_allclose(line["token_logps"], alone + line["token_values"], atol=1e-5)
+    data = (tmp_path / "out.html").read_text().partition('id="data">')[2].partition("<")[0]
+    for shown, line in zip(json.loads(data)["answers"], lines, strict=True):
+        assert shown["tokens"] == line["tokens"] and shown["id"] == line["id"]
+        np.testing.assert_allclose(shown["token_values"], line["token_values"], atol=1e-4)
     again = run_command(
         "sar_jax.explain",
         f"--model={TINY}",
@@ -92,7 +101,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
 
 def test_filler_earns_less_than_the_same_answer_without_it(tiny):
     """The reward's point, on the model that ships: padding dilutes what the question explains."""
-    from sar_jax.explain import explain
+    from sar_jax.training.explained import explain
 
     source, rows = arithmetic.Arithmetic("test"), []
     for i in range(40):

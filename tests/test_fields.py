@@ -9,12 +9,12 @@ import pickle
 import numpy as np
 import pytest
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax import fields as fields_lib
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.model import families, known, lora, parameters
+from sar_jax.training import checks
 
 SECTIONS = {
     f.name: f.type

@@ -64,3 +64,17 @@ def test_in_the_end_the_last_error_is_raised_and_no_time_is_lost(seconds, clock)
     with pytest.raises(OSError, match="No space left"):
         files.persistently(Failing(FULL, 10**9), seconds, HERE)
     assert clock[0] == pytest.approx(seconds)
+
+
+def test_an_error_that_names_no_file_names_the_one_that_was_written():
+    """As a write to a full device does: /dev/full is one."""
+    with pytest.raises(OSError) as raised, files.naming(HERE):
+        with open("/dev/full", "w") as file:
+            file.write("x")
+    assert raised.value.filename == str(HERE) and raised.value.errno == errno.ENOSPC
+    with pytest.raises(FileNotFoundError) as raised, files.naming(HERE):
+        open("no such file")
+    assert raised.value.filename == "no such file"
+    with pytest.raises(OSError) as raised:
+        files.persistently(Failing(FULL, 9), 0, HERE)
+    assert raised.value.filename == str(HERE)

@@ -40,6 +40,21 @@ def test_from_the_step_before_a_damaged_one_the_run_ends_the_same(finished, hf_f
     assert {p.name for p in (workdir / "damaged").iterdir()} == {"00000003-1", "00000004-1"}
 
 
+def test_an_evaluation_that_a_stop_left_out_is_made_up(finished, hf_folder, workdir):
+    """As a signal leaves it during step 2, which is due for one: saved, not evaluated."""
+    for step in (3, 4):
+        shutil.rmtree(workdir / f"checkpoints/{step:08d}")
+    lines = [line for line in read_metrics(workdir) if line["step"] <= 2]
+    lines[2] = {name: value for name, value in lines[2].items() if not name.startswith("eval/")}
+    write_lines(workdir / "metrics.jsonl", lines)
+    (workdir / "samples/eval_000002.parquet").unlink()
+    done = run_command(*train_command(hf_folder, workdir), check=True)
+    assert "resumed at step 2" in done.stdout and "evaluation at step 2" in done.stdout
+    ours, theirs = ([timeless(line) for line in read_metrics(w)] for w in (workdir, finished[0]))
+    assert ours == theirs
+    assert (workdir / "samples/eval_000002.parquet").is_file()
+
+
 def test_a_damaged_step_is_neither_exported_nor_explained_nor_evaluated(workdir, tmp_path):
     damage(workdir, 4)
     pairs = write_lines(tmp_path / "pairs.jsonl", [{"question": "1 + 1?", "answer": "2"}])

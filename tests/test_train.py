@@ -81,7 +81,9 @@ def test_a_run_writes_what_the_readme_says(finished):
     assert {p.name for p in workdir.iterdir()} == {
         "config.json",
         "run.json",
+        "machine.json",
         "metrics.jsonl",
+        "report.html",
         "samples",
         "checkpoints",
         "tensorboard",

@@ -54,6 +54,7 @@ class Checkpoints:
         self.folder, self.own = saved.folder_of(workdir), own
         self.keep, self.patience = keep, patience
         self.writing: int | None = None  # the step of the save that may still be under way
+        self.error: Exception | None = None  # of that save, not told yet
         multihost.first(self._tidy)
         self.manager = self._make_manager()
 
@@ -151,9 +152,21 @@ class Checkpoints:
         except Exception as error:  # OSError, and what Orbax and tensorstore make of it
             raise self._failed(error) from error
 
+    def has_failed(self) -> bool:
+        """Has the save under way ended in an error, of which the next one tells? Does not wait."""
+        if self.error is None and not self.manager.is_saving_in_progress():
+            try:
+                self.manager.wait_until_finished()
+            except Exception as error:  # Orbax raises it once
+                self.error = error
+        return self.error is not None
+
     def wait(self) -> None:
         """Returns when every save is complete. Raises `UserError` where writing failed."""
+        error, self.error = self.error, None
         try:
+            if error:
+                raise error
             self.manager.wait_until_finished()
         except Exception as error:
             raise self._failed(error) from error

@@ -20,7 +20,7 @@ from typing import Any
 from etils import epath
 
 from sar_jax.errors import UserError
-from sar_jax.files import is_remote
+from sar_jax.files import is_remote, naming
 
 _BEAT = 15.0  # seconds between two renewals of a lease
 _OVER = 3 * _BEAT  # seconds after which a lease that was not renewed is over
@@ -68,9 +68,10 @@ class Lock:
         if not self.path.exists() or os.stat(self.path).st_ino != os.fstat(file.fileno()).st_ino:
             file.close()  # its owner has just released it, which takes it away
             return self._take_file()
-        file.truncate(0)
-        file.write(json.dumps(_owner()) + "\n")
-        file.flush()
+        with naming(self.path):
+            file.truncate(0)
+            file.write(json.dumps(_owner()) + "\n")
+            file.flush()
         self.file = file
 
     def _take_lease(self) -> None:

@@ -112,6 +112,20 @@ class Metrics:
             return
         self.lines.append(workdir_lib.as_line(step, values))
         self._persistently(self._write_line)
+        self._write_events(step, values, lengths)
+
+    def replace_last(self, step: int, values: dict[str, float]) -> None:
+        """The last step's line, written anew."""
+        if not self.writes:
+            return
+        self.lines[-1] = workdir_lib.as_line(step, values)
+        self._persistently(lambda: write_atomically(self.path, "".join(self.lines)))
+        self.size = self.path.stat().length
+        self._write_events(step, values)
+
+    def _write_events(
+        self, step: int, values: dict[str, float], lengths: Sequence[int] = ()
+    ) -> None:
         for name, value in values.items():
             self.board.write_event(
                 Event(step=step, summary=scalar(name, value), wall_time=time.time())

@@ -20,7 +20,7 @@ from sar_jax.text import tasks
 from sar_jax.text.answers import truths
 from sar_jax.text.prompts import Prompter, Question
 from sar_jax.text.tasks import mix
-from sar_jax.text.tasks.example import Example, Source
+from sar_jax.text.tasks.example import Columns, Example, Source
 
 
 class Prepared(NamedTuple):
@@ -89,6 +89,11 @@ def stated(source: Source, name: str, share: float) -> Stated:
     return Stated(kept, len(every) - len(kept))
 
 
+def columns(config: Data) -> Columns:
+    """Which fields of a user's own rows are read."""
+    return Columns(config.question_field, config.answer_field, config.kind_field)
+
+
 def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
     """A run's training and evaluation rows; prints how many, and what was left out.
 
@@ -96,10 +101,10 @@ def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Questio
     the `eval_questions` that the run asks, since the rest of it is asked later. Raises `UserError`.
     """
     share = config.unstated_share
-    train = stated(tasks.load(config.train, "train"), config.train, share)
+    train = stated(tasks.load(config.train, "train", columns(config)), config.train, share)
     test = Stated([], 0)
     if config.eval:
-        test = stated(tasks.load(config.eval, "test"), config.eval, share)
+        test = stated(tasks.load(config.eval, "test", columns(config)), config.eval, share)
     kept, shared = mix.decontaminate(train.examples, [test.examples])
     if not kept:
         raise UserError(

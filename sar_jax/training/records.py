@@ -4,6 +4,7 @@ Pure functions of host arrays: no model, no devices, no files.
 Letters: Q questions, M samples a question, B = Q * M answers.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -142,6 +143,7 @@ def records(
         record = {
             "question": example.question,
             "truth": example.answer,
+            "extra": json.dumps(example.extra) if example.extra else "",
             "answer": text,
             "correct": bool(signals.correct.flat[b]),
             "verdict": verdicts.outcomes[b].value,

@@ -98,6 +98,7 @@ def print_summary(console: Console, lines: list[dict[str, float]], workdir: epat
         table.add_row("AES (gamma 5)", "0", f"{aes(last, first):.3f}", "")
         console.print(table)
     written = {
+        "page to look at": "report.html",
         "metrics": "metrics.jsonl",
         "TensorBoard": "tensorboard",
         "sampled answers": "samples",

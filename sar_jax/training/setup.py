@@ -18,7 +18,6 @@ import jax
 from etils import epath
 from jax.sharding import Mesh
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf, lora, parameters
@@ -31,8 +30,8 @@ from sar_jax.structs import Sampling
 from sar_jax.text import carried, prompts
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
+from sar_jax.training import checks, learner
 from sar_jax.training import critic as critic_lib
-from sar_jax.training import learner
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import workdir as workdir_lib

@@ -19,14 +19,13 @@ from etils import epath
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
-from sar_jax.training import digests, identity, saved
+from sar_jax.training import checks, digests, identity, saved
 from sar_jax.training import workdir as workdir_lib
 
 

@@ -2,7 +2,9 @@
 
 config.json     the settings of the last start
 run.json        the run's id, the day on which it began, the revision of a model of the hub
+machine.json    versions and devices of the last start
 metrics.jsonl   a line a step
+report.html     a page of all of it, from the end of the run
 """
 
 import datetime
@@ -119,7 +121,7 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = Fa
             )
         return []
     # Fields that are newer than the workdir have their defaults there.
-    old, new = (_leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
+    old, new = (leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
     changes = [
         Change(name, old.get(name), new.get(name))
         for name in sorted(old | new)
@@ -230,7 +232,7 @@ def read_metrics(workdir: epath.Path) -> list[dict[str, float]]:
     return read_lines(workdir).found
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by dotted path."""
     return dict(_walk(tree, prefix))
 

@@ -12,14 +12,13 @@ from support.commands import ROOT, run_command
 from support.oracle import assert_same, assert_same_numbers, assert_same_update
 from support.training import read_metrics, small, write_lines
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import lora, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
-from sar_jax.training import learner, score
+from sar_jax.training import checks, learner, score
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {
@@ -63,6 +62,7 @@ def rows(cfg, rng):
     return packing.pack([ids(5), ids(3), ids(9)], [ids(4), ids(8), ids(2)], 24, 2)[0]
 
 
+@pytest.mark.few_families
 def test_a_model_with_adapters_is_the_model_with_their_products_added(each_family, rng):
     cfg = lora.adapted(each_family.cfg, settings())
     adapters, packed = random_adapters(cfg, rng), rows(each_family.cfg, rng)

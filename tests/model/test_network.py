@@ -130,6 +130,7 @@ def mutants(cfg):
     return found
 
 
+@pytest.mark.few_families
 def test_what_is_slightly_wrong_is_not_close(each_family, rng):
     """Of the comparison that the tests above are: it holds, and with any of the mutants it does
     not."""
@@ -349,6 +350,7 @@ def test_a_dimension_that_does_not_divide_is_replicated(loaded):
     assert shardings["layers"]["up_proj"].spec[2] == "tensor"  # 56 features do divide
 
 
+@pytest.mark.few_families
 def test_remat_and_dtype_change_no_shape_and_little_value(each_family, rng):
     loaded = each_family
     packed = one_row(rng.integers(0, loaded.cfg.vocab_size, 12), right=4)

@@ -11,18 +11,17 @@ from support.several import TAKEN, finished, output, start
 from sar_jax.parallel import signing, watch
 
 # where one of two processes dies, and how often it gets there
-DEATHS = {
-    "start": (1, "sar_jax.training.setup:_read", 1),
-    "rollout": (1, "sar_jax.training.rollouts:_sample", 2),
-    "update": (0, "sar_jax.training.step:_learn_policy", 2),
-    "save": (1, "sar_jax.training.checkpoints:Checkpoints.save", 1),
-}
+DEATHS = [
+    pytest.param(0, "sar_jax.training.step:_learn_policy", 2, id="update"),
+    pytest.param(1, "sar_jax.training.checkpoints:Checkpoints.save", 1, id="save"),
+    pytest.param(1, "sar_jax.training.setup:_read", 1, id="start", marks=pytest.mark.soak),
+    pytest.param(1, "sar_jax.training.rollouts:_sample", 2, id="rollout", marks=pytest.mark.soak),
+]
 
 
-@pytest.mark.parametrize("moment", DEATHS)
-def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path, moment):
+@pytest.mark.parametrize("victim, place, calls", DEATHS)
+def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path, victim, place, calls):
     """By SIGKILL: the other one ends with a line that names it, and a status of its own."""
-    victim, place, calls = DEATHS[moment]
     status, said = survive(tmp_path / "run", victim, place, calls)
     *_, last = said.strip().splitlines()
     assert last.startswith(f"error: process {victim} of 2 has ended"), said[-3000:]

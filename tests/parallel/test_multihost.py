@@ -19,43 +19,65 @@ from sar_jax.training import questions as questions_lib
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
 
 
+KEPT = ("--config.logging.samples_every_steps=1", "--config.checkpoint.every_steps=2")
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one") / "run"
-    statuses, outputs = finished(1, workdir, "--config.steps=3")
+    statuses, outputs = finished(1, workdir, *KEPT, "--config.steps=4")
     assert statuses == [0], outputs[0][-2000:]
     return workdir
 
 
-@pytest.mark.parametrize("processes, devices", [(2, 2), (4, 1)])
-def test_processes_train_like_one_and_resume(alone, tmp_path, processes, devices):
-    """Losses, answers and evaluations of three steps are those of one process; with two, the third
-    is of a resumed run. The two share nothing, not even the seed of hashes."""
+def test_two_processes_then_one_then_two_train_like_one(alone, tmp_path):
+    """Losses, questions, answers and evaluations of four steps are those of one process: two begin
+    with two devices each, one goes on, and then two again. The first two share nothing, not even
+    the seed of hashes."""
     workdir = tmp_path / "run"
-    for steps in (2, 3) if processes == 2 else (3,):
+    for processes, steps in ((2, 2), (1, 3), (2, 4)):
         statuses, outputs = finished(
             processes,
             workdir,
+            *KEPT,
             f"--config.steps={steps}",
-            devices=devices,
-            real=(processes, steps) == (2, 2),
+            devices=2,
+            real=steps == 2,
         )
         assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
-    assert ("resumed at step 2" in outputs[0]) == (processes == 2)
-    for silent in outputs[1:]:  # the first process speaks for all
-        assert "step" not in silent.lower() and "accuracy" not in silent
+        if steps > 2:
+            resumed = f"process(es) saved step {steps - 1}, and {processes} go on"
+            assert f"resumed at step {steps - 1}" in outputs[0] and resumed in outputs[0]
+        for silent in outputs[1:]:  # the first process speaks for all
+            assert "step" not in silent.lower() and "accuracy" not in silent
+    assert_same_run(workdir, alone)
+    assert read_metrics(workdir)[2]["compilations"] == 0
+
+
+@pytest.mark.soak
+def test_four_processes_train_like_one(alone, tmp_path):
+    statuses, outputs = finished(4, tmp_path / "run", *KEPT, "--config.steps=4")
+    assert statuses == [0] * 4, "\n".join(o[-1500:] for o in outputs)
+    assert_same_run(tmp_path / "run", alone)
+
+
+def assert_same_run(workdir, alone):
+    """But for the order of sums."""
     ours, expected = read_metrics(workdir), read_metrics(alone)
-    assert [line["step"] for line in ours] == [0, 1, 2, 3]
+    assert [line["step"] for line in ours] == [0, 1, 2, 3, 4]
     for step, line in enumerate(expected):
-        kept = lambda line: {n: v for n, v in line.items() if n.split("/")[0] in SAME}
-        assert_same_numbers(kept(ours[step]), kept(line), scale=1e-3)
+        same = {n: v for n, v in line.items() if n.split("/")[0] in SAME}
+        # and no more, but for the evaluation at the end of what went on later
+        assert all(n in line or n.startswith("eval/") for n in ours[step])
+        assert_same_numbers({n: ours[step][n] for n in same}, same, scale=1e-3)
         # A loss is a sum of advantages that nearly cancel: it is compared with what is summed.
         assert abs(ours[step].get("loss", 0) - line.get("loss", 0)) < 1e-5
-    for name in ("step_000001.parquet", "step_000003.parquet", "eval_000002.parquet"):
+    names = sorted(file.name for file in (alone / "samples").iterdir())
+    assert {f"step_00000{step}.parquet" for step in (1, 2, 3, 4)} < set(names)
+    for name in names:
         mine, theirs = (pq.read_table(w / "samples" / name).to_pydict() for w in (workdir, alone))
         assert mine["answer"] == theirs["answer"] and mine["question"] == theirs["question"]
         assert mine["correct"] == theirs["correct"]
-    assert ours[2]["compilations"] == 0
 
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):

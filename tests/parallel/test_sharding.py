@@ -146,6 +146,7 @@ def places(mesh, packed, extra=()):
     return sharding.place((packed, *extra), sharding.by_rows(mesh))
 
 
+@pytest.mark.few_families
 def test_eight_devices_compute_what_one_does(each_family, rng):
     """Scores, gradients and greedy answers of every family; sizes that do not divide are
     replicated."""

@@ -23,8 +23,7 @@ VARIANTS = {
         "rollout.cache_dtype": "int8",
         "loss.importance_cap": 2.0,
     },
-    "adapters": {"lora.rank": 3},
-    "float32": {"model.dtype": "float32"},
+    "adapters in float32": {"lora.rank": 3, "model.dtype": "float32"},
 }
 # What says where a line of Python is; and that an argument is whole on every device, which the plan
 # says of scalars that a run brings from the host.

@@ -264,6 +264,7 @@ def test_greedy_answers_are_those_of_transformers(each_family):
         assert_same(logits[np.arange(n), answer], logits.max(axis=-1))
 
 
+@pytest.mark.few_families
 def test_sampled_logps_of_every_family_are_the_scorers(each_family):
     prompts, rollouts = draw(each_family, range(3), limit=40, stop=(0,))
     for sampled, n, logps in zip(

@@ -10,10 +10,10 @@ from etils import epath
 from support.commands import ROOT
 from support.soak import VALUES, Tally
 
-from sar_jax import checks, cli
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.rollout import shapes
-from sar_jax.training import assembly, setup, workdir
+from sar_jax.training import assembly, checks, setup, workdir
 
 pytestmark = pytest.mark.soak
 

@@ -1,52 +1,18 @@
 """Kills at random moments, of one process and of two: in the end everything is bit for bit as if
 there had been none."""
 
-import json
 import random
 import shutil
 import signal
 import subprocess
 import time
 
-import pyarrow.parquet as pq
 import pytest
 from support.commands import PATIENCE, run_command, start_in_background
 from support.several import finish, finished, start
-from support.training import assert_same_state, read_metrics, small, timeless
+from support.soak_runs import STEPS, assert_same_run, command
 
 pytestmark = pytest.mark.soak
-
-_STEPS = 6
-KINDS = {
-    "plain": [],
-    "LoRA": ["lora.rank=4", "optimizer.lr=1e-3"],
-    "PPO": ["advantage.estimator=critic", "loss.minibatch_questions=2"],
-}
-
-
-def command(workdir, kind):
-    options = small(
-        f"steps={_STEPS}", "data.eval=arithmetic:8", "evaluation.every_steps=2", *KINDS[kind]
-    )
-    return ["sar_jax.train", *options, f"--workdir={workdir}"]
-
-
-def digests(workdir):
-    """Of every array of the last step, wherever it was when it was saved."""
-    file = workdir / f"checkpoints/{_STEPS:08d}/meta/metadata"
-    return json.loads(file.read_text())["arrays"]
-
-
-def assert_same_run(one, other, *names):
-    """names: of states that are read too; those of several processes need these."""
-    assert digests(one) == digests(other)
-    for name in names:
-        assert_same_state(one, other, _STEPS, name)
-    ours, theirs = ([timeless(line) for line in read_metrics(w)] for w in (one, other))
-    assert ours == theirs
-    for file in sorted((one / "samples").iterdir()):
-        again = other / "samples" / file.name
-        assert pq.read_table(file) == pq.read_table(again), file.name
 
 
 @pytest.mark.parametrize("kind, kills", [("plain", 8), ("LoRA", 6), ("PPO", 6)])
@@ -79,7 +45,7 @@ def test_one_process(tmp_path, record_property, kind, kills):
 def test_two_processes(tmp_path, record_property):
     """One of the two, drawn, is killed; the other one ends by itself."""
     rng, alone, workdir, kills = random.Random(18), tmp_path / "alone", tmp_path / "run", 10
-    more = [f"--config.steps={_STEPS}", "--config.checkpoint.every_steps=1"]
+    more = [f"--config.steps={STEPS}", "--config.checkpoint.every_steps=1"]
     more += ["--heartbeat_timeout=12"]
     begin = time.monotonic()
     statuses, outputs = finished(2, alone, *more)

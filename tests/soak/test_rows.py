@@ -9,7 +9,7 @@ from support.soak import VALUES, Tally, flipped
 
 from sar_jax.config import Prompt
 from sar_jax.text import prompts
-from sar_jax.text.tasks import jsonl
+from sar_jax.text.tasks import own
 from sar_jax.training import questions
 
 pytestmark = pytest.mark.soak
@@ -55,7 +55,7 @@ def test_rows(tmp_path, record_property):
     def use():
         rows = [
             prompts.Question(example, prompter.prompt(example.question))
-            for example in jsonl.load(str(path))
+            for example in own.load(str(path))
         ]
         questions.fingerprint(rows)
         for row in rows:

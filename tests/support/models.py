@@ -27,6 +27,8 @@ _ODD = dict(
     max_position_embeddings=512,
 )
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 777.0}}
+# Between them all kinds of layers, norms, windows, rope and stored weights: for what takes long.
+FEW = ("gemma3_text", "phi3", "qwen3")
 FAMILIES: dict[str, dict] = {
     "qwen3": {"head_dim": 10, "tie_word_embeddings": True, **_ROPE},
     "qwen2": {

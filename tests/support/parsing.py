@@ -32,7 +32,8 @@ def read_module(name: str, arguments: list[str]) -> None:
     `Parsed`."""
     from absl import flags
 
-    from sar_jax import checks, cli, config
+    from sar_jax import cli, config
+    from sar_jax.training import checks
 
     getters = []
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from sar_jax.errors import UserError
-from sar_jax.text.tasks import jsonl
+from sar_jax.text.tasks import own
 
 GOOD = {"question": "Why?", "answer": "12"}
 
@@ -14,7 +14,7 @@ GOOD = {"question": "Why?", "answer": "12"}
 def error_of(path, content: bytes) -> str:
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        jsonl.load(str(path))
+        own.load(str(path))
     message = str(error.value)
     assert message.startswith(str(path)) and "\n" not in message
     return message.removeprefix(str(path))
@@ -59,21 +59,21 @@ def test_another_encoding_is_named(tmp_path, encoding):
 def test_a_byte_order_mark_of_utf_8_and_lines_of_windows_are_read(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + f"{json.dumps(GOOD)}\r\n\r\n{json.dumps(GOOD)}\r\n".encode())
-    assert [(row.question, row.answer) for row in jsonl.load(str(path))] == [("Why?", "12")] * 2
+    assert [(row.question, row.answer) for row in own.load(str(path))] == [("Why?", "12")] * 2
 
 
 def test_an_id_may_be_anything(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(GOOD | {"id": {"$oid": "5f"}}))
-    assert jsonl.load(str(path))[0].id == "{'$oid': '5f'}"
+    assert own.load(str(path))[0].id == "{'$oid': '5f'}"
 
 
 def test_what_is_no_file_is_named(tmp_path):
     os.mkfifo(tmp_path / "fifo.jsonl")  # whose end never comes
     for path, words in (
         (tmp_path / "fifo.jsonl", "is no regular file"),
-        (tmp_path, "is a folder"),
+        (tmp_path, "found no file"),
         (tmp_path / "nowhere.jsonl", "no such file"),
     ):
         with pytest.raises(UserError, match=words):
-            jsonl.load(str(path))
+            own.load(str(path))

@@ -293,14 +293,14 @@ TOWERS = r"\boxed{9^{9^{9^{9}}}}", r"\boxed{10^{10^{10}}}"
 
 
 def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
-    items = answers_of_a_broken_model(10_000)
-    assert len(items) == 10_000
+    items = answers_of_a_broken_model(2_000)
+    assert len(items) == 2_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     handle = verifier.submit(items)
     outcomes = handle.result()
     assert len(outcomes) == len(items) and set(outcomes) <= set(Outcome)
     assert outcomes.count(ERROR) == len(handle.reasons) <= 20, handle.reasons
-    assert outcomes.count(RIGHT) < 500  # a text of few characters may be right by chance
+    assert outcomes.count(RIGHT) < 100  # a text of few characters may be right by chance
     towers = [i for i, item in enumerate(items) if item.text in TOWERS]
     assert [outcomes[i] for i in towers] == [ERROR] * 2
     # which one is a matter of speed

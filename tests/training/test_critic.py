@@ -15,7 +15,6 @@ from support.oracle import (
 )
 from support.training import assert_same_state, read_metrics, small, state_of
 
-from sar_jax import checks
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import parameters
@@ -23,7 +22,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import ValueBatch
-from sar_jax.training import critic, learner
+from sar_jax.training import checks, critic, learner
 
 
 def make_params(loaded, rng):

@@ -10,12 +10,12 @@ from support.models import read_tensors
 from support.oracle import assert_as_close, assert_same
 
 from sar_jax.config import TrainConfig
-from sar_jax.explain import explain
 from sar_jax.model import hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.training import score
+from sar_jax.training.explained import explain
 
 
 def draw(loaded, rng, count=7, low=1, high=30):

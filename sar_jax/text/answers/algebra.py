@@ -19,7 +19,19 @@ _NAMES = re.compile(
     r"\b(?:arc)?(?:sin|cos|tan|sec|csc|cot)h?\b|\b(?:log|exp|sqrt|infinity|infty)(?![a-z])"
 )
 _DEEPEST = 12  # brackets within each other
+_PRIME = re.compile(r"'|\\prime")
+_RELATION = re.compile(r"[<>≤≥]|\\(?:leq?|geq?|lt|gt)(?:slant)?(?![a-zA-Z])|\\in(?![a-zA-Z])")
+_CONDITIONS = re.compile(
+    r"\s*(?:\\text\s*\{\s*or\s*\}|\bor\b|\\lor(?![a-z])|\\vee(?![a-z]))\s*"
+    r"|(?=\\\{\s*\w[^,]*(?:\||:|\\mid))"
+)
+_BUILDER = re.compile(
+    r"^\\?\{\s*[a-z]\s*(?:\\in\s*\\mathbb\s*\{?R\}?)?\s*(?:\||:|\\mid(?![a-z]))(.*?)\\?\}$"
+)
+# an interval whose open ends are brackets that look outward
+_OUTWARD = re.compile(r"^[\s$]*([\]\[(])([^\[\](){},]+,[^\[\](){},]+)([\[\])])[\s$]*$")
 _BASE = re.compile(r"(?<=\d)_\{?(\d+)")
+_TRIGONOMETRY = r"\\(?:sin|cos|tan|cot|sec|csc)"
 _UNITS = (
     r"\\(?:text[a-z]*|mbox)\s*\{[^{}]*\}|\\mathrm\s*\{[^{}]{2,}\}"
     r"|(?:[cmk]m|[mk]g|ml|in|ft|yd|mi|lbs?|oz|inch(?:es)?"
@@ -31,6 +43,12 @@ _SPELLINGS = [
     for pattern, new in (
         (r'\$|\n|\\?"', " "),
         (rf"(?<=[\d}})\]\s])\s*(?:{_UNITS})(?:\s*\^\s*\{{?[23]\}}?)?\s*(?=[.\s]*$|[,)\]])", ""),
+        # \\sin 30^\\circ: elsewhere a degree is a unit
+        (
+            rf"({_TRIGONOMETRY})\s*[({{]?\s*(\d+(?:\.\d+)?)\s*(?:\^\s*\{{?\s*\\circ\s*\}}?|°)\s*[)}}]?",
+            r"\1(\\frac{\2\\pi}{180})",
+        ),
+        (r"(?<=\d)\s*:\s*(?=\d)", "/"),
         (r"\\varnothing(?![a-zA-Z])", r"\\emptyset "),
         (r"(?<=[\d})])\s+(?:and|or)\s+(?=[\d\\-])", ","),
         (r"\*\*", "^"),
@@ -86,8 +104,15 @@ def _repeating(match: re.Match) -> str:
     return rf"\frac{{{top}}}{{{10 ** len(fixed + repeated) - 10 ** len(fixed)}}}"
 
 
+def _inward(match: re.Match) -> str:
+    """]0, 1] as (0, 1]."""
+    opening, inner, closing = match.groups()
+    return f"{'(' if opening == ']' else opening}{inner}{')' if closing == '[' else closing}"
+
+
 def _formula(text: str) -> str:
     """One LaTeX formula, in dollars, of an expression in LaTeX or as people type it."""
+    text = _OUTWARD.sub(_inward, text)
     text = re.sub(r"(\d{0,50})\.(\d{0,50})\\(?:overline|bar)\s*\{(\d{1,50})\}", _repeating, text)
     for pattern, new in _SPELLINGS:
         text = pattern.sub(new, text)
@@ -102,24 +127,56 @@ def equal(given: str, truth: str) -> bool:
     bases = [set(_BASE.findall(e)) for e in (given, truth)]
     if all(bases) and bases[0] != bases[1]:  # 101_2 and 101_3: the parser would drop the base
         return False
+    if bool(_PRIME.search(given)) != bool(_PRIME.search(truth)):  # so it would A'
+        return False
     # half a second, which most processes need not pay
-    from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its limits are off
-    # Without its units: "m", "t" and "g" would be units, and 5t would be 5.
-    spelling = NormalizationConfig(units=False, malformed_operators=True, nits=True)
-    config = [LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)]
-    parsed = [
-        parse(_formula(e), config, fallback_mode="no_fallback", parsing_timeout=None)
-        for e in (truth, given)
-    ]
+    if any(_CONDITIONS.search(e) and _RELATION.search(e) for e in (given, truth)):
+        own, wanted = _solutions(given), _solutions(truth)
+        if own is not None and wanted is not None:
+            return own == wanted
+    parsed = [_parse(e) for e in (truth, given)]
     if not all(parsed):
         return False
     a, b = (candidates[0] for candidates in parsed)
     if verify(*parsed, timeout_seconds=None, raise_on_error=True, allow_set_relation_comp=True):
         return "%" in given + truth or not _far_apart(a, b)
-    return _same_solutions(a, b) or _same_complex(a, b)
+    return _same_solutions(a, b) or _same_complex(a, b) or _same_steps(a, b)
+
+
+def _parse(text: str) -> list[Any]:
+    """Math-verify's candidates for an expression: sympy's object first, none if it fails."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
+
+    # Without its units: "m", "t" and "g" would be units, and 5t would be 5.
+    spelling = NormalizationConfig(units=False, malformed_operators=True, nits=True)
+    config = [LatexExtractionConfig(boxed_match_priority=-1, normalization_config=spelling)]
+    return parse(_formula(text), config, fallback_mode="no_fallback", parsing_timeout=None)
+
+
+def _solutions(text: str) -> Any:
+    """The numbers for which one of several conditions holds, "x < 2 or x > 3"; None for others.
+
+    Also of a set in builder notation, and of intervals.
+    """
+    from sympy import Set, Union
+    from sympy.core.relational import Relational
+
+    text = _BUILDER.sub(r"\1", text.strip(" $"))
+    found, unknowns = [], set()
+    for part in _CONDITIONS.split(text):
+        parsed = _parse(part)
+        if not parsed or not isinstance(parsed[0], Relational | Set):
+            return None
+        if isinstance(parsed[0], Relational):
+            unknowns |= parsed[0].free_symbols
+            if len(parsed[0].free_symbols) != 1:
+                return None
+        found.append(parsed[0] if isinstance(parsed[0], Set) else parsed[0].as_set())
+    return Union(*found) if len(unknowns) <= 1 else None
 
 
 def _far_apart(a: Any, b: Any) -> bool:
@@ -155,3 +212,19 @@ def _same_complex(a: Any, b: Any) -> bool:
         return False
     letters = {s: I for s in a.free_symbols | b.free_symbols if s.name == "i"}
     return bool(letters) and simplify((a - b).subs(letters).expand()) == 0
+
+
+def _same_steps(a: Any, b: Any) -> bool:
+    """Are two expressions with rounding brackets equal for every whole number?
+
+    Told by trying: they repeat with the product of their denominators.
+    """
+    from sympy import Expr, ceiling, floor
+
+    if not (isinstance(a, Expr) and isinstance(b, Expr) and a.has(floor, ceiling)):
+        return False
+    unknowns = a.free_symbols | b.free_symbols
+    if len(unknowns) != 1 or not b.has(floor, ceiling):
+        return False
+    (n,) = unknowns
+    return n.name in "nmkN" and all((a - b).subs(n, i).equals(0) for i in range(-30, 31))

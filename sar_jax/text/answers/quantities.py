@@ -7,9 +7,12 @@ a decimal comma ("1,5" is a list).
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
+
+from sar_jax.text.answers import spoken
 
 LONGEST_STATEMENT = 500  # characters of a statement that are still read, or worth computer algebra
 # characters that are still read as one number; int() itself refuses 4,300 digits
@@ -17,18 +20,19 @@ _LONGEST_NUMBER = 200
 _MOST_DIGITS = 4000  # of a power
 _PLACES = 6  # of a decimal from which on it is read as the fraction that it rounds
 
-_SIGNS = str.maketrans(
-    {
-        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
-        **dict.fromkeys("\u00a0\u2009\u202f~", " "),
-        "½": " 1/2",
-        "¼": " 1/4",
-        "¾": " 3/4",
-        "⅓": " 1/3",
-        "⅔": " 2/3",
-        "²": "^2",
-        "³": "^3",
-    }
+_SIGNS = {
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-"),
+    **dict.fromkeys(map(ord, "\u00a0\u2009\u202f~"), " "),
+    **{0xFF01 + i: chr(0x21 + i) for i in range(0x5E) if chr(0x21 + i) != "-"},  # full width
+    ord("⁄"): "/",
+}
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")  # in markdown
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_SUPERSCRIPT = re.compile(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+# without an argument
+_STYLES = (
+    r"left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|tiny|small|normalsize|[lL]arge|LARGE"
+    r"|[hH]uge|bf|it|rm|bfseries|itshape"
 )
 _SPELLINGS = [
     (re.compile(pattern, re.ASCII), new)
@@ -41,7 +45,12 @@ _SPELLINGS = [
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-        (r"\\(?:left|right|displaystyle)(?![a-zA-Z])", ""),
+        (r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
+        (r"\\[hv]?phantom\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}", " "),
+        (
+            rf"\\(?:(?:(?:text)?color|colorbox)\s*\{{[\w!]+\}}|(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{))",
+            "",
+        ),
     )
 ]
 # A group of thousands is a number by itself: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in
@@ -51,15 +60,23 @@ _THOUSANDS = re.compile(rf"(?<![\d,.(\[])(?<!\\\{{){_GROUP}|(?<=\(){_GROUP}(?![)
 _THOUSANDS_IN_PROSE = re.compile(rf"(?<![\d,.]){_GROUP}", re.ASCII)
 _THOUSANDS_BY_SPACES = re.compile(r"(?<![\d.,/])[1-9]\d{0,2}(?: \d{3})++(?!\d|/|,\d)", re.ASCII)
 
+_THOUSANDS_BY_MARKS = re.compile(
+    r"(?<![\w.,'’])[1-9]\d{0,2}(?:(['’_])\d{3}(?:\1\d{3})*|(?:\.\d{3}){2,})(?!['’_.,]?\d)",
+    re.ASCII,
+)
+
 _N = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _SCALES = {
     "percentage": Fraction(1, 100),
     "percent": Fraction(1, 100),
     "pct": Fraction(1, 100),
     "%": Fraction(1, 100),
+    "dozen": Fraction(12),
     "hundred": Fraction(100),
     "thousand": Fraction(10**3),
+    "lakh": Fraction(10**5),
     "million": Fraction(10**6),
+    "crore": Fraction(10**7),
     "billion": Fraction(10**9),
     "trillion": Fraction(10**12),
 }
@@ -87,13 +104,24 @@ _FUNCTION = (
 # a word of three letters or a short unit, then whatever is neither a number nor an operator
 _UNIT = re.compile(
     rf"(?:(?!(?:{_FUNCTION}|and)\b)[^\W\d_]{{3,}}"
-    r"|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|mph|of|at|to|a)\b"
+    r"|(?:[kcm]?m|k?g|mg|s|h|hr|m?[lL]|ft|in|lbs?|oz|mi|yd|am|pm|AM|PM|mph|of|at|to|a)\b"
     r"|(?:st|nd|rd|th)\b|\^\s*\{\s*(?:unit|st|nd|rd|th)\s*\}"
     r"|\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°|[€£¥₹])"
     r"(?:[^\d=+*^<>\\{}\[\]|]|\^\s*\{?[23]\}?)*"
 )
 _EQUALS = re.compile(r"(?<![<>!:\\])=")
+_SIGN_APART = re.compile(r"^([-+])\s*")
 _UNKNOWN = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")  # a letter that is no part of a word
+
+
+# of a number alone: a unit, a currency; ".5" is 0.5
+_PREFIX = re.compile(
+    r"^(?:[\s$:*]|unit|\.(?!\d)|(?:USD|US(?=\$)|EUR|GBP|CAD|AUD|INR|Rs\.?)(?=[\s$\d]))+"
+)
+
+
+_SIMPLE = re.compile(r"\s*\$?(-?\d{1,100}(?:\.(\d{1,100}))?)\.?\s*", re.ASCII)
+_ONE = Fraction(1)
 
 
 class Quantity(NamedTuple):
@@ -105,7 +133,7 @@ class Quantity(NamedTuple):
     """
 
     value: Fraction
-    scale: Fraction = Fraction(1)
+    scale: Fraction = _ONE
     places: int | None = None
 
 
@@ -114,15 +142,47 @@ def clean(text: str) -> str:
 
     Replaced are typographic minus and spaces, LaTeX's spacing, \\dfrac, thousands' commas.
     """
-    text = text.translate(_SIGNS)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
+    if not text.isascii():
+        text = _ascii(text)
+    elif "~" in text:
+        text = text.replace("~", " ")
     if "\\" in text or "{" in text:
         for pattern, new in _SPELLINGS:
             text = pattern.sub(new, text)
-    return _THOUSANDS.sub(_without_separators, text)
+    if any(mark in text for mark in "'’_") or text.count(".") > 1:
+        text = _THOUSANDS_BY_MARKS.sub(_without_separators, text)
+    return _THOUSANDS.sub(_without_separators, text) if "," in text else text
+
+
+def _ascii(text: str) -> str:
+    """Digits of any script, superscripts and fractions in one sign, as people type them."""
+    text = _SUPERSCRIPT.sub(_power, text.translate(_SIGNS))
+    others = {c for c in text if c > "\x7f" and (c.isdigit() or c.isnumeric())}
+    for sign in others:
+        text = text.replace(sign, _numeral(sign))
+    return text
+
+
+def _power(match: re.Match) -> str:
+    exponent = match.group().translate(_SUPERSCRIPTS)
+    return f"^{exponent}" if len(exponent) == 1 else f"^{{{exponent}}}"
+
+
+def _numeral(sign: str) -> str:
+    """ "5" for a five of any script, " 5/8" for a fraction in one sign; any other sign itself."""
+    if (digit := unicodedata.decimal(sign, None)) is not None:
+        return str(digit)
+    fraction = unicodedata.normalize("NFKC", sign).replace("⁄", "/")
+    return f" {fraction}" if re.fullmatch(r"\d+/\d+", fraction) else sign
+
+
+_SEPARATOR = re.compile(r"[,. '’_]")
 
 
 def _without_separators(match: re.Match) -> str:
-    return match.group().replace(",", "").replace(" ", "")
+    return _SEPARATOR.sub("", match.group())
 
 
 def read(match: re.Match) -> Quantity | None:
@@ -138,13 +198,15 @@ def read(match: re.Match) -> Quantity | None:
         return None
     if part["plain"] and not any(part[name] for name in _POWERS):
         places = len(part["plain"].partition(".")[2])
-    scale = _SCALES[part["scale"].lower()] if part["scale"] else Fraction(1)
+    scale = _SCALES[part["scale"].lower()] if part["scale"] else _ONE
     return Quantity(-value if "-" in part["sign"] else value, scale, places)
 
 
 def _plain(part: Mapping[str, str | None]) -> Fraction | None:
     """A number without a fraction, "3.2 \\times 10^{2}"; part: the groups of `NUMBER`."""
-    value = Fraction(part["plain"]) * Fraction(10) ** int(part["e"] or part["power"] or 0)
+    value = Fraction(part["plain"])
+    if tens := part["e"] or part["power"]:
+        value *= Fraction(10) ** int(tens)
     exponent = part["exponent"] or part["exponent2"]
     if not exponent:
         return value
@@ -177,8 +239,8 @@ def shown(text: str, match: re.Match) -> str:
     return match.group().removeprefix("-") if is_operator else match.group()
 
 
-def last_shown(text: str) -> str | None:
-    """The last number of a text that states nothing.
+def last_found(text: str) -> re.Match | None:
+    """The last number of a text that states nothing; its string has no thousands' commas.
 
     None where that is a part of a word or of a power.
     """
@@ -192,7 +254,7 @@ def last_shown(text: str) -> str | None:
             return None
         if before[-1:].isalpha() and after.isalpha():  # H2O
             continue
-        return shown(text, match)
+        return match
     return None
 
 
@@ -217,22 +279,30 @@ def quantity(text: str, is_truth: bool = False) -> Quantity | None:
     """
     if len(text) > LONGEST_STATEMENT:
         return None
-    text = re.split(r"\\approx|≈", text)[0]
+    if simple := _SIMPLE.fullmatch(text):  # as most truths are
+        return Quantity(Fraction(simple[1]), _ONE, len(simple[2] or ""))
+    if "\\approx" in text or "≈" in text:
+        exact, _, rounded = re.sub(r"\\approx(?![a-zA-Z])", "≈", text).partition("≈")
+        text = exact if exact.strip(" $\n") else rounded
     left, _, right = text.rpartition("=") if _EQUALS.search(text) else ("", "", text)
-    if re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
+    if left and re.search(r"[,;<>!]|\band\b|\bor\b", left) or is_truth and is_equation(text):
         return None  # "x = 1, y = 2" is no number
-    right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
-    right = WORDS.sub(_unit_or_words, right)
-    right = re.sub(r"^(?:[\s$:*]|unit|\.(?!\d))+", "", right)  # ".5" is 0.5
+    if "{" in right:
+        right = re.sub(r"\{\{([^{}]*)\}\}", r"{\1}", right)
+        right = WORDS.sub(_unit_or_words, right)
+        right = re.sub(r"^\s*\{([^{}]*)\}", r"\1", right)
+    right = _PREFIX.sub("", right)
     right = right.rstrip(" $.:*")
     if _is_in_brackets(right):
         right = right.removeprefix("(").removesuffix(")")
-    right = re.sub(r"^([-+])\s*", r"\1", right)
+    right = _SIGN_APART.sub(r"\1", right)
     found = NUMBER.match(joined(right).removeprefix("+"))
     if found is None:
         return None
     rest = found.string[found.end() :].strip(" $.")
-    return read(found) if not rest or _UNIT.fullmatch(rest) else None
+    if rest and (not _UNIT.fullmatch(rest) or spoken.opens_after(rest, 0)):
+        return None
+    return read(found)
 
 
 def _unit_or_words(match: re.Match) -> str:
@@ -240,8 +310,10 @@ def _unit_or_words(match: re.Match) -> str:
 
     Unless it holds the number, a scale or "or": then the words stay.
     """
-    stays = rf"\d|{'|'.join(_SCALES)}|\b(?:and|or)\b"
-    return match[1] if re.search(stays, match[1], re.IGNORECASE) else " unit "
+    stays = rf"\d|{'|'.join(_SCALES)}|\b(?:and|or|approx\w*|about)\b"
+    if re.search(stays, match[1], re.IGNORECASE) or spoken.is_open(match[1]):
+        return match[1]
+    return " unit "
 
 
 def joined(text: str) -> str:
@@ -254,7 +326,7 @@ def joined(text: str) -> str:
 
 def _is_in_brackets(text: str) -> bool:
     """Is it one number in brackets, "(5)"? With a comma it would be a point or an interval."""
-    return re.fullmatch(r"\(\s*[-$]*[\d.]+%?\s*\)", text) is not None
+    return text.startswith("(") and re.fullmatch(r"\(\s*[-$]*[\d.]+%?\s*\)", text) is not None
 
 
 def number(text: str) -> Fraction | None:
@@ -271,10 +343,10 @@ def number(text: str) -> Fraction | None:
 def same(a: Quantity, b: Quantity) -> bool:
     """Are they the same number?
 
-    50% is 0.5, and it is 50 where the question asked for a percentage; "5 million" likewise.
-    0.333333 is 1/3.
+    50% is 0.5, and it is 50 where the question asked for a percentage; 5 million is 5,000,000
+    alone. 0.333333 is 1/3.
     """
-    if a.scale == b.scale or 1 in (a.scale, b.scale):
+    if a.scale == b.scale or max(a.scale, b.scale) == 1:
         if a.value == b.value:
             return True
     if a.value * a.scale == b.value * b.scale:

@@ -7,7 +7,9 @@ gsm8k@tfds[=DATA_DIR]    GSM8K from tensorflow_datasets; the same rows, in the s
                          the other ways
 numina:5000              the first 5,000 rows in the order of the questions' hashes, which is
                          every task's order
-mine.jsonl               a user's own rows, in the file's order
+mine.jsonl               a user's own rows, in the file's order: JSONL, JSON, CSV, TSV, Parquet or
+                         Arrow, perhaps compressed; a folder of such; both also in a bucket
+openai/gsm8k@main#test   any data set of the hub, with its config and split, as own rows
 math+numina:5000+gsm8k   a mix: each part capped (by default at 10,000), the same question once
 """
 
@@ -21,13 +23,14 @@ from sar_jax.text.tasks import (
     arithmetic,
     gsm8k,
     gsm_symbolic,
-    jsonl,
+    local,
     logicbench,
     math_lighteval,
     numina,
+    own,
     prontoqa,
 )
-from sar_jax.text.tasks.example import Source
+from sar_jax.text.tasks.example import USUAL, Columns, Source
 from sar_jax.text.tasks.mix import combine
 from sar_jax.text.tasks.published import Published
 
@@ -35,21 +38,25 @@ __all__ = ["Example", "Mix", "Source", "TASKS", "decontaminate", "load"]
 
 MIX_CAP = 10_000  # rows of each part of a mix
 _NAME = re.compile(r"(?P<task>[^=@:]+)(?P<tfds>@tfds)?(?:=(?P<copy>.+?))?(?::(?P<cap>\d+))?")
-_FILE = re.compile(r"(?P<path>.+\.jsonl?)(?::(?P<cap>\d+))?")
+_PATH = re.compile(r"(?P<path>.+?)(?::(?P<cap>\d+))?")
+_HUB = re.compile(
+    r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<config>[\w.-]+))?(?:#(?P<split>\w+(?:\[[^\]]*\])?))?(?::(?P<cap>\d+))?"
+)
 
 
-def load(name: str, split: str) -> Source:
+def load(name: str, split: str, columns: Columns = USUAL) -> Source:
     """The source of one name; a mix prints what it is made of.
 
-    name    as above
-    split   "train" or "test"; a JSONL file is taken whole
+    name      as above
+    split     "train" or "test"; a file is taken whole
+    columns   which fields of a user's own rows are read
 
     Raises `UserError` for a name, a file or a row that is wrong.
     """
-    parts = [name] if pathlib.Path(name).is_file() else name.split("+")
+    parts = [name] if pathlib.Path(name).expanduser().exists() else name.split("+")
     if len(parts) == 1:
-        return _load(name, split, None)
-    mixed = combine([_load(part, split, MIX_CAP) for part in parts])
+        return _load(name, split, None, columns)
+    mixed = combine([_load(part, split, MIX_CAP, columns) for part in parts])
     sizes = " + ".join(f"{count} {part}" for part, count in zip(parts, mixed.counts))
     print(
         f"{split}: {sizes} = {len(mixed)} questions, {mixed.duplicates} duplicates dropped",
@@ -58,16 +65,11 @@ def load(name: str, split: str) -> Source:
     return mixed
 
 
-def _load(name: str, split: str, cap: int | None) -> Source:
+def _load(name: str, split: str, cap: int | None, columns: Columns) -> Source:
     match = _NAME.fullmatch(name)
     task = match["task"] if match else re.split("[=@:]", name)[0]
-    if task not in TASKS and (file := _FILE.fullmatch(name)):
-        return _first(jsonl.load(file["path"]), _cap(name, file["cap"], cap))
     if task not in TASKS:
-        raise UserError(
-            f"unknown data source {name!r}: give one of {', '.join(TASKS)}, or a path that ends in "
-            ".jsonl"
-        )
+        return _own(name, split, cap, columns)
     if match is None:
         tfds = f", {task}@tfds" if task == "gsm8k" else ""
         raise UserError(
@@ -80,6 +82,20 @@ def _load(name: str, split: str, cap: int | None) -> Source:
     if match["copy"] or match["tfds"]:
         raise UserError(f"{name!r}: {task} is generated and has no copies; give {task}")
     return _first(make(split), cap)
+
+
+def _own(name: str, split: str, cap: int | None, columns: Columns) -> Source:
+    """A user's own rows: a file or a folder, else a data set of the hub."""
+    path = _PATH.fullmatch(name)
+    if path and (local.is_named(path["path"]) or pathlib.Path(path["path"]).expanduser().exists()):
+        return _first(own.load(path["path"], columns, split), _cap(name, path["cap"], cap))
+    if at := _HUB.fullmatch(name):
+        rows = own.from_hub(at["id"], at["config"], at["split"] or split, columns)
+        return _first(rows, _cap(name, at["cap"], cap))
+    raise UserError(
+        f"unknown data source {name!r}: give one of {', '.join(TASKS)}, a folder, a path that ends "
+        f"in {', '.join(local.SUFFIXES)}, or a data set of the hub as OWNER/NAME@CONFIG#SPLIT"
+    )
 
 
 def _cap(name: str, given: str | None, default: int | None) -> int | None:

@@ -21,6 +21,7 @@ class Example:
                A, B, ...; "boolean" by true or false
     choices    number of options; 0 for "math"
     place      its file and line, where a user wrote the file; else empty
+    extra      the other columns of a user's row, as JSON has them
     """
 
     id: str
@@ -30,6 +31,22 @@ class Example:
     kind: str = "math"
     choices: int = 0
     place: str = dataclasses.field(default="", compare=False)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which fields of a user's rows are read; an empty name is the usual one (`own`).
+
+    A field within another one is named with a point: "reward_model.ground_truth".
+    """
+
+    question: str = ""
+    answer: str = ""
+    kind: str = ""
+
+
+USUAL = Columns()
 
 
 @runtime_checkable

@@ -22,13 +22,13 @@ def rows(
     config: str | None,
     split: str,
     revision: str | None,
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
 ) -> Iterator[tuple[str, Row]]:
     """(where, row) of one split of a repository.
 
     config     of the data set, None for its only one
     revision   of the repository, None for the latest
-    columns    to read, of those that there are
+    columns    to read, of those that there are; None for all
 
     Raises `Unavailable`.
     """
@@ -39,7 +39,8 @@ def rows(
     except Exception as error:
         # the library, its HTTP client and its file system each raise types of their own
         raise Unavailable(_reason(error)) from error
-    table = table.select_columns([c for c in columns if c in table.column_names])
+    if columns is not None:
+        table = table.select_columns([c for c in columns if c in table.column_names])
     for number, row in enumerate(table, start=1):
         yield f"{id}, {split}, row {number}", row
 

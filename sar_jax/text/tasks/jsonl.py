@@ -1,24 +1,13 @@
-"""A user's own rows: one JSON object a line.
+"""Lines of JSON, strictly: each fault is one line with file and place."""
 
-question   as it is put to the model
-answer     the final answer, or a worked answer that ends in one (as GSM8K's "#### 72"):
-           `sar_jax.text.answers.judge` extracts it
-solution   optional: a worked answer for supervised training
-id         optional
-kind       optional: "math"; or "choice", where the question's last lines list the options
-           (A) ..., B) ...) and the answer is a letter; or "boolean", where it is true or false
-"""
-
-import codecs
 import json
 import math
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from sar_jax.errors import UserError
-from sar_jax.text.tasks import options
-from sar_jax.text.tasks.example import Example, RowError, text_of
+from sar_jax.text.tasks import reading
+from sar_jax.text.tasks.example import RowError, text_of
 
 
 def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -28,18 +17,15 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
     a JSON object in UTF-8.
     """
     found = False
-    content = _read(path)
+    content = reading.text(path)
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(
-                line.decode("utf-8-sig" if number == 1 else "utf-8"),
-                parse_constant=_refuse,
-                parse_float=_number,
-            )
+            row = parse(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {number}: not UTF-8 text ({error})") from None
+            seems = reading.encoding(content)
+            raise UserError(f"{path}, line {number}: not UTF-8 text ({error}){seems}") from None
         except (ValueError, RecursionError) as error:
             # ValueError: JSONDecodeError, too many digits
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
@@ -51,22 +37,6 @@ def lines(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
     if not found:
         raise UserError(f"{path}: the file has no rows")
-
-
-def _read(path: str) -> bytes:
-    """The file's bytes. Raises `UserError` for what is no file, and for another encoding."""
-    file = pathlib.Path(path)
-    if not file.is_file():
-        if not file.exists():
-            raise UserError(f"{path}: no such file")
-        raise UserError(f"{path}: is {'a folder' if file.is_dir() else 'no regular file'}")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:4]:
-        raise UserError(f"{path}: the file is in UTF-16 or UTF-32: save it as UTF-8")
-    return content
 
 
 def read(path: str, required: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -99,6 +69,11 @@ def _checked(
     return row
 
 
+def parse(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for NaN and a number that is too large, too."""
+    return json.loads(text, parse_constant=_refuse, parse_float=_number)
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
@@ -107,18 +82,3 @@ def _number(text: str) -> float:
     if math.isinf(value := float(text)):
         raise ValueError(f"the number {text:.20} is too large")
     return value
-
-
-def load(path: str) -> list[Example]:
-    """The rows as examples; an id that is missing becomes the row's number."""
-    examples: list[Example] = []
-    for number, row in lines(path):
-        _checked(path, number, row, ("question", "answer"))
-        id = str(len(examples)) if row.get("id") is None else row["id"]
-        solution, place = row.get("solution") or "", f"{path}, line {number}"
-        example = Example(id, row["question"], row["answer"], solution, place=place)
-        try:
-            examples.append(options.of_kind(example, row.get("kind") or "math"))
-        except RowError as error:
-            raise UserError(f"{path}, line {number}: {error}") from None
-    return examples

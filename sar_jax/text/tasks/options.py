@@ -94,4 +94,10 @@ def of_kind(example: Example, kind: Any) -> Example:
         if found and set(texts.values()) != {"true", "false"}:
             raise RowError("the options of a boolean question are true and false")
         made = boolean(stem, texts.get(example.answer.strip(), example.answer))
-    return dataclasses.replace(made, id=example.id, solution=example.solution)
+    return dataclasses.replace(
+        made,
+        id=example.id,
+        solution=example.solution,
+        place=example.place,
+        extra=example.extra,
+    )

@@ -157,7 +157,6 @@ def test_every_task_is_there_and_an_unknown_one_lists_them():
         "gsm9k=/tmp",
         "gsm9k:5",
         "gsm8k+gsm9k",
-        "a/b.csv",
         "",
         "gsm8k+",
         "@",

@@ -1,0 +1,134 @@
+"""One page that tells what happened in a run, or in several beside each other.
+
+What was trained and where the runs differ, curves, evaluations, accuracy against length, the same
+question before and after, the most and least rewarded answers, and what could not be judged.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sar_jax.evaluation.pages.page import page
+from sar_jax.evaluation.records import Results
+
+_PAIRS = 40  # questions before and after, of each run
+_ENDS = 8  # most, and least, rewarded answers of each run
+_UNJUDGED = 20
+_LONGEST = 6000  # characters of an answer that are shown
+_SHOWN = ("question", "truth", "answer", "correct", "verdict", "length", "clipped", "reward",
+          "ppl_conditional", "ppl_standalone", "reward/self_aligned")  # fmt: skip
+
+
+class Shown(NamedTuple):
+    """A run as its workdir has it.
+
+    config    settings by dotted path
+    facts     versions, machine, days: text by name
+    lines     of metrics.jsonl, by step
+    before    the first evaluation's answers, and `after` the last one's: questions are their ids
+    samples   the newest step's sampled answers
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    facts: Mapping[str, str]
+    lines: Sequence[Mapping[str, Any]]
+    before: Sequence[Mapping[str, Any]] = ()
+    after: Sequence[Mapping[str, Any]] = ()
+    samples: Sequence[Mapping[str, Any]] = ()
+
+
+def report_page(runs: Sequence[Shown], results: Mapping[str, Results]) -> str:
+    """The page's text. results: of evaluations, by the name of their folder."""
+    names = ", ".join([run.name for run in runs] + list(results))
+    data = {
+        "runs": [_run(run) for run in runs],
+        "config": differences([run.config for run in runs]),
+        "results": [_results(name, found) for name, found in results.items()],
+    }
+    return page(f"sar_jax: {names}", data, ("elements.js", "charts.js", "report.js"))
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every setting with its value in each config; those that differ come first."""
+    names = dict.fromkeys(name for config in configs for name in config)
+    rows = [{"name": name, "values": [_text(c.get(name)) for c in configs]} for name in names]
+    for row in rows:
+        row["differs"] = len(set(row["values"])) > 1
+    return sorted(rows, key=lambda row: not row["differs"])
+
+
+def _run(run: Shown) -> dict[str, Any]:
+    rewarded = sorted((s for s in run.samples if _number(s.get("reward"))), key=_reward)
+    return {
+        "name": run.name,
+        "facts": dict(run.facts),
+        "steps": [line["step"] for line in run.lines],
+        "metrics": columns(run.lines),
+        "alarms": alarms(run.lines),
+        "pairs": pairs(run.before, run.after),
+        "most": [_answer(s) for s in reversed(rewarded[-_ENDS:])],
+        "least": [_answer(s) for s in rewarded[:_ENDS]],
+        "unjudged": [_answer(s) for s in run.samples if s.get("verdict") == "error"][:_UNJUDGED],
+    }
+
+
+def _reward(sample: Mapping[str, Any]) -> float:
+    return sample["reward"]
+
+
+def columns(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """Each metric's values over the lines; None where a line has none."""
+    names = dict.fromkeys(name for line in lines for name in line if name != "step")
+    value = lambda x: float(f"{x:.5g}") if _number(x) else None
+    return {name: [value(line.get(name)) for line in lines] for name in names}
+
+
+def alarms(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each alarm with the steps at which it was on."""
+    found: dict[str, list[int]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name.startswith("alarm/") and value:
+                found.setdefault(name.removeprefix("alarm/"), []).append(line["step"])
+    return [{"name": name, "steps": steps} for name, steps in found.items()]
+
+
+def pairs(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The same question's answers in two evaluations; those whose verdict changed come first."""
+    later = {row["question"]: row for row in after}
+    both = [(row, later[row["question"]]) for row in before if row["question"] in later]
+    changed = lambda pair: pair[0]["correct"] != pair[1]["correct"]
+    ordered = sorted(both, key=lambda pair: not changed(pair))[:_PAIRS]
+    return [{"before": _answer(one), "after": _answer(other)} for one, other in ordered]
+
+
+def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
+    cut = lambda x: x[:_LONGEST] + " \u2026" if isinstance(x, str) and len(x) > _LONGEST else x
+    return {name: cut(row[name]) for name in _SHOWN if row.get(name) is not None}
+
+
+def _results(name: str, found: Results) -> dict[str, Any]:
+    rows = [
+        {
+            "name": label,
+            "accuracy": entry.result.accuracy,
+            "interval": list(entry.interval),
+            "length": entry.result.length,
+            "clipped": entry.result.clipped,
+            "questions": entry.result.questions,
+            "aes": entry.aes,
+        }
+        for label, entry in found.named().items()
+    ]
+    return {"name": name, "model": str(found.model), "rows": rows}
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and math.isfinite(x)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
