@@ -89,7 +89,7 @@ class Prompt(Fields):
     # Text that every answer goes on from, such as "<think>"; it is a part of the prompt.
     assistant_prefix: str = ""
     # Text that ends an answer where the answer contains it, or several as a JSON list:
-    # '["\\n\\n", "Question:"]'. The model's own tokens end it as well.
+    # '["\n\n", "Question:"]'. The model's own tokens end it as well.
     stop: str = ""
 
 

@@ -192,6 +192,7 @@ def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[i
             width=config.data.max_prompt_tokens,
             tokenizer=trained.tokenizer,
             verifier=verifier,
+            prefix=config.prompt.assistant_prefix,
         )
         for name, numbers in todo.items():
             key = jax.random.fold_in(seed, zlib.crc32(name.encode()))

@@ -257,6 +257,7 @@ def _evaluate(
             width=config.data.max_prompt_tokens,
             tokenizer=begun.tokenizer,
             verifier=verifier,
+            prefix=config.prompt.assistant_prefix,
         )
         return judged.greedy_evaluation(decoder, params, rows)[0]
 

@@ -38,6 +38,7 @@ _LONGEST = (
     "test_hlo.py",
     "test_verifier.py",
     "test_network.py",
+    "test_configurations.py",
     "test_losses.py",
     "test_pretrain.py",
     "test_score.py",

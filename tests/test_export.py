@@ -6,6 +6,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from support import hub as hub_lib
 from support.commands import (
     one_error,
     run_command,
@@ -165,3 +166,21 @@ def test_adapters_of_a_run_without_any_are_refused(finished, tmp_path):
         "sar_jax.export", f"--workdir={finished[0]}", f"--output={tmp_path / 'x'}", "--adapter"
     )
     assert "has no adapters (config.lora.rank is 0)" in one_error(done)
+
+
+def test_an_export_is_sent_to_the_hub(finished, tmp_path):
+    workdir, output = finished[0], tmp_path / "out"
+    command = ("sar_jax.export", f"--workdir={workdir}", f"--output={output}")
+    with hub_lib.running() as hub:
+        where = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}
+        refused = run_command(*command, "--push=someone/made", real=True, HF_TOKEN="no", **where)
+        assert "the hub does not take the token" in one_error(refused)
+        assert not output.exists() and not hub.repositories
+        done = run_command(
+            *command, "--push=someone/made", real=True, check=True, HF_TOKEN="hf_right", **where
+        )
+        assert hub.private == {"someone/made"}
+        sent = hub.repositories["someone/made"]
+    assert sent == {path.name: path.read_bytes() for path in output.iterdir()}
+    assert f"{hub.url}/someone/made" in done.stdout
+    assert b"'someone/made'" in sent["README.md"]

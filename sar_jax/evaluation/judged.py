@@ -33,6 +33,7 @@ class Decoder(NamedTuple):
     samples   answers a question, as `sample` gives them
     batch     questions between two judgements
     width     of the padded prompts, in tokens
+    prefix    of the prompt, with which each answer begins: it may open a thought
     """
 
     sample: Sample
@@ -41,11 +42,12 @@ class Decoder(NamedTuple):
     width: int
     tokenizer: PreTrainedTokenizerBase
     verifier: Verifier
+    prefix: str = ""
 
 
-def item(row: Question, text: str) -> Item:
-    """An answer to a row's question, as the verifier takes it."""
-    return Item(text, row.example.answer, row.example.kind, row.example.choices)
+def item(row: Question, text: str, prefix: str = "") -> Item:
+    """An answer to a row's question, as the verifier takes it. prefix: see `Decoder`."""
+    return Item(prefix + text, row.example.answer, row.example.kind, row.example.choices)
 
 
 _ROUND = 64  # fewer questions than a batch are padded to a multiple of this
@@ -61,7 +63,7 @@ class _Unjudged(NamedTuple):
     length: int
     clipped: bool
 
-    def judged(self, outcome: Outcome) -> Answer:
+    def judged(self, outcome: Outcome, prefix: str) -> Answer:
         example = self.row.example
         return Answer(
             number=self.number,
@@ -72,7 +74,7 @@ class _Unjudged(NamedTuple):
             answer=self.text,
             length=self.length,
             clipped=self.clipped,
-            final=_final(self.text, self.row),
+            final=_final(prefix + self.text, self.row),
             correct=outcome is Outcome.RIGHT,
             verdict=outcome.value,
         )
@@ -101,12 +103,12 @@ def answers(
         # the last batch is judged meanwhile
         rollouts = decoder.sample(params, tokens, lengths, padded, key)
         if waiting:
-            yield _judged(*waiting)
+            yield _judged(*waiting, decoder.prefix)
         found = _own(decoder, rows, part, rollouts)
-        items = [item(answer.row, answer.text) for answer in found]
+        items = [item(answer.row, answer.text, decoder.prefix) for answer in found]
         waiting = found, decoder.verifier.submit(items)
     if waiting:
-        yield _judged(*waiting)
+        yield _judged(*waiting, decoder.prefix)
 
 
 def _own(
@@ -129,9 +131,9 @@ def _final(text: str, row: Question) -> str | None:
         return None
 
 
-def _judged(found: list[_Unjudged], handle: Handle) -> list[Answer]:
+def _judged(found: list[_Unjudged], handle: Handle, prefix: str) -> list[Answer]:
     """With their verdicts, those of the other processes among them; waits for all."""
-    own = [answer.judged(outcome) for answer, outcome in zip(found, handle.result())]
+    own = [answer.judged(outcome, prefix) for answer, outcome in zip(found, handle.result())]
     gathered = multihost.gather([dataclasses.asdict(answer) for answer in own])
     shares = [[Answer(**answer) for answer in share] for share in gathered]
     return [shares[b % len(shares)][b // len(shares)] for b in range(sum(map(len, shares)))]

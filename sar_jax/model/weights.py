@@ -27,7 +27,7 @@ _SHOWN = 20  # tensors that an error names
 _ROWS = 2**14  # of two tables that are compared at once
 _EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Beginnings of the names of a text part, and what is there instead in a model of text alone. The
-# first is how multimodal models are published, the second how transformers saves them since 4.52,
+# first is how multimodal models are published, the second how transformers 4.52 to 4.57 wrote them,
 # the last a base model without a head.
 _PREFIXES = (
     ("language_model.", ""),

@@ -69,6 +69,8 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
             folder, trust_remote_code=False, local_files_only=True
         )
         tokenizer.encode("text")  # some kinds of damage show here first
+        if not tokenizer.chat_template:
+            tokenizer.chat_template = _template_of_the_processor(pathlib.Path(folder))
         return tokenizer
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -77,6 +79,18 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
         file = _damaged(pathlib.Path(folder))
         where = f"{file} cannot be read" if file else "no tokenizer can be loaded from this folder"
         raise UserError(f"{folder}: {where} ({reason})") from None
+
+
+def _template_of_the_processor(folder: pathlib.Path) -> Any:
+    """What chat_template.json holds, which the processors of multimodal models read; None without.
+
+    Raises `ValueError` where it is none.
+    """
+    path = folder / "chat_template.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found.get("chat_template") if isinstance(found, dict) else None
 
 
 def _damaged(folder: pathlib.Path) -> str:

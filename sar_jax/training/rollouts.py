@@ -133,7 +133,8 @@ def _start(tools: Tools, own_rows: Sequence[Question], weights: Params, key: jax
     M = tools.config.rollout.samples
     own = [b for b in range(len(rows) * M) if b // M % len(shares) == jax.process_index()]
     texts = texts_lib.decode_texts(tools.prompter.tokenizer, rollouts, own)
-    items = [judged.item(rows[b // M], text) for b, text in zip(own, texts)]
+    prefix = tools.config.prompt.assistant_prefix
+    items = [judged.item(rows[b // M], text, prefix) for b, text in zip(own, texts)]
     return _Pending(rows, rollouts, own, texts, tools.verifier.submit(items))
 
 

@@ -159,6 +159,7 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
         width=config.data.max_prompt_tokens,
         tokenizer=tools.prompter.tokenizer,
         verifier=tools.verifier,
+        prefix=config.prompt.assistant_prefix,
     )
     weights = tools.decoding_weights(states.policy.params)
     result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows)

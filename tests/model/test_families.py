@@ -1,5 +1,6 @@
 """config.json, field by field: the measure is the class of `transformers` for the model type."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -181,3 +182,16 @@ def test_the_text_part_of_gemma_3_is_what_transformers_makes_of_the_whole():
     assert families.parse(raw | {"tie_word_embeddings": False}, 64).tied is False
     with pytest.raises(families.reading.UserError, match="quantization_config"):
         families.parse(raw | {"quantization_config": {"bits": 4}}, 64)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "olmo3", "gemma3_text"])
+def test_of_two_descriptions_of_the_rotary_embedding_the_one_of_transformers_is_taken(kind):
+    from transformers import AutoConfig
+
+    linear, other = {"rope_type": "linear", "factor": 4.0}, {"rope_type": "default"}
+    nested = {"full_attention": other, "sliding_attention": other | {"rope_theta": 33.0}}
+    given = nested if kind in ("olmo3", "gemma3_text") else other | {"rope_theta": 33.0}
+    raw = raw_of(kind) | {"rope_scaling": linear, "rope_parameters": given, "rope_theta": 55.0}
+    # for_model writes into what it is given
+    theirs = AutoConfig.for_model(**copy.deepcopy(raw)).to_dict() | {"model_type": kind}
+    assert families.parse(raw, 64) == families.parse(theirs | {"dtype": None}, 64)

@@ -1,5 +1,6 @@
 """Gemma 3 with images: its text part is loaded, trained and written back into the whole folder."""
 
+import functools
 import json
 
 import jax
@@ -37,9 +38,19 @@ VISION = {
     "intermediate_size": 12,
     "image_size": 8,
     "patch_size": 4,
+    "vision_use_head": False,
 }
-# the layout of the published folders, and the one that transformers writes
-LAYOUTS = {"published": "language_model.model.", "saved": "model.language_model."}
+# What the names begin with in the published folders, and in those that transformers 4.52 to 4.57
+# wrote, in place of what today's writes.
+LAYOUTS = {
+    "published": {"vision_tower.": "vision_tower.vision_model."},
+    "prefixed": {
+        "language_model.model.": "model.language_model.",
+        "vision_tower.": "model.vision_tower.vision_model.",
+        "multi_modal_projector.": "model.multi_modal_projector.",
+    },
+    "today": {},
+}
 
 
 def whole(folder):
@@ -73,26 +84,23 @@ def folder(request, tmp_path_factory):
     model.save_pretrained(made, max_shard_size="60KB")
     tokenizer.save_pretrained(made)
     (made / "preprocessor_config.json").write_text('{"do_resize": true}')
+    index = json.loads((made / "model.safetensors.index.json").read_text())
+    rename = functools.partial(_renamed, LAYOUTS[request.param])
+    for file in set(index["weight_map"].values()):
+        renamed = {rename(name): tensor for name, tensor in load_file(made / file).items()}
+        save_file(renamed, made / file, {"format": "pt"})
+    index["weight_map"] = {rename(name): file for name, file in index["weight_map"].items()}
+    (made / "model.safetensors.index.json").write_text(json.dumps(index))
     if request.param == "published":  # most fields of the text part are left out, too
-        index = json.loads((made / "model.safetensors.index.json").read_text())
-        for file in set(index["weight_map"].values()):
-            renamed = {_published(n): t for n, t in load_file(made / file).items()}
-            save_file(renamed, made / file, {"format": "pt"})
-        index["weight_map"] = {_published(n): f for n, f in index["weight_map"].items()}
-        (made / "model.safetensors.index.json").write_text(json.dumps(index))
         raw = json.loads((made / "config.json").read_text())
         (made / "config.json").write_text(json.dumps(raw | {"text_config": text}))
     return made
 
 
-def _published(name: str) -> str:
-    for new, old in (
-        ("model.language_model.", "language_model.model."),
-        ("model.vision_tower.", "vision_tower."),
-        ("model.multi_modal_projector.", "multi_modal_projector."),
-    ):
-        if name.startswith(new):
-            return old + name.removeprefix(new)
+def _renamed(layout: dict[str, str], name: str) -> str:
+    for old, new in layout.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
     return name
 
 

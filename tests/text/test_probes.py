@@ -8,7 +8,9 @@ from support.small_tokenizers import KINDS, make
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
+from sar_jax.evaluation import judged
 from sar_jax.text import carried, prompts
+from sar_jax.text.tasks.example import Example
 from sar_jax.text.tokenizer import CHAT_TEMPLATE, train_tokenizer
 
 SHOTS = [("One and one?", "It is 2."), ("Two <|im_end|> two?", "It is 4.")]
@@ -154,3 +156,25 @@ def test_a_model_carries_its_examples(tokenizer, shots, tmp_path):
     found = carried.read(moved).asked(Prompt())
     assert (found.assistant_prefix, found.stop) == ("<think>", "Q:")
     assert prompts.Prompter(tokenizer, found).prompt("Why?") == before
+
+
+def test_an_answer_that_begins_within_a_thought_is_judged_with_its_beginning(verifier):
+    row = prompts.Question(Example("", "3 + 4?", "7"), [1])
+    texts = ("So the answer is 7.", "Is it 8?</think> The answer is 7.")
+    for prefix, expected in (("", "RIGHT RIGHT"), ("<think>", "WRONG RIGHT")):
+        found = verifier.submit([judged.item(row, text, prefix) for text in texts]).result()
+        assert " ".join(outcome.name for outcome in found) == expected
+
+
+def test_the_template_of_a_processor_is_the_tokenizer_s_where_it_has_none(tokenizer, tmp_path):
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    plain = prompts.Prompter(prompts.load_tokenizer(str(tmp_path)), Prompt())
+    path = tmp_path / "chat_template.json"
+    path.write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
+    found = prompts.Prompter(prompts.load_tokenizer(str(tmp_path)), Prompt())
+    assert found.chat and not plain.chat and found.file == str(path)
+    assert found.prompt("Why?") == of(tokenizer, CHAT_TEMPLATE).prompt("Why?")
+    path.write_text("{")
+    with pytest.raises(UserError, match="chat_template.json cannot be read"):
+        prompts.load_tokenizer(str(tmp_path))
