@@ -94,7 +94,7 @@ def test_fields_that_a_page_names_are_fields(path):
     added = set(re.findall(r"^\+    (\w+): ", diffs, re.MULTILINE))
     for piece in docs.code(path.read_text()):
         match = re.fullmatch(r"(?:--)?(?:config\.)?(\w+)\.(\w+)(?:=\S*)?", piece)
-        if match and match[1] in sections and not re.fullmatch(r"\w+\.(md|py)", piece):
+        if match and match[1] in sections and not re.fullmatch(r"\w+\.(md|py|safetensors)", piece):
             assert match[2] in sections[match[1]] | added | {"NAME"}, piece
 
 
