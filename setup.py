@@ -33,6 +33,7 @@ setup(
     },
     install_requires=[
         "absl-py>=2.1",
+        "charset-normalizer>=3.3",  # names a file's encoding where it is not UTF-8
         "datasets>=4.4",
         "etils[epath]>=1.9",
         "flax>=0.12",

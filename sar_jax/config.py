@@ -16,8 +16,8 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from sar_jax.errors import UserError
 from sar_jax.fields import Fields
+from sar_jax.fields import from_dict as from_dict  # of these classes, as `to_json` is
 
 
 @dataclasses.dataclass
@@ -388,21 +388,3 @@ def max_length(config: TrainConfig) -> int:
 def to_json(config: Any) -> str:
     """The config as it is kept in a workdir: one JSON object, indented."""
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_dict(cls: type, fields: dict[str, Any]) -> Any:
-    """The inverse of `dataclasses.asdict` for the classes above.
-
-    cls      `TrainConfig`, `PretrainConfig`, or a section's class
-    fields   by name; what is missing has its default
-
-    Raises `UserError` that names the fields which `cls` does not have, or a value of another type.
-    """
-    if not isinstance(fields, dict):
-        raise UserError(f"expected a JSON object of config fields, not {fields!r:.60}")
-    known = {f.name: f.type for f in dataclasses.fields(cls)}
-    unknown = set(fields) - set(known)
-    if unknown:
-        raise UserError(f"unknown config field(s): {', '.join(sorted(unknown))}")
-    made = lambda kind, value: from_dict(kind, value) if isinstance(value, dict) else value
-    return cls(**{name: made(known[name], value) for name, value in fields.items()})

@@ -151,3 +151,21 @@ def _wrong(path: str, value: Any, words: str) -> UserError:
     if len(shown) > _LONGEST:
         shown = shown[:_LONGEST] + "..."
     return UserError(f"{path} is {shown}: it must be {words}")
+
+
+def from_dict(cls: type, fields: dict[str, Any]) -> Any:
+    """The inverse of `dataclasses.asdict` for such classes.
+
+    cls      `TrainConfig`, `PretrainConfig`, or a section's class
+    fields   by name; what is missing has its default
+
+    Raises `UserError` that names the fields which `cls` does not have, or a value of another type.
+    """
+    if not isinstance(fields, dict):
+        raise UserError(f"expected a JSON object of config fields, not {fields!r:.60}")
+    known = {f.name: f.type for f in dataclasses.fields(cls)}
+    unknown = set(fields) - set(known)
+    if unknown:
+        raise UserError(f"unknown config field(s): {', '.join(sorted(unknown))}")
+    made = lambda kind, value: from_dict(kind, value) if isinstance(value, dict) else value
+    return cls(**{name: made(known[name], value) for name, value in fields.items()})

@@ -3,6 +3,8 @@
 import pytest
 from support.commands import one_error, run_command
 
+from sar_jax import cli
+
 OVERRIDES = ["", "--config.steps=3"]
 
 
@@ -47,3 +49,20 @@ def test_a_choice_is_overridden_as_text_and_then_checked(override, words):
     """A choice that is not allowed comes first: nothing else is wrong with these."""
     samples = "--config.rollout.samples=" + ("0" if "samples" in words else "4")
     assert words in train("--config=configs/tiny.py", override, samples)
+
+
+@pytest.mark.parametrize(
+    "word, read",
+    [
+        ("--workdir=~/runs/a", "--workdir=HOME/runs/a"),
+        ("--config.data.train=~/rows.jsonl:5", "--config.data.train=HOME/rows.jsonl:5"),
+        ("--config.data.train=gsm8k=~/gsm8k", "--config.data.train=gsm8k=HOME/gsm8k"),
+        ("~/runs/a", "HOME/runs/a"),
+        ("--config.prompt.system=about ~/5", "--config.prompt.system=about ~/5"),
+        ("--config.prompt.system=~5", "--config.prompt.system=~5"),
+        ("a~/b", "a~/b"),
+    ],
+)
+def test_a_home_folder_in_an_option_is_found(word, read, monkeypatch):
+    monkeypatch.setenv("HOME", "/some/HOME")
+    assert cli._at_home(word) == read.replace("HOME", "/some/HOME")

@@ -8,14 +8,11 @@
 Each id is looked up in the embedding as prompts are made (`prompts.Prompter`).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sar_jax.errors import UserError
 
-if TYPE_CHECKING:
-    from sar_jax.text.prompts import Prompter
+Prompter = Any  # of `prompts`, which imports this file
 
 _QUESTIONS = ("What is 2 + 3?", "How many legs have 4 cats and a hen?")
 _PLAIN = "set prompt.format=plain, or put a template that does not into chat_template.jinja"

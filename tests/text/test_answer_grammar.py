@@ -207,7 +207,8 @@ def test_final_answers_in_words_are_the_number():
     "text, truth, right",
     [
         ("The answer is B, but it is C.", "B", False),
-        ("The answer is B, but A and C are close.", "B", False),
+        ("The answer is B, but A and C fit.", "B", False),
+        ("The answer is B, but A and C are close.", "B", True),
         ("Neither A nor B. So C.", "C", True),
         ("So A, B and C are wrong.", "C", False),
         ("D fits. A, B and C are wrong.", "D", True),

@@ -15,7 +15,7 @@ from sar_jax.training.rollouts import Verdicts
 # Two questions, two answers each; the limit of 4 tokens cut the last one off.
 LENGTHS = np.array([2, 3, 1, 4])
 ROWS = [
-    Question(Example("a", "1 + 1?", "2"), [5, 6, 7, 8]),
+    Question(Example("a", "1 + 1?", "2", extra={"level": 3}), [5, 6, 7, 8]),
     Question(Example("b", "2 + 2?", "4"), [9, 9]),
 ]
 TOKENS = np.array([[5, 6, 0, 0], [5, 6, 7, 0], [1, 0, 0, 0], [9, 9, 9, 9]])
@@ -112,6 +112,7 @@ def test_one_record_an_answer_with_its_own_figures():
     assert [r["clipped"] for r in found] == [False, False, False, True]
     assert [r["advantage"] for r in found] == [0.5, -0.5, 2.0, 0.0]  # the mean over tokens
     assert [r["length"] for r in found] == [2, 3, 1, 4]
+    assert [r["extra"] for r in found] == ['{"level": 3}'] * 2 + [""] * 2
     third = found[2]
     assert third["ppl_conditional"] == pytest.approx(np.exp(0.5))
     assert third["ppl_standalone"] == pytest.approx(np.exp(1.5))

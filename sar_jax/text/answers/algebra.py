@@ -163,15 +163,15 @@ def _solutions(text: str) -> Any:
     Also of a set in builder notation, and of intervals.
     """
     from sympy import Set, Union
-    from sympy.core.relational import Relational
+    from sympy.logic.boolalg import Boolean
 
     text = _BUILDER.sub(r"\1", text.strip(" $"))
     found, unknowns = [], set()
     for part in _CONDITIONS.split(text):
         parsed = _parse(part)
-        if not parsed or not isinstance(parsed[0], Relational | Set):
+        if not parsed or not isinstance(parsed[0], Boolean | Set):
             return None
-        if isinstance(parsed[0], Relational):
+        if isinstance(parsed[0], Boolean):
             unknowns |= parsed[0].free_symbols
             if len(parsed[0].free_symbols) != 1:
                 return None

@@ -116,7 +116,8 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
         return quantities.same(given.value, wanted.value) and len(names) <= 1
     if given.value is not None and "=" not in given.text and quantities.is_equation(wanted.text):
         return False  # 14 is not a + b = 14
-    if (time := times.time(wanted.text)) and (own := times.time(given.text)):
+    time, own = (times.time(WORDS.sub(r" \1 ", stated.text)) for stated in (wanted, given))
+    if time and own:
         return times.same(own, time)
     if _same_words(given.text, wanted.text):
         return True
@@ -149,6 +150,8 @@ def _given(section: Section, wanted: Statement) -> Statement | None:
     text = section.text
     if wanted.value is not None:
         return statements.ending(text)
+    if times.time(wanted.text) and (last := times.last(text)):
+        return Statement(last, None)
     # a truth that is no number: the last formula, or a text that is nothing but its answer
     backwards = reversed(list(statements.formulas(text)))
     if formula := statements.together(text, backwards):

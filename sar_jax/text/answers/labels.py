@@ -20,7 +20,7 @@ _LETTER = re.compile(_WORD.format("[A-Z]"))
 # (b), {b}, **b**, option b; and a text that is nothing but b
 _SMALL = re.compile(
     r"(?:[(\[{]|\*\*)\s*([a-z])\s*(?:[)\]}]|\*\*)|\b(?:[Oo]ption|[Cc]hoice)\s+([a-z])\b"
-    r"|\A[\s$*]*([a-z])[\s.$*]*\Z"
+    r"|\A[\s$*]*([a-z])[\s.)$*]*\Z"
 )
 _NAMED = re.compile(r"\b(?:choice|option|answer)[ _]?(\d{1,2})\b", re.IGNORECASE)  # choice_3
 # what may come before a label
@@ -37,7 +37,10 @@ _YES_NO = re.compile(_WORD.format("yes|no"), re.IGNORECASE)
 _DETERMINED = re.compile(r"\s+[a-z]")
 _ALONE = re.compile(r"\W*([tf])\W*", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"\ban?\s+$", re.IGNORECASE)  # a true friend
-_NEGATION = re.compile(r"(?:\bnot|n['’]t|\bnever)\s+$", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"(?:(?:\b(?:can)?not|n['’]t|\bnever)\s+(?:be\s+)?|\bnot\s+the\s+case\b[^.;:!?\n]*)$",
+    re.IGNORECASE,
+)
 _SUPPOSED = re.compile(
     r"\b(?:whether|if|unless|suppos(?:e|ing)|assum(?:e|ing)|would\s+be|were|could\s+be|might\s+be"
     r"|may\s+be|neither|nor)\b[^.;:,!?\n]{0,60}$",
@@ -51,7 +54,7 @@ _DENIED_BEFORE = re.compile(
 )
 _DENIED_AFTER = re.compile(
     r"[)\]\"'*:.]*[^\S\n]+(?:(?:is|are|was|were|must\s+be|seems?|looks?)\s+(?:\w+ly\s+|also\s+|all\s+"
-    r"|both\s+)?(?:wrong|incorrect|false|not|impossible|invalid|excluded|eliminated|ruled\s+out"
+    r"|both\s+)?(?:wrong|incorrect|false|not|impossible|close|tempting|plausible|invalid|excluded|eliminated|ruled\s+out"
     r"|unsupported)\b|(?:is|are|was|were|does|do|ca|wo|could|would)n['’]t\b|can\s?not\b"
     r"|do(?:es)?\s+not\b|contradicts?\b|fails?\b)"
 )

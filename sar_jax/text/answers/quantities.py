@@ -31,26 +31,26 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-
 _SUPERSCRIPT = re.compile(r"[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 # without an argument
 _STYLES = (
-    r"left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|tiny|small|normalsize|[lL]arge|LARGE"
+    r"left|right|[bB]igg?[lr]?|displaystyle|(?:text|script|scriptscript)style|limits|tiny|small|normalsize|[lL]arge|LARGE"
     r"|[hH]uge|bf|it|rm|bfseries|itshape"
 )
+# (what a text must hold, pattern, new): most texts hold few of them
 _SPELLINGS = [
-    (re.compile(pattern, re.ASCII), new)
-    for pattern, new in (
-        (r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","),
-        (r"(?<!\\)\\!", ""),
-        (r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
-        (r"\\([$%])", r"\1"),
-        (r"\\[dtc]frac", r"\\frac"),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-        (r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
-        (r"\\[hv]?phantom\s*\{[^{}]*\}|\\[hv]space\*?\s*\{[^{}]*\}", " "),
-        (
-            rf"\\(?:(?:(?:text)?color|colorbox)\s*\{{[\w!]+\}}|(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{))",
-            "",
-        ),
+    (needle, re.compile(pattern, re.ASCII), new)
+    for needle, pattern, new in (
+        ("", r"(?<=\d)(?:\\,|\\!|\{,\}|,\\!) ?(?=\d{3}(?!\d))", ","),
+        ("\\!", r"(?<!\\)\\!", ""),
+        ("", r"(?<!\\)\\(?:[,;: ]|q?quad(?![a-zA-Z]))", " "),
+        ("", r"\\([$%])", r"\1"),
+        ("frac", r"\\[dtc]frac", r"\\frac"),
+        ("frac", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        ("frac", r"\\frac\s*\{([^{}]{1,99})\}\s*(\d)", r"\\frac{\1}{\2}"),
+        ("frac", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+        ("sqrt", r"\\sqrt\s*\[([^\[\]]{1,9})\]\s*(\w)", r"\\sqrt[\1]{\2}"),
+        ("phantom", r"\\[hv]?phantom\s*\{[^{}]*\}", " "),
+        ("space", r"\\[hv]space\*?\s*\{[^{}]*\}", " "),
+        ("color", r"\\(?:(?:text)?color|colorbox)\s*\{[\w!]+\}", ""),
+        ("", rf"\\(?:{_STYLES})(?![a-zA-Z])(?!\s*\{{)", ""),
     )
 ]
 # A group of thousands is a number by itself: neither "1,23" nor "3,1,234" nor "1,234,5" is one; in
@@ -73,6 +73,7 @@ _SCALES = {
     "%": Fraction(1, 100),
     "dozen": Fraction(12),
     "hundred": Fraction(100),
+    "gross": Fraction(144),
     "thousand": Fraction(10**3),
     "lakh": Fraction(10**5),
     "million": Fraction(10**6),
@@ -96,7 +97,7 @@ NUMBER = re.compile(
 )
 _POWERS = ("e", "power", "exponent", "exponent2")  # groups of `NUMBER`
 WORDS = re.compile(
-    r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bf|rm|operatorname)\s*\{([^{}]*)\}"
+    r"\\(?:text[a-z]*|math(?:bf|rm|it|sf|tt)|mbox|boldsymbol|bm|underline|bf|rm|operatorname)\s*\{([^{}]*)\}"
 )
 _FUNCTION = (
     r"(?:a?r?c?(?:sin|cos|tan|sec|csc|cot)h?|log|exp|sqrt|root|mod|choose|max|min|gcd|lcm|det)"
@@ -149,8 +150,9 @@ def clean(text: str) -> str:
     elif "~" in text:
         text = text.replace("~", " ")
     if "\\" in text or "{" in text:
-        for pattern, new in _SPELLINGS:
-            text = pattern.sub(new, text)
+        for needle, pattern, new in _SPELLINGS:
+            if needle in text:
+                text = pattern.sub(new, text)
     if any(mark in text for mark in "'’_") or text.count(".") > 1:
         text = _THOUSANDS_BY_MARKS.sub(_without_separators, text)
     return _THOUSANDS.sub(_without_separators, text) if "," in text else text

@@ -34,7 +34,7 @@ _NUMBER = r"\d+(?:\.\d+)?(?:/\d+)?"
 # "one" that counts nothing: no one, one of them; and the first half of a word, four-legged
 _RUN = re.compile(
     rf"(?<![\w-])(?:(?P<article>an?)\s+(?=hundred|thousand|million|billion))?"
-    rf"(?P<run>{_CARDINAL}(?:(?:[\s-]+|\s+and\s+|\s+point\s+){_CARDINAL})*)(?![\w'’])"
+    rf"(?P<run>{_CARDINAL}(?:(?:[\s-]+|\s+and\s+|\s+point\s+){_CARDINAL})*)(?!['’]?\w)"
     rf"(?!-(?!half|thirds?\b|quarters?\b|fourths?\b|[a-z]+ths?\b)[a-z])(?!(?<=\bone)\s+of\b)",
     re.IGNORECASE,
 )
@@ -142,7 +142,8 @@ _BEFORE = re.compile(
     r"|divided by|multiplied by|multiple of|factor of|power of|root of|square of|cube of"
     r"|(?:one|some|any|each|none|half|part|third|quarter|\d+|percent|%) of|out of|as|up to"
     r"|(?:anything|everything|all|none|nothing) but|no longer|that of|or equals?(?: to)?"
-    r"|(?:wrong|incorrect) answer (?:is|was))|n['’]t|%\s*of|\d:)"
+    r"|(?:wrong|incorrect) answer (?:is|was)|(?:reciprocal|opposite|inverse|logarithm|log) of"
+    r"|sqrt|log|ln|sin|cos|tan)|n['’]t|%\s*of|\d:)"
     r"(?:\s+(?:be|have|has|equal|equals|get|to|only|just|exactly|the))*[\s$]*(?:\\text\s*\{)?[\s$]*$",
     re.IGNORECASE,
 )
@@ -153,7 +154,8 @@ _AFTER = re.compile(
     r"|times\s+(?:\$?\d|as\b(?=.*\d)|the\b|that\b)|less\s+\$?\d"
     rf"|\+(?!\s*[\w(\\$])|=\s*$|of\s+(?:the\s+)?\$?\d|to\s+(?:\$?-?\d|the\s+(?:\w+\s+)?power)|out\s+of\b|in\s+\d+\s*(?:\W|$)"
     rf"|(?:{'|'.join(sorted(_PARTS, key=len, reverse=True))})\b"
-    rf"|(?:score|gross)\b"
+    rf"|score\b|per\s+\d|['’]s\b"
+    rf"|,?\s+but\s+(?:that|it|this)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|not)\b"
     rf"|{_UNIT}\s*(?:or\s+(?:more|less|fewer|so|greater|above|higher|lower|over|under|below)\b"
     rf"|and\s+(?:up|over|above|more|an?)\b|at\s+(?:most|least)\b|below\b|above\b"
     rf"|(?:is|are|was|can|could|would)\s*(?:not|n['’]t)\b|cannot\b|(?:is|are)\s+(?:never|wrong"

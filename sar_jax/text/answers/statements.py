@@ -72,7 +72,8 @@ _DENIED = re.compile(r"\bnot\s+[^,.;]{1,60}?,?\s+but\s+(?:rather\s+)?", re.IGNOR
 _BEGINNING = re.compile(r"[\s*_:>]*")
 _STOP = re.compile(r"[.;!?](?:\s|$)")
 _DIGIT = re.compile(r"\d")
-_ASSIGNMENTS = re.compile(r"=[^=]*(?:[,;]|\band\b)\s*\$?\s*[^\W\d]\w*\s*=")
+_RETRACTED = re.compile(r"\?\s+(?:no|not|wrong)\b", re.IGNORECASE)
+_ASSIGNMENTS = re.compile(r"=(?:[^=.]|\.\d)*(?:[,;]|\band\b)\s*\$?\s*[^\W\d]\w*\s*=")
 _GIVES_UP = re.compile(
     r"\b(?:can\s?not|can['’]t|unable|unsure|not\s+sure|do(?:es)?\s*n(?:o|['’])t\s+know|no\s+idea)\b",
     re.IGNORECASE,
@@ -82,6 +83,8 @@ _ASIDE = re.compile(r"(?<=\d)(?:\s+[^\W\d_]+)?\s\((?=[^()]*[A-Za-z]{2})[^()]*\)(
 _ITEM = re.compile(r"\s*(?:(?:[-*•+>]|#{1,6})\s+|>\s*|\d{1,2}[.)]\s+(?=\S)|\([a-z]\)\s+)+")
 _NOTHING = re.compile(r"[\s*_:`~.>#-]*|\s*`{3}\w*\s*|\s*</?[a-z]+>\s*")
 _POWER = re.compile(r"(?<=[\w)])\*\*(?=[\d(-])(?!\S*\*\*\W)")  # 10**3, and not **10**
+_MARKS = re.compile(r"[<*_`\"'‘“”✅✓✔☑]")  # one of which is in each of these
+_QUOTED = re.compile(r"(?<![\w'’)}])['‘]([^'’\n]{1,60})['’](?!\w)")
 _DECORATION = re.compile(
     r"</?(?:b|i|u|em|strong|span|p|div|code|sub|mark|answer|ans|center|font)\b[^<>]*>"
     r"|(?<![\w)}])(?:\*\*|__)|(?:\*\*|__)(?![\w({\\])|`+|[“”✅✓✔☑]|(?<![\w.])\\?\"(?=\S)|(?<=\S)\\?\"(?![\w.])",
@@ -120,9 +123,11 @@ def statement(text: str) -> Statement:
 
 def undecorated(text: str) -> str:
     """A line without tags, quotes, bold and code marks around what it says."""
+    if not _MARKS.search(text):
+        return text.strip()
     if "**" in text:
         text = _POWER.sub("^", text)
-    return _DECORATION.sub("", text).strip()
+    return _QUOTED.sub(r"\1", _DECORATION.sub("", text)).strip()
 
 
 def boxes(text: str) -> list[Span]:
@@ -198,6 +203,8 @@ def sentence(text: str) -> Statement:
             stated = statement(whole.content)
             return Statement(text, None, False) if is_open else stated
         text = text[:start].rstrip(" =") or text  # "5, as $x = 7$ shows"
+    if _RETRACTED.search(text) or _ASSIGNMENTS.search(text):
+        return Statement(text.strip(" .:*"), None, not _RETRACTED.search(text))
     text = _DENIED.sub("", _STOP.split(text)[0])
     return _prose(spoken.symbols(text.strip(" :*")))
 
@@ -208,8 +215,6 @@ def _prose(text: str) -> Statement:
     text = first if _DIGIT.search(first) else text
     if (value := quantity(text)) is not None or times.time(text):
         return Statement(text, value)
-    if _ASSIGNMENTS.search(text):
-        return Statement(text, None)
     start = text.rfind("=") + 1
     for found in NUMBER.finditer(text, start):
         if spoken.opens_before(text, found.start()) or spoken.opens_after(text, found.end()):
@@ -232,24 +237,32 @@ def lines_after_markers(text: str, start: int = 0, final: bool = False) -> Itera
         before = text[max(0, marker.start() - 30) : marker.start()]
         if final and not _FINAL.search(before) or _NO_MARKER.search(before):
             continue
-        line = _line(text[marker.end() : marker.end() + LONGEST_STATEMENT])
+        end = marker.start() + len(marker.group().rstrip())
+        line = _line(text[end : end + LONGEST_STATEMENT])
         if line:
             yield line
 
 
 def _line(rest: str) -> str:
-    """The first line that says anything, without the marks of a list, a quote or a heading."""
+    """The first line that says anything, or the items of a list.
+
+    Without the marks of a list, a quote or a heading.
+    """
     begun = _BEGINNING.match(rest).end()
     if display := _DISPLAY.match(rest, begun):
         content = next(g for g in display.groups()[::-1] if g)
         return "$" + " ".join(content.replace("&", "").split()) + "$"
-    on_its_own = "\n" in rest[:begun]
+    on_its_own, items = "\n" in rest[:begun], []
     for line in rest.split("\n"):
+        item = _ITEM.match(line) if on_its_own else None
+        if items and not item:
+            break
         if not _NOTHING.fullmatch(line):
-            item = _ITEM.match(line) if on_its_own else None
-            return line[item.end() if item else 0 :].strip(" \t\r:*")
+            items.append(line[item.end() if item else 0 :].strip(" \t\r:*"))
+            if not item:
+                break
         on_its_own = True
-    return ""
+    return ", ".join(items)
 
 
 def marked(section: Section) -> Statement | None:

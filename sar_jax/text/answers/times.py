@@ -17,6 +17,18 @@ class Time(NamedTuple):
     half: str | None
 
 
+_IN_TEXT = re.compile(
+    r"(?<![\d:.])\d{1,2}(?::\d{2}(?![\d:])(?:\s*[ap]\.?m\b\.?)?|\s*[ap]\.?m\b\.?)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def last(text: str) -> str | None:
+    """The last time that a text names, as it is written."""
+    found = _IN_TEXT.findall(text)
+    return found[-1] if found else None
+
+
 def time(text: str) -> Time | None:
     """The time that a statement is, "3:30", "15:30", "3:30 p.m." or "3 PM"; else None."""
     found = _TIME.fullmatch(text) if len(text) < 40 else None

@@ -1,7 +1,10 @@
 """One question with its true answer, a source of them, and when two questions are the same."""
 
 import dataclasses
+import datetime
 import hashlib
+import json
+import math
 import numbers
 import unicodedata
 from typing import Any, Protocol, runtime_checkable
@@ -95,3 +98,18 @@ def digest(question: str) -> str:
     Rows are ordered, drawn and named by it, so that the order of a file does not matter.
     """
     return hashlib.sha256(normalised(question).encode()).hexdigest()
+
+
+def as_json(value: Any) -> Any:
+    """What JSON can hold: dates as text, bytes left out, what is not finite as null."""
+    if isinstance(value, dict):
+        return {k: as_json(v) for k, v in value.items() if not isinstance(v, bytes)}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    return json.loads(json.dumps(value, default=str))

@@ -1,8 +1,5 @@
 """Answers that somebody brings to be scored: a JSONL or parquet file, or a run's samples/."""
 
-import datetime
-import json
-import math
 import pathlib
 from typing import Any
 
@@ -11,6 +8,7 @@ import pyarrow.parquet as pq
 
 from sar_jax.errors import UserError
 from sar_jax.text.tasks import jsonl
+from sar_jax.text.tasks.example import as_json
 
 _REQUIRED = ("question", "answer")
 
@@ -51,19 +49,4 @@ def _parquet(file: pathlib.Path) -> list[dict[str, Any]]:
         for name in _REQUIRED:
             if not isinstance(row[name], str) or not row[name].strip():
                 raise UserError(f"{file}, row {number}: the field {name!r} is empty or no text")
-    return [_as_json(row) for row in rows]
-
-
-def _as_json(value: Any) -> Any:
-    """What JSON can hold: dates as text, bytes left out, what is not finite as null."""
-    if isinstance(value, dict):
-        return {k: _as_json(v) for k, v in value.items() if not isinstance(v, bytes)}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    return json.loads(json.dumps(value, default=str))
+    return [as_json(row) for row in rows]

@@ -13,14 +13,13 @@ for other trainers is found without: see `_USUAL`.
 """
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sar_jax.errors import UserError
 from sar_jax.text.answers import judge
 from sar_jax.text.tasks import hub, local, options
-from sar_jax.text.tasks.example import USUAL, Columns, Example, RowError, digest, text_of
+from sar_jax.text.tasks.example import USUAL, Columns, Example, RowError, as_json, digest, text_of
 
 Row = Mapping[str, Any]
 # the first of these that the first row has
@@ -128,7 +127,7 @@ def _example(row: Row, fields: Columns, where: str, number: str) -> Example:
     if kind is _MISSING and fields.kind != "kind":
         raise _missing(row, "kind", fields.kind)
     used = {fields.question, fields.answer, fields.kind, "solution", "id"}
-    extra = {key: _plain(value) for key, value in row.items() if key not in used}
+    extra = {key: as_json(value) for key, value in row.items() if key not in used}
     id, solution = optional["id"] or number, optional["solution"] or str(worked)
     example = Example(id, question, answer, solution, place=where, extra=extra)
     # an empty cell of a table is no kind
@@ -205,14 +204,6 @@ def _asked(row: Row, fields: Columns) -> tuple[Any, str]:
             "question is one turn of the user, perhaps with its answer"
         )
     return turns[0]["content"], turns[1]["content"] if len(turns) > 1 else ""
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: what it does not know becomes text."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False, default=str))
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
 
 
 def _tell_conflicts(name: str, found: Sequence[Example]) -> None:
