@@ -137,6 +137,8 @@ def test_an_export_is_the_whole_with_the_text_s_weights_changed(folder, mesh, tm
     again = whole(output).state_dict()
     assert str(again["model.language_model.norm.weight"].dtype) == f"torch.{dtype}"
     assert all(torch.isfinite(x).all() for x in again.values())
+    described = hf.read_json(output, "config.json")
+    assert described["dtype"] == described["text_config"].get("dtype", dtype) == dtype
     reread = Loaded(output, mesh)
     assert_same(reread.params["embedding"], changed["embedding"].astype("float32"))
     for file in ("tokenizer.json", "preprocessor_config.json"):
