@@ -8,6 +8,7 @@ import json
 import pathlib
 
 import pytest
+from support.commands import PATIENCE
 
 from sar_jax.text.answers.verifier import Item, Outcome, Verifier
 
@@ -26,7 +27,7 @@ MISSED = {"boolean-041"}  # "The claim is correct."
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     items = [Item(pair["text"], pair["truth"], pair["kind"], pair["choices"]) for pair in PAIRS]
-    with Verifier(2, 20.0) as verifier:
+    with Verifier(2, PATIENCE) as verifier:
         return dict(zip([pair["name"] for pair in PAIRS], verifier.check(items)))
 
 
