@@ -58,7 +58,8 @@ def locate(path: str, revision: str | None = None) -> str:
 def _locate(path: str, revision: str | None) -> str:
     if is_remote(path):
         return _copy_here(path)
-    is_id = path.count("/") == 1 and not path.startswith((".", "/", "~"))
+    path = os.path.expanduser(path)
+    is_id = path.count("/") == 1 and not path.startswith((".", "/"))
     if pathlib.Path(path).exists() or not is_id:
         return path
     try:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from sar_jax.errors import UserError
 from sar_jax.model import folder as folder_lib
-from sar_jax.model import hf, parameters
+from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 
@@ -189,3 +189,10 @@ def test_code_that_comes_with_a_tokenizer_is_not_run(copy):
     write(copy, "tokenizer_config.json", auto_map=auto, tokenizer_class="Own")
     refused(lambda: prompts.load_tokenizer(str(copy)))
     assert not (copy / "ran").exists()
+
+
+def test_a_home_folder_is_found(monkeypatch, tmp_path):
+    """As in a config file, where no shell has seen the path."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "m").mkdir()
+    assert download.locate("~/m") == str(tmp_path / "m")
