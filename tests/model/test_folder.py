@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sar_jax.errors import UserError
-from sar_jax.model import folder as folder_lib
 from sar_jax.model import download, hf, parameters
+from sar_jax.model import folder as folder_lib
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 
