@@ -24,7 +24,7 @@ def read(path: str) -> list[Shot]:
         return []
     name = "config.prompt.examples"
     try:
-        lines = epath.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = epath.Path(path).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{name} is {path!r}: it cannot be read ({error})") from None
     found = []
@@ -34,7 +34,8 @@ def read(path: str) -> list[Shot]:
         try:
             row = json.loads(line)
             shot = Shot(row["question"], row["solution"])
-        except (ValueError, KeyError, TypeError):
+            "".join(shot).encode()  # half a surrogate pair is no text
+        except (ValueError, KeyError, TypeError, RecursionError):
             shot = None
         if shot is None or not all(isinstance(text, str) and text.strip() for text in shot):
             raise UserError(

@@ -133,6 +133,8 @@ def test_a_prefix_that_the_template_writes_itself_is_named(tokenizer):
         ('{"question": "1 + 1?", "solution": "2"}\n{"question": "x"}', "line 2: an example is"),
         ('{"question": "1 + 1?", "solution": 2}', "line 1: an example is"),
         ("1 + 1?", "line 1: an example is"),
+        ('{"question": "\\ud83d", "solution": "2"}', "line 1: an example is"),
+        ("[" * 100_000, "line 1: an example is"),
         (None, "cannot be read"),
     ],
 )
@@ -143,6 +145,14 @@ def test_a_file_of_examples_that_is_none_is_named(tokenizer, tmp_path, text, wor
     with pytest.raises(UserError) as error:
         of(tokenizer, CHAT_TEMPLATE, examples=str(path))
     assert words in str(error.value) and str(path) in str(error.value)
+
+
+def test_a_line_of_examples_ends_at_a_newline_alone(tokenizer, tmp_path):
+    """JSON may hold other ends of lines as they are, such as U+2028."""
+    path = tmp_path / "shots.jsonl"
+    path.write_text('{"question": "1\u2028+ 1?", "solution": "2\x85"}\n', encoding="utf-8")
+    prompter = of(tokenizer, CHAT_TEMPLATE, examples=str(path))
+    assert prompter.shots == [("1\u2028+ 1?", "2\x85")]
 
 
 def test_a_model_carries_its_examples(tokenizer, shots, tmp_path):
