@@ -79,6 +79,8 @@ def of_model(folder: str) -> dict[str, str]:
     templates += sorted((path / "additional_chat_templates").glob("*.jinja"))
     inline = read_object(path, "tokenizer_config.json", default={}).get("chat_template")
     weights = [(file.name, of_weights(epath.Path(file))) for file in path.glob("*.safetensors")]
+    if adapter := adapter_settings(path):
+        weights.append(("adapter_config.json", digests.of_value(adapter)))
     return {
         "config.json": digests.of_value(_stripped(path / "config.json")),
         "generation_config.json": digests.of_value(_stripped(path / "generation_config.json")),
@@ -86,6 +88,12 @@ def of_model(folder: str) -> dict[str, str]:
         "the chat template": digests.of_value([inline, *map(_bytes, templates)]),
         "the weights": digests.of_value(sorted(weights)),
     }
+
+
+def adapter_settings(folder: pathlib.Path) -> dict[str, Any]:
+    """How adapters are added to their base, without where that is; empty of another folder."""
+    found = read_object(folder, "adapter_config.json", default={})
+    return {name: value for name, value in found.items() if name != "base_model_name_or_path"}
 
 
 def of_weights(file: epath.Path) -> str:

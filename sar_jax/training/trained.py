@@ -11,6 +11,7 @@ config of its run; shapes and tokenizer come from the model that the run began w
 import copy
 import datetime
 import hashlib
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -140,6 +141,8 @@ def fingerprint(policy: Trained) -> str:
     """
     folder, digest = pathlib.Path(policy.folder), hashlib.sha256()
     digest.update((folder / "config.json").read_bytes())
+    if adapter := identity.adapter_settings(folder):
+        digest.update(json.dumps(adapter, sort_keys=True).encode())
     if policy.workdir is None:
         files = {f.name: epath.Path(f) for f in folder.glob("*.safetensors")}
     else:
