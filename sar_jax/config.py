@@ -268,6 +268,8 @@ class Evaluation(Fields):
     every_steps: int = 50
     # Questions in a call of the decoder, which decodes rollout.slots of them at once.
     batch: int = 512
+    # Answers of each that are scored token by token, as heat maps in report.html.
+    heat_maps: int = 16
 
 
 @dataclasses.dataclass

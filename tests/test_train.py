@@ -185,7 +185,7 @@ def test_ctrl_c_saves_says_so_and_exits(finished, hf_folder, tmp_path):
         assert_same_state(finished[0], workdir, step)
 
 
-@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize("piped", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_terminal_that_closes_saves(hf_folder, tmp_path, piped):
     """As at the end of an ssh session: the run has a terminal of its own, which goes away; what it
     prints goes there, or into a program that writes there."""

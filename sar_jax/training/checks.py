@@ -326,6 +326,7 @@ _TRAINING: Mapping[str, _Rule] = {
     "loss.importance_cap": _Rule("be at least 1, or 0 for no weights", lambda x: x == 0 or x >= 1),
     "loss.kl": _NOT_NEGATIVE,
     "evaluation.every_steps": _POSITIVE,
+    "evaluation.heat_maps": _NOT_NEGATIVE,
     "verification.max_error_share": _SHARE,
     "logging.samples_every_steps": _POSITIVE,
     "logging.samples_shown": _NOT_NEGATIVE,

@@ -17,7 +17,7 @@ from sar_jax.evaluation import judged
 from sar_jax.model import flops
 from sar_jax.parallel import chips, sharding
 from sar_jax.rl import losses
-from sar_jax.training import experience, screen
+from sar_jax.training import experience, heatmaps, screen
 from sar_jax.training.learner import States
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.rollouts import Lengths
@@ -161,9 +161,13 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
         verifier=tools.verifier,
         prefix=config.prompt.assistant_prefix,
     )
-    weights = tools.decoding_weights(states.policy.params)
-    result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows)
-    run.metrics.write_samples(step, [dataclasses.asdict(a) for a in found], "eval")
+    policy = states.policy.params
+    # The weights for decoding are gone before those for scoring are made.
+    result, found = judged.greedy_evaluation(decoder, tools.decoding_weights(policy), run.eval_rows)
+    shown = found[: config.evaluation.heat_maps]
+    questions = [run.eval_rows[answer.number] for answer in shown]
+    maps = heatmaps.heat_maps(tools, tools.scoring_weights(policy), questions, shown)
+    run.metrics.write_samples(step, heatmaps.records(found, maps), "eval")
     tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
     values = dataclasses.asdict(result).items()
     return {f"eval/{name}": value for name, value in values if value is not None}

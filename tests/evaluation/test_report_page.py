@@ -63,6 +63,20 @@ def test_questions_are_paired_and_those_whose_verdict_changed_come_first():
     assert [p["before"]["correct"] for p in found[:3]] == [False] * 3
 
 
+def test_pairs_with_heat_maps_come_first_and_their_tokens_are_in_the_page():
+    mapped = dict(tokens=["It", " is"], token_values=[0.123456, -1.0])
+    before = [answer("a", False), answer("b", True, **mapped), answer("c", False, **mapped)]
+    after = [answer("a"), answer("b", True, **mapped), answer("c", **mapped)]
+    (run,) = data_of([shown(before=before, after=after)])["runs"]
+    assert [p["before"]["question"] for p in run["pairs"]] == ["c", "b", "a"]
+    assert run["pairs"][0]["after"]["tokens"] == ["It", " is"]
+    assert run["pairs"][0]["after"]["token_values"] == [0.123, -1.0]
+    assert "tokens" not in run["pairs"][2]["after"]
+    long = [answer("a", tokens=["x"] * 9000, token_values=[0.0] * 9000)]
+    (run,) = data_of([shown(before=long, after=long)])["runs"]
+    assert len(run["pairs"][0]["before"]["tokens"]) == 1500
+
+
 def test_the_ends_of_the_rewards_and_what_was_not_judged():
     samples = [answer(f"q{i}", reward=float(r)) for i, r in enumerate([3, 1, 2, *[5] * 20, -4, 9])]
     samples += [answer("nan", reward=math.nan), answer("odd", verdict="error", reward=4.0)]

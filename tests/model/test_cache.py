@@ -38,6 +38,7 @@ def packed_prefill(loaded, network, questions, width=24):
     ), places
 
 
+@pytest.mark.few_families
 def test_decoding_equals_the_full_forward(each_family, rng):
     """Questions of different lengths, one twice, in slots of any order; each token's logits equal
     transformers', also after the cache has grown and after the slots have moved."""
@@ -166,6 +167,7 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
         assert_same(expected[s], by_hand)
 
 
+@pytest.mark.few_families
 def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(each_family, rng):
     """The layout and program of a TPU, interpreted, against transformers; bfloat16 inside the
     kernel."""

@@ -51,6 +51,7 @@ def test_folders_that_transformers_shards_load(tmp_path, each_family, mesh):
     )
 
 
+@pytest.mark.few_families
 @pytest.mark.parametrize("shape", [(1, 4, 2), (2, 2, 2), (1, 1, 8), (1, 8, 1)])
 def test_every_slice_of_every_family_is_the_right_one(each_family, shape):
     """Rows and columns of folded and fused matrices, cut over devices."""

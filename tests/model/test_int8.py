@@ -76,6 +76,7 @@ def test_the_tree_is_the_one_that_is_described(loaded):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(same))
 
 
+@pytest.mark.few_families
 def test_answers_are_drawn_from_the_rounded_model(each_family):
     """The sampler's logprobs are those that the scorer finds with the rounded weights as plain
     ones, and not those of the weights before."""
@@ -135,6 +136,7 @@ def attended(cfg, q, history, window) -> np.ndarray:
     )
 
 
+@pytest.mark.few_families
 @pytest.mark.parametrize("kernel, error", [("xla", 1e-4), ("splash", 0.02)])
 def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel, error):
     """Questions out of packed rows, then tokens, into slots that move and grow; three blocks of

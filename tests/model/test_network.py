@@ -24,7 +24,10 @@ def sequences(rng, vocab_size, lengths=(5, 17, 30, 9, 21)):
     return [rng.integers(0, vocab_size, n).tolist() for n in lengths]
 
 
-@pytest.mark.parametrize("width", [32, 64, 1024])  # 1024: attention in query blocks
+# 1024: attention in query blocks
+@pytest.mark.parametrize(
+    "width", [64, *(pytest.param(n, marks=pytest.mark.few_families) for n in (32, 1024))]
+)
 def test_packed_rows_equal_transformers_on_each_sequence_alone(each_family, rng, width):
     ids = sequences(rng, each_family.cfg.vocab_size)
     packed, layout = packing.pack([s[:2] for s in ids], [s[2:] for s in ids], width, 2)
@@ -34,6 +37,7 @@ def test_packed_rows_equal_transformers_on_each_sequence_alone(each_family, rng,
         assert_as_close(ours, *each_family.oracle.logits(s))
 
 
+@pytest.mark.few_families
 @pytest.mark.parametrize("left, right", [(7, 0), (0, 7), (100, 3)])
 def test_padding_on_either_side_changes_nothing(each_family, rng, left, right):
     ids = rng.integers(0, each_family.cfg.vocab_size, 33)

@@ -74,9 +74,7 @@ def test_every_known_reason_has_its_remedy(asked, message, said):
     assert said in line and "\n" not in line and line.endswith("JAX_PLATFORMS=cpu uses the CPUs")
 
 
-@pytest.mark.parametrize(
-    "command, asked", [("train", "tpu"), ("train", "cuda"), ("pretrain", "gpu")]
-)
+@pytest.mark.parametrize("command, asked", [("train", "tpu"), ("pretrain", "cuda")])
 def test_a_device_that_is_not_there_is_one_error(tmp_path, asked, command):
     options = small("steps=1") if command == "train" else ["--config=configs/tiny_pretrain.py"]
     where = "workdir" if command == "train" else "output"

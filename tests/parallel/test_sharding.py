@@ -60,6 +60,7 @@ def test_a_mesh_that_does_not_multiply_to_the_devices_is_refused(sizes):
         sharding.make_mesh(*sizes)
 
 
+@pytest.mark.few_families
 @pytest.mark.parametrize(
     "sizes, tensor",
     [((1, 8, 1), -1), ((2, 4, 1), 2), ((1, 4, 2), 2), ((2, 2, 2), 1), ((1, 1, 2), -1)],

@@ -35,6 +35,7 @@ def sequences(loaded, rng, count=6):
     return [ids(2, 9) for _ in range(count)], [ids(1, 14) for _ in range(count)]
 
 
+@pytest.mark.few_families
 def test_values_are_the_head_on_torchs_hidden_states(each_family, rng):
     """At each answer token, of the state before it; packed answers do not see each other."""
     params = make_params(each_family, rng)

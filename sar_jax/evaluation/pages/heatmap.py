@@ -45,9 +45,13 @@ def answers_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     kept = [
         {name: _short(row[name]) for name in _KEPT if row.get(name) is not None} for row in rows
     ]
-    palettes = {"light": _ends(LIGHT), "dark": _ends(DARK)}
-    data = {"answers": kept, "full": FULL, "palettes": palettes}
+    data = {"answers": kept, **scale()}
     return page(title, data, ("elements.js", "tokens.js", "answers.js"))
+
+
+def scale() -> dict[str, Any]:
+    """The colours as tokens.js takes them."""
+    return {"full": FULL, "palettes": {"light": _ends(LIGHT), "dark": _ends(DARK)}}
 
 
 def _short(value: Any) -> Any:

@@ -102,7 +102,14 @@
 
   // Answers
   const verdict = (a) => a.correct ? make("span", { class: "right" }, "\u2713 right") : make("span", { class: "wrong" }, "\u2717 wrong");
-  const words = (a) => make("div", { class: "text", tabindex: "0", role: "group", "aria-label": "answer" }, visible(a.answer || ""));
+  // An answer as its heat map where it has one, else as text: a list of elements.
+  const words = (a) => {
+    if (!a.tokens || !a.tokens.length) {
+      return [make("div", { class: "text", tabindex: "0", role: "group", "aria-label": "answer" }, visible(a.answer || ""))];
+    }
+    const more = a.answer && a.tokens.length < a.length ? [make("p", { class: "dim" }, "the beginning")] : [];
+    return [...tokenRow(a), ...more];
+  };
   const numbers = (a) => {
     const told = [`${a.length} tokens`];
     if (typeof a.reward === "number") told.push(`reward ${number(a.reward)}`);
@@ -113,13 +120,14 @@
   const question = (a) => make("div", { class: "text question", tabindex: "0", role: "group", "aria-label": "question" },
     visible(a.question), a.truth === undefined ? "" : make("span", { class: "truth" }, `  \u2192 ${visible(String(a.truth))}`));
   const answers = (list) => make("div", { class: "cards" }, ...list.map((a) =>
-    make("article", { class: "card" }, question(a), numbers(a), words(a))));
+    make("article", { class: "card" }, question(a), numbers(a), ...words(a))));
+  const mapped = (run) => [...run.pairs.flatMap((p) => [p.before, p.after]), ...run.most].some((a) => a.tokens);
   for (const run of runs) {
     const of = runs.length > 1 ? ` (${run.name})` : "";
-    if (run.pairs.length) section(`The same question before and after${of}`,
+    if (run.pairs.length) section(`The same question before and after${of}`, mapped(run) ? legend() : null,
       make("div", { class: "cards" }, ...run.pairs.map(({ before, after }) => make("article", { class: "card" },
-        question(before), make("strong", {}, "before"), numbers(before), words(before),
-        make("strong", {}, "after"), numbers(after), words(after)))));
+        question(before), make("strong", {}, "before"), numbers(before), ...words(before),
+        make("strong", {}, "after"), numbers(after), ...words(after)))));
     if (run.most.length) section(`The most rewarded answers of the last samples${of}`, answers(run.most));
     if (run.least.length) section(`The least rewarded${of}`, answers(run.least));
     if (run.unjudged.length) section(`What the verifier could not judge${of}`, answers(run.unjudged));

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sar_jax.evaluation.pages import heatmap
 from sar_jax.evaluation.pages.page import page
 from sar_jax.evaluation.records import Results
 
@@ -15,8 +16,10 @@ _PAIRS = 40  # questions before and after, of each run
 _ENDS = 8  # most, and least, rewarded answers of each run
 _UNJUDGED = 20
 _LONGEST = 6000  # characters of an answer that are shown
+_MOST_TOKENS = 1500  # of an answer's heat map
 _SHOWN = ("question", "truth", "answer", "correct", "verdict", "length", "clipped", "reward",
-          "ppl_conditional", "ppl_standalone", "reward/self_aligned")  # fmt: skip
+          "ppl_conditional", "ppl_standalone", "reward/self_aligned",
+          "tokens", "token_values")  # fmt: skip
 
 
 class Shown(NamedTuple):
@@ -45,8 +48,10 @@ def report_page(runs: Sequence[Shown], results: Mapping[str, Results]) -> str:
         "runs": [_run(run) for run in runs],
         "config": differences([run.config for run in runs]),
         "results": [_results(name, found) for name, found in results.items()],
+        **heatmap.scale(),
     }
-    return page(f"sar_jax: {names}", data, ("elements.js", "charts.js", "report.js"))
+    scripts = ("elements.js", "tokens.js", "charts.js", "report.js")
+    return page(f"sar_jax: {names}", data, scripts)
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -97,17 +102,29 @@ def alarms(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def pairs(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The same question's answers in two evaluations; those whose verdict changed come first."""
+    """The same question's answers in two evaluations.
+
+    Those with heat maps come first, and of these and of the others those whose verdict changed.
+    """
     later = {row["question"]: row for row in after}
     both = [(row, later[row["question"]]) for row in before if row["question"] in later]
     changed = lambda pair: pair[0]["correct"] != pair[1]["correct"]
-    ordered = sorted(both, key=lambda pair: not changed(pair))[:_PAIRS]
+    mapped = lambda pair: all(row.get("tokens") for row in pair)
+    ordered = sorted(both, key=lambda pair: (not mapped(pair), not changed(pair)))[:_PAIRS]
     return [{"before": _answer(one), "after": _answer(other)} for one, other in ordered]
 
 
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:
-    cut = lambda x: x[:_LONGEST] + " \u2026" if isinstance(x, str) and len(x) > _LONGEST else x
-    return {name: cut(row[name]) for name in _SHOWN if row.get(name) is not None}
+    return {name: _cut(row[name]) for name in _SHOWN if row.get(name) is not None}
+
+
+def _cut(value: Any) -> Any:
+    """A text, or a list of tokens or their values, to what is shown of it."""
+    if isinstance(value, list):
+        return [round(x, 3) if isinstance(x, float) else x for x in value[:_MOST_TOKENS]]
+    return (
+        value[:_LONGEST] + " \u2026" if isinstance(value, str) and len(value) > _LONGEST else value
+    )
 
 
 def _results(name: str, found: Results) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Some answers of an evaluation with their tokens' values, for the page that shows a run.
+
+    v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j)      nats
+
+by the policy that gave the answers. They are scored on the rows of a training step, so that nothing
+is compiled for it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sar_jax.evaluation.records import Answer
+from sar_jax.model.parameters import Params
+from sar_jax.rl import packing
+from sar_jax.text.prompts import Question
+from sar_jax.training import grids as grids_lib
+from sar_jax.training.grids import Grid, Grids
+from sar_jax.training.rollouts import Tools
+
+
+class HeatMap(NamedTuple):
+    """An answer's tokens as pieces of text, and v of each."""
+
+    tokens: list[str]
+    token_values: list[float]
+
+
+def heat_maps(
+    tools: Tools, params: Params, rows: Sequence[Question], answers: Sequence[Answer]
+) -> list[HeatMap]:
+    """One for each answer; [] without answers.
+
+    params    the policy's, for scoring
+    rows      the questions of the answers, one for one
+    answers   are tokenised anew, which may part a text otherwise than it was sampled
+    """
+    if not answers:
+        return []
+    ids = [_ids(tools, answer) for answer in answers]
+    asked = _grid(tools, [row.prompt for row in rows], ids)
+    alone = _grid(tools, [tools.prompter.standalone] * len(ids), ids)
+    pending = grids_lib.start(tools, Grids([asked], [alone]), params, None, None)
+    scored = grids_lib.fetch(pending)
+    piece = lambda token: tools.prompter.tokenizer.decode([token])
+    return [
+        HeatMap([piece(token) for token in own], (given - apart).tolist())
+        for own, given, apart in zip(ids, scored.logps, scored.alone)
+    ]
+
+
+def records(answers: Sequence[Answer], maps: Sequence[HeatMap]) -> list[dict[str, Any]]:
+    """The answers as samples/eval_*.parquet has them; maps: of the first of them."""
+    own = [found._asdict() for found in maps]
+    own += [dict.fromkeys(HeatMap._fields)] * (len(answers) - len(maps))
+    return [dataclasses.asdict(answer) | more for answer, more in zip(answers, own)]
+
+
+def _ids(tools: Tools, answer: Answer) -> list[int]:
+    """What was sampled, up to how its text parts into tokens: an answer that was cut has no end."""
+    ids = tools.prompter.answer(answer.answer)
+    kept = ids[:-1] if answer.clipped else ids
+    room = tools.config.packing.row_tokens - len(tools.prompter.standalone)
+    return kept[: min(tools.config.rollout.max_answer_tokens, room)] or ids
+
+
+def _grid(tools: Tools, contexts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]) -> Grid:
+    packed, layout = packing.pack(
+        contexts,
+        ids,
+        tools.config.packing.row_tokens,
+        tools.config.packing.rows_per_microbatch,
+    )
+    return Grid(packed, layout, range(len(ids)))
