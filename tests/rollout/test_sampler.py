@@ -160,7 +160,7 @@ def test_slots_are_busy_while_answers_wait(loaded):
     assert occupancy[8] > 0.8 and occupancy[63] < 0.7
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1)])
+@pytest.mark.parametrize("shape", [pytest.param((1, 1, 1), marks=pytest.mark.explore), (2, 2, 1)])
 def test_nothing_is_compiled_after_the_first_call(loaded, shape):
     """Whatever lengths the answers have, and however many there are."""
     mesh = sharding.make_mesh(*shape, devices=jax.devices()[: int(np.prod(shape))])
