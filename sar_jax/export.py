@@ -33,6 +33,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import beside, families, hf, lora, parameters, peft
 from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
+from sar_jax.text.tokenizer import save_tokenizer
 from sar_jax.training import card as card_lib
 from sar_jax.training import saved
 from sar_jax.training import workdir as workdir_lib
@@ -99,7 +100,7 @@ def write_folder(
         hf.save_weights(params, cfg, partial, max_shard_size, source)
         _write_json(partial / "config.json", _with_dtype(raw, str(params["embedding"].dtype)))
         if source is None:
-            tokenizer.save_pretrained(partial)
+            save_tokenizer(tokenizer, partial)
             ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
             _write_json(partial / "generation_config.json", ids)
         else:

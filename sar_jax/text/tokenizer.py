@@ -4,6 +4,8 @@ Byte-level: the 256 bytes are all in the vocabulary, so any text can be encoded.
 token, so that arithmetic is done digit by digit.
 """
 
+import json
+import pathlib
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -54,3 +56,16 @@ def train_tokenizer(
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: pathlib.Path) -> None:
+    """Writes its files; transformers 4 and 5 load them.
+
+    Version 5 names its class by the name that it has there alone, and version 4 knows no "backend".
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text())
+    found.pop("backend", None)
+    found["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(found, indent=2) + "\n")

@@ -10,7 +10,7 @@ from sar_jax.config import Prompt
 from sar_jax.errors import UserError
 from sar_jax.model import hf
 from sar_jax.text import prompts
-from sar_jax.text.tokenizer import END, PAD, START, train_tokenizer
+from sar_jax.text.tokenizer import END, PAD, START, save_tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,21 @@ def test_digits_stand_alone_and_the_same_texts_give_the_same_tokenizer(tokenizer
     again = train_tokenizer(["How many apples does Mia have? 12 + 34 = 46."] * 20, 300, 64)
     assert again.get_vocab() == tokenizer.get_vocab()
     assert (tokenizer.eos_token, tokenizer.pad_token) == (END, PAD)
+
+
+def test_what_is_written_is_the_same_tokenizer_and_has_a_class_that_transformers_4_knows(
+    tokenizer, tmp_path
+):
+    save_tokenizer(tokenizer, tmp_path)
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    # which both versions know; 4 would take "backend" for a setting
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast" and "backend" not in written
+    again = prompts.load_tokenizer(str(tmp_path))
+    for text in ("How many?  12 apples", f"{START}user\nWhy?{END}\n", "\u00e9\U0010ffff"):
+        assert again.encode(text) == tokenizer.encode(text)
+    assert again.chat_template == tokenizer.chat_template
+    assert (again.eos_token, again.pad_token) == (END, PAD)
+    assert again.model_max_length == tokenizer.model_max_length == 64
 
 
 def test_the_prompt_is_the_chat_template(tokenizer):
