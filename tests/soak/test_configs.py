@@ -1,6 +1,7 @@
 """400 config files, each with a field or two of a shipped one changed to something else."""
 
 import dataclasses
+import datetime
 import json
 import random
 import typing
@@ -12,6 +13,7 @@ from support.soak import VALUES, Tally
 
 from sar_jax import cli
 from sar_jax import config as config_lib
+from sar_jax.model import download
 from sar_jax.rollout import shapes
 from sar_jax.training import assembly, checks, setup, workdir
 
@@ -101,7 +103,8 @@ def _check_types(config) -> None:
 
 def _set_up(config: config_lib.TrainConfig, path: str) -> None:
     workdir.check(epath.Path(f"{path}.workdir"), config)
-    inputs = setup._read(config)
+    folder = download.locate(config.model.path)
+    inputs = setup._read(config, folder, datetime.date(2026, 1, 1))
     made = assembly.assemble(config, inputs.cfg, inputs.mesh)
     shapes.check_memory(config, made.decoder, made.decoding)
 
