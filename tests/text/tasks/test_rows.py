@@ -11,12 +11,15 @@ import random
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.data import real
 from support.published import EXPECTED, FLAT, PLACES, ROWS, exam, gsm, olympiad, repository, write
 
 from sar_jax.text import tasks
 from sar_jax.text.answers import judge
+from sar_jax.text.tasks import local
 from sar_jax.text.tasks.example import digest
 
 # The same rows whichever way
@@ -58,6 +61,15 @@ def test_every_format_gives_the_same_rows(tmp_path, expected, name, suffix):
         pytest.skip("lists and objects have no published CSV")
     path = write(tmp_path / f"mine{suffix}", ROWS[name])
     assert tasks.load(f"{name}={path}", "test") == expected[name]
+
+
+def test_of_parquet_the_columns_that_are_asked_for_are_read(tmp_path):
+    table = pa.table({"question": ["a"], "image": [b"x" * 99], "answer": ["1"]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    ((where, row),) = local.rows(str(tmp_path), ["train"], ["answer", "question", "level"])
+    assert row == {"answer": "1", "question": "a"} and where.endswith("train.parquet, row 1")
+    ((_, row),) = local.rows(str(tmp_path), ["train"])
+    assert set(row) == {"question", "image", "answer"}
 
 
 @pytest.mark.parametrize("name", ROWS)
