@@ -13,6 +13,7 @@ verifies them; what it found is gathered, so that host arrays are equal on every
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +57,7 @@ def collect(
     key: jax.Array,
     critic: Params | None = None,
     alpha: float | None = None,
+    told: Callable[[str], object] = lambda phase: None,
 ) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers.
 
@@ -65,20 +67,25 @@ def collect(
     key         the step's
     critic      its float32 parameters; None without one
     alpha       this step's weight of the self-aligned reward; None = the config's
+    told        is told what goes on: "rollout", "score" or "verify"
 
     Raises `UserError` where too many answers cannot be verified.
     """
     config, clock = tools.config, _Clock()
     rollout = config.rollout
+    told("rollout")
     # The weights for decoding are gone before those for scoring are made.
     asked = rollouts_lib.ask(tools, draw, tools.decoding_weights(masters), key)
     rows, rollouts = asked.rows, asked.rollouts
     clock.lap("time/rollout")
+    told("score")
     grids = grids_lib.pack(config, tools.prompter.standalone, rows, rollouts)
     pending = grids_lib.start(tools, grids, tools.scoring_weights(masters), reference, critic)
     clock.lap("time/score")
+    told("verify")
     verdicts = asked.verdicts()
     clock.lap("time/verify")
+    told("score")
     scored = grids_lib.fetch(pending)
     clock.lap("time/score")
     if critic is not None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from sar_jax.evaluation import judged
 from sar_jax.model import flops
@@ -19,6 +18,7 @@ from sar_jax.parallel import chips, sharding
 from sar_jax.rl import losses
 from sar_jax.training import experience, screen
 from sar_jax.training.learner import States
+from sar_jax.training.live import Screen
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.rollouts import Lengths
 from sar_jax.training.setup import Run
@@ -40,7 +40,7 @@ class _Learned(NamedTuple):
     metrics: dict[str, float]
 
 
-def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
+def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen) -> Stepped:
     """One step. iterator: of this process's questions; step: its number, from 1."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
@@ -52,7 +52,9 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
         key,
         states.critic and states.critic.params,
         run.alpha.of(step),
+        told.begin,
     )
+    told.begin("update")
     update_start = time.perf_counter()
     metrics: dict[str, float] = {}
     if states.critic is not None:
@@ -147,11 +149,12 @@ def model_flops(run: Run, sampled: Lengths, trained: Lengths, learns: bool) -> f
     return decoding + scoring + learning + critic
 
 
-def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
+def evaluation(run: Run, states: States, step: int, told: Screen) -> dict[str, float]:
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
     config, tools = run.config, run.tools
+    told.begin("evaluation")
     decoder = judged.Decoder(
         run.greedy,
         samples=1,
@@ -162,8 +165,10 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
         prefix=config.prompt.assistant_prefix,
     )
     weights = tools.decoding_weights(states.policy.params)
-    result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows)
+    count = len(run.eval_rows)
+    seen = lambda done: told.detail(f"{done} of {count} questions")
+    result, found = judged.greedy_evaluation(decoder, weights, run.eval_rows, seen)
     run.metrics.write_samples(step, [dataclasses.asdict(a) for a in found], "eval")
-    tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
+    print(f"evaluation at step {step}: {screen.one_line(result)}", flush=True)
     values = dataclasses.asdict(result).items()
     return {f"eval/{name}": value for name, value in values if value is not None}
