@@ -54,7 +54,6 @@ setup(
         "tensorboardX>=2.6.2",
         "text2num>=3.0",  # "twenty-four" in an answer; it has no dependencies
         "tokenizers>=0.22",
-        "tqdm>=4.66",
         "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields
         "xxhash>=3.4",
     ],
@@ -75,6 +74,7 @@ setup(
             "gcsfs>=2025.3",
             "hypothesis>=6.100",
             "libtpu>=0.0.40",  # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
+            "pyte>=0.8.2",  # a terminal, on which the panel of a run is looked at
             "pytest>=8.0",
             "pytest-xdist>=3.7",
             "ruff==0.17.6",  # lint and format; another version may format otherwise

@@ -15,7 +15,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType
+from rich.text import Text
 
 from sar_jax.parallel import progress
 from sar_jax.training import panel
@@ -111,7 +112,7 @@ class Screen:
         self.drawing.later.append(text)
         return True
 
-    def _rows(self, width: int, is_ascii: bool) -> list[Any]:
+    def _rows(self, width: int, is_ascii: bool) -> list[Text]:
         glyphs = panel.ASCII if is_ascii else panel.UNICODE
         return panel.rows(self.state, width, time.monotonic() - self.since, glyphs)
 
@@ -152,7 +153,7 @@ class _Drawing:
     later   texts to print, from whoever may not take a lock
     """
 
-    def __init__(self, rows: Any):
+    def __init__(self, rows: Callable[[int, bool], list[Text]]):
         """rows: (width, is_ascii) -> the panel's rows."""
         self.console = progress.make_console(sys.stdout)
         self.rows, self.later = rows, collections.deque[str]()
@@ -166,7 +167,7 @@ class _Drawing:
         self.thread = threading.Thread(target=self._draw, name="panel", daemon=True)
         self.width = self.console.width
 
-    def __rich_console__(self, console: Console, options: Any) -> Sequence[Any]:
+    def __rich_console__(self, console: Console, options: Any) -> Iterator[Text]:
         yield from self.rows(options.max_width, options.ascii_only)
 
     def start(self) -> None:

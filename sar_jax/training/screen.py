@@ -35,8 +35,11 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
         parts = ", ".join(f"{name} {value:.3f}" for name, value in rewards.items())
         verdict = "right" if s["correct"] else f"wrong, the answer is {s['truth']}"
         question, answer = (visible(s[name]) for name in ("question", "answer"))
-        print(f"\n[step {step}] {question}\n  -> {answer}")
-        print(f"     {visible(verdict)}; {s['length']} tokens; {parts}\n", flush=True)
+        print(
+            f"\n[step {step}] {question}\n  -> {answer}\n"
+            f"     {visible(verdict)}; {s['length']} tokens; {parts}\n",
+            flush=True,
+        )
 
 
 def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
