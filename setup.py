@@ -1,5 +1,6 @@
 """Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to
-look at runs), tfds (GSM8K from tensorflow_datasets)."""
+look at runs), wandb, trackio, mlflow (trackers of metrics), tfds (GSM8K from
+tensorflow_datasets)."""
 
 import pathlib
 import re
@@ -63,6 +64,9 @@ setup(
             "jax[tpu]>=0.10",
         ],
         "gpu": ["jax[cuda13]>=0.10"],
+        "wandb": ["wandb>=0.19"],  # trackers of metrics (docs/logging.md)
+        "trackio": ["trackio>=0.20"],
+        "mlflow": ["mlflow>=3.1"],
         "tfds": TFDS,
         "eval": [  # to look at a run: its parquet samples, its curves
             "pandas>=2.2",

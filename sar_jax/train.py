@@ -34,7 +34,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, live, reported, screen
+from sar_jax.training import checks, live, loggers, reported, screen
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -116,6 +116,7 @@ def loop(started: Started) -> int:
             f"command with --workdir={run.workdir}"
         )
         return 130
+    run.metrics.finish()
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
     return 0
 
@@ -131,7 +132,7 @@ def steps(started: Started, told: live.Screen) -> int:
 
     if step == 0:
         metrics = evaluation(run, states, 0, told)
-        run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics))
+        run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics, run.metrics.alert))
     elif is_evaluation_owed(run, step):
         make_up_evaluation(run, states, step, told)
     profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
@@ -145,7 +146,7 @@ def steps(started: Started, told: live.Screen) -> int:
             metrics |= evaluation(run, states, step, told)
         told.begin("save")
         metrics["compilations"] = compilations.since_last()
-        metrics |= screen.alarm(step, run.watch, metrics)
+        metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
         run.metrics.write(step, metrics, [s["length"] for s in samples])
         stop_if_nothing_is_learnt(run, step, samples, learnt)
         if step % config.logging.samples_every_steps == 0 or step == 1 or last:
@@ -174,7 +175,7 @@ def make_up_evaluation(run: Run, states: States, step: int, told: live.Screen) -
     line = run.watch.lines.pop()
     metrics = {n: v for n, v in line.items() if n != "step" and not n.startswith("alarm")}
     metrics |= evaluation(run, states, step, told)
-    metrics |= screen.alarm(step, run.watch, metrics)
+    metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
     run.metrics.replace_last(step, metrics)
 
 
@@ -212,6 +213,7 @@ def main(get_config) -> int:
         f"sar_jax.train on {jax.device_count()} {kind} device{several}, workdir {workdir}",
         flush=True,
     )
+    multihost.first(lambda: loggers.check(config))
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
     with contextlib.ExitStack() as stack:

@@ -111,7 +111,7 @@ def collect(
         asked.sampled,
         Lengths(prompts, rollouts.lengths),
         described | credit.metrics | asked.metrics | clock.laps,
-        records.records(rows, rollouts, verdicts, signals, rewarded, credit),
+        records.records(rows, rollouts, verdicts, scored, signals, rewarded, credit),
     )
 
 

@@ -1,6 +1,7 @@
 """What a run prints: sampled answers, alarms, and the table at its end. `live` has its progress."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from etils import epath
@@ -42,10 +43,19 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
         )
 
 
-def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
-    """Tells what is newly alarming about the step, and returns the metrics of all alarms."""
+def alarm(
+    step: int,
+    watch: Watch,
+    metrics: dict[str, float],
+    alert: Callable[[int, str], None] = lambda step, text: None,
+) -> dict[str, float]:
+    """Tells what is newly alarming about the step, and returns the metrics of all alarms.
+
+    alert   is told too
+    """
     found, news = watch.see(metrics)
     for text in news:
+        alert(step, text)
         print(f"\nALARM at step {step}: {text}\n", flush=True)
     return found
 
@@ -97,6 +107,8 @@ def print_summary(console: Console, lines: list[dict[str, float]], workdir: epat
         "checkpoints": "checkpoints",
         "config": "config.json",
     }
+    if not (workdir / "tensorboard").is_dir():
+        del written["TensorBoard"]
     for what, name in written.items():
         console.print(f"{what:16} {workdir / name}", soft_wrap=True, highlight=False)
     console.print(
