@@ -287,8 +287,7 @@ class Verification(Fields):
 class Logging(Fields):
     """Where metrics go, and sampled answers that are kept and shown (docs/logging.md)."""
 
-    # Trackers that get the metrics of metrics.jsonl too, separated by commas: tensorboard, wandb,
-    # trackio, mlflow. Each but the first is an extra of the package; empty means none.
+    # Trackers that get metrics too, separated by commas: tensorboard, wandb, trackio, mlflow.
     to: str = "tensorboard"
     project: str = "sar_jax"  # The project of a tracker, an experiment of MLflow.
     samples_every_steps: int = 10  # Steps between two files of sampled answers in samples/.

@@ -69,8 +69,15 @@ def _check_login() -> None:
     """wandb would ask at a terminal, and wait for the answer."""
     import wandb
 
-    online = wandb.setup().settings.mode in ("online", "shared")
-    if online and not wandb.login(prompt=False):
+    if wandb.setup().settings.mode not in ("online", "shared"):
+        return
+    try:
+        known = wandb.login(prompt=False)
+    except (
+        Exception
+    ):  # there is one; the network fails, or it is wrong, which the run's thread says
+        return
+    if not known:
         raise UserError(
             "config.logging.to names wandb, which has no login: run `wandb login`, or set "
             "WANDB_API_KEY, or WANDB_MODE=offline"
