@@ -1,5 +1,6 @@
 """Installs sar_jax. Extras: tpu or gpu (JAX for the machine), test (what the tests need), eval (to
-look at runs), tfds (GSM8K from tensorflow_datasets)."""
+look at runs), wandb, trackio, mlflow (trackers of metrics), tfds (GSM8K from
+tensorflow_datasets)."""
 
 import pathlib
 import re
@@ -54,7 +55,6 @@ setup(
         "tensorboardX>=2.6.2",
         "text2num>=3.0",  # "twenty-four" in an answer; it has no dependencies
         "tokenizers>=0.22",
-        "tqdm>=4.66",
         "transformers>=5.0",  # 4.x writes and reads other config and tokenizer fields
         "xxhash>=3.4",
     ],
@@ -64,6 +64,9 @@ setup(
             "jax[tpu]>=0.10",
         ],
         "gpu": ["jax[cuda13]>=0.10"],
+        "wandb": ["wandb>=0.19"],  # trackers of metrics (docs/logging.md)
+        "trackio": ["trackio>=0.20"],
+        "mlflow": ["mlflow>=3.1"],
         "tfds": TFDS,
         "eval": [  # to look at a run: its parquet samples, its curves
             "pandas>=2.2",
@@ -75,6 +78,7 @@ setup(
             "gcsfs>=2025.3",
             "hypothesis>=6.100",
             "libtpu>=0.0.40",  # the TPU compiler, for the tests of sar_jax.plan; it needs no TPU
+            "pyte>=0.8.2",  # a terminal, on which the panel of a run is looked at
             "pytest>=8.0",
             "pytest-xdist>=3.7",
             "ruff==0.17.6",  # lint and format; another version may format otherwise

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from sar_jax.fields import Fields
 from sar_jax.fields import from_dict as from_dict  # of these classes, as `to_json` is
 
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+
 
 @dataclasses.dataclass
 class Model(Fields):
@@ -285,8 +287,11 @@ class Verification(Fields):
 
 @dataclasses.dataclass
 class Logging(Fields):
-    """Sampled answers that are kept and shown."""
+    """Where metrics go, and sampled answers that are kept and shown (docs/logging.md)."""
 
+    # Trackers that get metrics too, separated by commas: tensorboard, wandb, trackio, mlflow.
+    to: str = "tensorboard"
+    project: str = "sar_jax"  # The project of a tracker, an experiment of MLflow.
     samples_every_steps: int = 10  # Steps between two files of sampled answers in samples/.
     samples_shown: int = 2  # Answers of each such step that are shown on the screen.
 
@@ -365,6 +370,11 @@ class PretrainConfig(Fields):
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+
+
+def trackers(names: str) -> list[str]:
+    """The names of `logging.to`, each once."""
+    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def needs_reference(config: TrainConfig) -> bool:

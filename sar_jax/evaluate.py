@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 
 import jax
 from absl import flags
-from tqdm import tqdm
 
 from sar_jax import cli
 from sar_jax import config as config_lib
@@ -40,7 +39,7 @@ from sar_jax.evaluation.records import Settings, TaskInfo
 from sar_jax.model import int8
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
-from sar_jax.parallel import backend, sharding
+from sar_jax.parallel import backend, progress, sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
@@ -198,11 +197,10 @@ def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[i
             key = jax.random.fold_in(seed, zlib.crc32(name.encode()))
             rows = loaded[name].rows
             done = len(rows) - len(numbers)
-            shown = dict(desc=name, unit="question", disable=None)
-            with tqdm(total=len(rows), initial=done, **shown) as bar:
+            with progress.bar(name, "questions", len(rows), done) as bar:
                 for part in judged.answers(decoder, params, rows, numbers, key):
                     folder_lib.write_batch(output, name, part)
-                    bar.update(len(part) // samples)
+                    bar.advance(len(part) // samples)
             folder_lib.finish(output, name)
             print(f"{name}: answered", flush=True)
 

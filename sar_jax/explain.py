@@ -23,19 +23,17 @@ come from --config, or are the defaults (in float32). The command prints which p
 
 import json
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 from absl import flags
 from rich.console import Console
-from tqdm import tqdm
 
 from sar_jax import cli, files
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation.pages import heatmap
-from sar_jax.parallel import backend, sharding
+from sar_jax.parallel import backend, progress, sharding
 from sar_jax.text.tasks import given
 from sar_jax.training import explained
 from sar_jax.training import trained as trained_lib
@@ -98,9 +96,9 @@ def _scored(
     print(found.told(), flush=True)
     backend.open_backend()
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
-    with tqdm(unit="tok", unit_scale=True, desc="scored", disable=None, file=sys.stdout) as bar:
+    with progress.bar("scoring", "tokens") as bar:
         return explained.explain(
-            rows, params, found.cfg, found.tokenizer, found.config, found.day, bar.update
+            rows, params, found.cfg, found.tokenizer, found.config, found.day, bar.advance
         )
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import pathlib
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ import jax
 import numpy as np
 from absl import flags
 from jax.sharding import Mesh
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sar_jax import cli, export
@@ -34,7 +32,7 @@ from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
-from sar_jax.parallel import backend, sharding
+from sar_jax.parallel import backend, progress, sharding
 from sar_jax.rl import packing
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
@@ -285,23 +283,23 @@ def _fit(
     update = learner.make_update(state, optimizer, loss_fn)
     batches = questions_lib.batches(worked, config.batch_examples, config.seed)
     losses, tokens, begin = [], 0, time.perf_counter()
-    bar = tqdm(range(1, config.steps + 1), unit="step", disable=None, file=sys.stdout)
-    for step in bar:
-        batch = next(batches)
-        contexts, answers = [p for p, _ in batch], [a for _, a in batch]
-        packed, _ = packing.pack(contexts, answers, config.packing.row_tokens, rows)
-        micro = packing.microbatches(packed, rows)
-        micro = [sharding.place(part, sharding.by_rows(mesh)) for part in micro]
-        state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
-        losses.append(metrics["loss"])
-        tokens += int((packed.segment_ids > 0).sum())
-        if step % config.log_every_steps == 0 or step == config.steps:
-            loss = float(np.mean(jax.device_get(losses)))
-            speed = tokens / (time.perf_counter() - begin)
-            bar.set_postfix(loss=f"{loss:.4f}", tokens_per_second=int(speed))
-            if bar.disable:
+    with progress.bar("training", "steps", config.steps) as bar:
+        for step in range(1, config.steps + 1):
+            batch = next(batches)
+            contexts, answers = [p for p, _ in batch], [a for _, a in batch]
+            packed, _ = packing.pack(contexts, answers, config.packing.row_tokens, rows)
+            micro = packing.microbatches(packed, rows)
+            micro = [sharding.place(part, sharding.by_rows(mesh)) for part in micro]
+            state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
+            losses.append(metrics["loss"])
+            tokens += int((packed.segment_ids > 0).sum())
+            bar.advance()
+            if step % config.log_every_steps == 0 or step == config.steps:
+                loss = float(np.mean(jax.device_get(losses)))
+                speed = tokens / (time.perf_counter() - begin)
+                bar.tell(f"loss {loss:.4f}, {speed:.0f} tokens/s")
                 print(f"step {step}  loss {loss:.4f}  {speed:.0f} tokens/s", flush=True)
-            losses = []
+                losses = []
     return Fitted(state.params, loss)
 
 

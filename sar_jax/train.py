@@ -21,20 +21,20 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from absl import flags
 from etils import epath
 from rich.console import Console
-from tqdm import tqdm
 
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, reported, screen
+from sar_jax.training import checks, live, loggers, reported, screen
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -56,8 +56,8 @@ _EXTEND = flags.DEFINE_bool(
 )
 
 _STOPPING = (
-    b"\nstopping after this step and saving the run "
-    b"(press Ctrl-C again to stop at once without saving)\n"
+    "stopping after this step and saving the run "
+    "(press Ctrl-C again to stop at once without saving)"
 )
 
 
@@ -68,8 +68,9 @@ class _Stop:
     it stays ignored.
     """
 
-    def __init__(self):
-        self.heard = False
+    def __init__(self, show: Callable[[str], bool]):
+        """show: prints a text where a panel is, and says whether it did."""
+        self.heard, self.show = False, show
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._ask)
@@ -79,8 +80,9 @@ class _Stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if number == signal.SIGHUP:
             self._leave_terminal()
-        with contextlib.suppress(OSError):
-            os.write(2, _STOPPING)
+        if number == signal.SIGHUP or not self.show(_STOPPING):
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{_STOPPING}\n".encode())
 
     def _leave_terminal(self) -> None:
         """Output to a terminal that is gone, or a pipe to what ended with it, goes nowhere.
@@ -100,41 +102,13 @@ class _Stop:
 
 def loop(started: Started) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
-    run, states, iterator, step = started
-    stop, config, compilations = _Stop(), run.config, metrics_lib.CompileCounter()
-    save = lambda last: run.checkpoints.save(step, states, iterator, run.alpha.saved, last)
-    with jax.set_mesh(run.tools.mesh):
-        if step == 0:
-            metrics = evaluation(run, states, 0)
-            run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics))
-        elif is_evaluation_owed(run, step):
-            make_up_evaluation(run, states, step)
-        bar = tqdm(total=config.steps, initial=step, unit="step", disable=None, file=sys.stdout)
-        profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
-        while step < config.steps and not asked:
-            step += 1
-            with profile.step(step):
-                states, metrics, samples, learnt = train_step(run, states, iterator, step)
-            last, asked = step == config.steps, stop.asked()
-            due = step % config.evaluation.every_steps == 0
-            if last or due and not asked:  # asked to stop: save first, a resumed run makes it up
-                metrics |= evaluation(run, states, step)
-            metrics["compilations"] = compilations.since_last()
-            metrics |= screen.alarm(step, run.watch, metrics)
-            run.metrics.write(step, metrics, [s["length"] for s in samples])
-            stop_if_nothing_is_learnt(run, step, samples, learnt)
-            if step % config.logging.samples_every_steps == 0 or step == 1 or last:
-                run.metrics.write_samples(step, samples)
-                screen.show_samples(step, samples[: config.logging.samples_shown])
-            failed = any(multihost.gather(run.checkpoints.has_failed()))
-            if step % config.checkpoint.every_steps == 0 or last or asked or failed:
-                save(last=False)
-            screen.progress(bar, step, metrics)
-        bar.close()
+    run, config = started.run, started.run.config
+    programs = run.assembly.programs(config)
+    with live.Screen(started.step, config.steps, programs) as told, jax.set_mesh(run.tools.mesh):
+        step = steps(started, told)
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
-    save(last=True)  # waits; does nothing where the checkpoint is there already
     multihost.first(lambda: reported.write(run.workdir))
     if step < config.steps:
         print(
@@ -142,8 +116,49 @@ def loop(started: Started) -> int:
             f"command with --workdir={run.workdir}"
         )
         return 130
+    run.metrics.finish()
     screen.print_summary(Console(), run.metrics.read(), run.workdir)
     return 0
+
+
+def steps(started: Started, told: live.Screen) -> int:
+    """Goes on until the end or until asked to stop; returns the last step, which is saved."""
+    run, states, iterator, step = started
+    stop, config, compilations = _Stop(told.tell), run.config, metrics_lib.CompileCounter()
+
+    def save(last: bool) -> None:
+        told.begin("save")
+        run.checkpoints.save(step, states, iterator, run.alpha.saved, last)
+
+    if step == 0:
+        metrics = evaluation(run, states, 0, told)
+        run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics, run.metrics.alert))
+    elif is_evaluation_owed(run, step):
+        make_up_evaluation(run, states, step, told)
+    profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
+    while step < config.steps and not asked:
+        step += 1
+        with profile.step(step):
+            states, metrics, samples, learnt = train_step(run, states, iterator, step, told)
+        last, asked = step == config.steps, stop.asked()
+        due = step % config.evaluation.every_steps == 0
+        if last or due and not asked:  # asked to stop: save first, a resumed run makes it up
+            metrics |= evaluation(run, states, step, told)
+        told.begin("save")
+        metrics["compilations"] = compilations.since_last()
+        metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
+        run.metrics.write(step, metrics, [s["length"] for s in samples])
+        stop_if_nothing_is_learnt(run, step, samples, learnt)
+        if step % config.logging.samples_every_steps == 0 or step == 1 or last:
+            run.metrics.write_samples(step, samples)
+            screen.show_samples(step, samples[: config.logging.samples_shown])
+        failed = any(multihost.gather(run.checkpoints.has_failed()))
+        if step % config.checkpoint.every_steps == 0 or last or asked or failed:
+            save(last=False)
+        told.stepped(step, metrics)
+    if step:
+        save(last=True)  # waits; does nothing where the checkpoint is there already
+    return step
 
 
 def is_evaluation_owed(run: Run, step: int) -> bool:
@@ -155,12 +170,12 @@ def is_evaluation_owed(run: Run, step: int) -> bool:
     return multihost.gather(is_owed)[0]
 
 
-def make_up_evaluation(run: Run, states: States, step: int) -> None:
+def make_up_evaluation(run: Run, states: States, step: int, told: live.Screen) -> None:
     """Evaluates, and writes the last step's line as if the run had not stopped there."""
     line = run.watch.lines.pop()
     metrics = {n: v for n, v in line.items() if n != "step" and not n.startswith("alarm")}
-    metrics |= evaluation(run, states, step)
-    metrics |= screen.alarm(step, run.watch, metrics)
+    metrics |= evaluation(run, states, step, told)
+    metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
     run.metrics.replace_last(step, metrics)
 
 
@@ -198,6 +213,7 @@ def main(get_config) -> int:
         f"sar_jax.train on {jax.device_count()} {kind} device{several}, workdir {workdir}",
         flush=True,
     )
+    multihost.first(lambda: loggers.check(config))
     for warning in checks.warnings(config):
         print(f"warning: {warning}", flush=True)
     with contextlib.ExitStack() as stack:

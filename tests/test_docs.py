@@ -23,7 +23,7 @@ from sar_jax.rl import alarms, rewards
 from sar_jax.text.tasks import own
 
 # Programs whose commands cannot be run here, or need not be.
-OTHERS = {"tensorboard", "hf", "gcloud", "kubectl", "git", "ruff"}
+OTHERS = {"tensorboard", "wandb", "hf", "gcloud", "kubectl", "git", "ruff"}
 # Where a command's words are places to be filled in.
 PLACES = {"--config=FILE": "--config=configs/tiny.py", "--process=$i": "--process=1"}
 # Stands for the Python of a launch script: prints its arguments, one a line; asked for a wheel it

@@ -8,7 +8,7 @@ judges it; what they found is gathered.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -140,10 +140,18 @@ def _judged(found: list[_Unjudged], handle: Handle, prefix: str) -> list[Answer]
 
 
 def greedy_evaluation(
-    decoder: Decoder, params: Params, rows: Sequence[Question]
+    decoder: Decoder,
+    params: Params,
+    rows: Sequence[Question],
+    seen: Callable[[int], object] = lambda done: None,
 ) -> tuple[Result, list[Answer]]:
-    """One answer to each question, by a greedy decoder of one sample: means, and the answers."""
+    """One answer to each question, by a greedy decoder of one sample: means, and the answers.
+
+    seen   is told how many have been judged
+    """
     key = jax.random.key(0)  # greedy: nothing is drawn
-    parts = answers(decoder, params, rows, range(len(rows)), key)
-    found = [answer for part in parts for answer in part]
+    found: list[Answer] = []
+    for part in answers(decoder, params, rows, range(len(rows)), key):
+        found += part
+        seen(len(found))
     return measures.summarise(found), found

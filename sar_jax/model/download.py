@@ -13,12 +13,11 @@ from typing import Any
 
 import fsspec
 import huggingface_hub
-import jax
-from tqdm import tqdm
 
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
 from sar_jax.model.folder import read_object
+from sar_jax.parallel import progress
 
 _VERSIONS = ".versions.json"  # of the objects that a folder of the cache was copied from
 # config, weights, tokenizers of all kinds, and what an export takes along
@@ -160,15 +159,16 @@ def _update(
     for name in set(there) - set(files):
         (folder / name).unlink(missing_ok=True)
         del there[name]
-    quiet = None if jax.process_index() == 0 else True
-    for name, found in tqdm(files.items(), desc="copying", unit="file", leave=False, disable=quiet):
-        here, version = folder / name, _version(found)
-        if not here.is_file() or there.get(name) != version:
-            partial = folder / f".{name}.{os.getpid()}"
-            system.get_file(found["name"], str(partial))
-            partial.replace(here)
-            there[name] = version
-            write_atomically(noted, json.dumps(there, indent=1) + "\n")
+    with progress.bar("copying", "files", len(files)) as bar:
+        for name, found in files.items():
+            here, version = folder / name, _version(found)
+            if not here.is_file() or there.get(name) != version:
+                partial = folder / f".{name}.{os.getpid()}"
+                system.get_file(found["name"], str(partial))
+                partial.replace(here)
+                there[name] = version
+                write_atomically(noted, json.dumps(there, indent=1) + "\n")
+            bar.advance()
 
 
 def _version(found: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from sar_jax.errors import UserError
 from sar_jax.model import families, tensors
@@ -30,6 +29,7 @@ from sar_jax.model.folder import read_object
 from sar_jax.model.folder import read_stop_ids as read_stop_ids
 from sar_jax.model.parameters import ModelConfig, Params, ParamSpec, param_specs
 from sar_jax.model.weights import Weights as Weights
+from sar_jax.parallel import progress
 
 _METADATA = {"format": "pt"}  # transformers refuses files without it
 
@@ -71,14 +71,6 @@ def load_params(
     weights.check(cfg)
     first_row = tensors.first_rows(cfg)
     total = sum(math.prod(w) for w in weights.shape.values())
-    bar = tqdm(
-        total=total,
-        unit="param",
-        unit_scale=True,
-        desc="loading",
-        leave=False,
-        disable=None if jax.process_index() == 0 else True,
-    )
 
     def load(path: tuple, spec: ParamSpec, sharding: jax.sharding.Sharding) -> jax.Array:
         name = path[-1].key
@@ -97,10 +89,10 @@ def load_params(
             return out
 
         array = jax.make_array_from_callback(spec.shape, sharding, part)
-        bar.update(math.prod(spec.shape))
+        bar.advance(math.prod(spec.shape))
         return array
 
-    with bar:
+    with progress.bar("loading", "parameters", total) as bar:
         return jax.tree_util.tree_map_with_path(
             load, param_specs(cfg), shardings, is_leaf=lambda s: isinstance(s, ParamSpec)
         )
@@ -152,8 +144,14 @@ def save_weights(
     base = Weights(source) if source is not None else None
     entries = _entries(params, cfg, base if base and base.beside else None)
     split = _split(entries, max_shard_size)
-    for file, names in split.filename_to_tensors.items():
-        save_file({name: entries[name].make() for name in names}, folder / file, _METADATA)
+    with progress.bar("writing", "B", sum(entry.size for entry in entries.values())) as bar:
+
+        def make(name: str) -> np.ndarray:
+            bar.advance(entries[name].size)
+            return entries[name].make()
+
+        for file, names in split.filename_to_tensors.items():
+            save_file({name: make(name) for name in names}, folder / file, _METADATA)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")

@@ -19,7 +19,7 @@ import jax
 from sar_jax import config as config_lib
 from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
-from sar_jax.parallel import chips, sharding
+from sar_jax.parallel import chips, progress, sharding
 from sar_jax.planning import hlo, programs, roofline
 
 
@@ -131,7 +131,12 @@ def estimate(
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     config, overrides = with_rows_that_fit(config, mesh)
     described = programs.describe(config, cfg, mesh)
-    measured = {name: measure(program) for name, program in described.programs.items()}
+    measured = {}
+    with progress.bar(f"compiling for {topology}", "programs", len(described.programs)) as bar:
+        for name, program in described.programs.items():
+            bar.tell(f"({name})")
+            measured[name] = measure(program)
+            bar.advance()
     shapes = described.shapes
     work = roofline.Work(prompt_tokens, answer_tokens, shapes.rows * shapes.width, count)
     calls = roofline.step_calls(config, cfg, described.residents, work)

@@ -25,6 +25,7 @@ from sar_jax.model import int8, lora, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
+from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.training import critic as critic_lib
 from sar_jax.training import handover, learner, score
 
@@ -58,6 +59,29 @@ class Assembly:
     hand_over: handover.Cast | None
     fold: Any
     critic: critic_lib.Critic | None
+
+    def programs(self, config: config_lib.TrainConfig) -> dict[str, str]:
+        """The functions that a run compiles, by the names that JAX has for them, in words."""
+        devices = sharding.batch_devices(self.decoding)
+        shapes = shapes_lib.of_config(config, self.decoder, devices)
+        several = len(shapes.sizes) > 1 or len(shapes.columns) > 1
+        hand_over = "lighter" if self.decoding == self.mesh else "hand_over"
+        found = {
+            "folded": "adapters" if self.fold else "",
+            hand_over: "weights for decoding" if self.hand_over else "",
+            "cast": "weights" if self.cast else "",
+            "prefill": "prefill",
+            "create": "slots",
+            "insert": "insert",
+            "decode": "decode",
+            "resize": "resize" if several else "",
+            "score_rows": "score",
+            "value_rows": "values" if self.critic else "",
+            "zeros": "sums",
+            "add": "gradient",
+            "apply": "update",
+        }
+        return {name: words for name, words in found.items() if words}
 
     def scoring_weights(self, masters: Params, frozen: Params) -> Params:
         """What `score` takes. frozen: the base of adapters, {} without adapters."""

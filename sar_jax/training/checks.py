@@ -9,12 +9,13 @@ Every failed check is one `UserError` that names the field, its value and what i
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sar_jax import structs
-from sar_jax.config import PretrainConfig, TrainConfig
+from sar_jax.config import TRACKERS, PretrainConfig, TrainConfig, trackers
 from sar_jax.errors import UserError
 
 
@@ -328,6 +329,14 @@ _TRAINING: Mapping[str, _Rule] = {
     "evaluation.every_steps": _POSITIVE,
     "evaluation.heat_maps": _NOT_NEGATIVE,
     "verification.max_error_share": _SHARE,
+    "logging.to": _Rule(
+        f"be empty, or some of {', '.join(TRACKERS)}, separated by commas",
+        lambda names: not set(trackers(names)) - set(TRACKERS),
+    ),
+    "logging.project": _Rule(
+        "be 1 to 128 letters, digits, blanks and any of - _ .",
+        lambda name: re.fullmatch(r"[\w][\w .-]{0,127}", name) is not None,
+    ),
     "logging.samples_every_steps": _POSITIVE,
     "logging.samples_shown": _NOT_NEGATIVE,
     "guards.short_length": _BELOW_ONE,

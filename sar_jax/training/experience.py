@@ -13,6 +13,7 @@ verifies them; what it found is gathered, so that host arrays are equal on every
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +57,7 @@ def collect(
     key: jax.Array,
     critic: Params | None = None,
     alpha: float | None = None,
+    told: Callable[[str], object] = lambda phase: None,
 ) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers.
 
@@ -65,28 +67,29 @@ def collect(
     key         the step's
     critic      its float32 parameters; None without one
     alpha       this step's weight of the self-aligned reward; None = the config's
+    told        of what goes on: "rollout", "score", "verify" or "value"
 
     Raises `UserError` where too many answers cannot be verified.
     """
-    config, clock = tools.config, _Clock()
-    rollout = config.rollout
+    config, clock = tools.config, _Clock(told)
+    clock.begin("rollout")
     # The weights for decoding are gone before those for scoring are made.
     asked = rollouts_lib.ask(tools, draw, tools.decoding_weights(masters), key)
     rows, rollouts = asked.rows, asked.rollouts
-    clock.lap("time/rollout")
+    clock.begin("score")
     grids = grids_lib.pack(config, tools.prompter.standalone, rows, rollouts)
     pending = grids_lib.start(tools, grids, tools.scoring_weights(masters), reference, critic)
-    clock.lap("time/score")
+    clock.begin("verify")
     verdicts = asked.verdicts()
-    clock.lap("time/verify")
+    clock.begin("score")
     scored = grids_lib.fetch(pending)
-    clock.lap("time/score")
     if critic is not None:
+        clock.begin("value")
         scored = scored._replace(values=grids_lib.fetch_values(pending))
-        clock.lap("time/value")
+    times = clock.end()
 
     signals = records.make_signals(
-        rollouts, verdicts, scored, rollout.samples, rollout.max_answer_tokens
+        rollouts, verdicts, scored, config.rollout.samples, config.rollout.max_answer_tokens
     )
     coefficients = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     form = rewards.variant(config.self_aligned.form, config.self_aligned.cap)
@@ -103,8 +106,8 @@ def collect(
         minibatches,
         asked.sampled,
         Lengths(prompts, rollouts.lengths),
-        described | credit.metrics | asked.metrics | clock.laps,
-        records.records(rows, rollouts, verdicts, signals, rewarded, credit),
+        described | credit.metrics | asked.metrics | times,
+        records.records(rows, rollouts, verdicts, scored, signals, rewarded, credit),
     )
 
 
@@ -124,13 +127,25 @@ def _assign(
 
 
 class _Clock:
-    """Seconds by name; laps of the same name add up."""
+    """Seconds of each phase; what is done in several parts of one adds up."""
 
-    def __init__(self):
-        self.laps: dict[str, float] = {}
+    def __init__(self, told: Callable[[str], object]):
+        """told: of each phase as it begins."""
+        self.told, self.phase = told, ""
+        self.spent: dict[str, float] = {}
         self.last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
+    def begin(self, phase: str) -> None:
+        """Ends the phase before it."""
         now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
-        self.last = now
+        if self.phase:
+            name = f"time/{self.phase}"
+            self.spent[name] = self.spent.get(name, 0.0) + now - self.last
+        self.phase, self.last = phase, now
+        if phase:
+            self.told(phase)
+
+    def end(self) -> dict[str, float]:
+        """Metrics `time/...`."""
+        self.begin("")
+        return self.spent

@@ -1,11 +1,11 @@
-"""What a run leaves for people: metrics.jsonl, TensorBoard events, answers as parquet, profiles.
+"""What a run leaves for people: metrics.jsonl, answers as parquet, profiles.
 
-Process 0 writes.
+What goes to TensorBoard and other trackers goes through here. Process 0 writes.
 """
 
 import contextlib
 import io
-import tempfile
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,15 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import histogram, scalar
 
 from sar_jax.files import is_remote, persistently, write_atomically
+from sar_jax.training import board as board_lib
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.loggers import Loggers
 from sar_jax.training.minibatches import Minibatch
-
-_COPY_EVERY = 10
 
 
 class CompileCounter:
@@ -72,9 +69,7 @@ class Metrics:
     A resumed run first drops the lines that were written after its checkpoint's step; samples of
     those steps are written again.
 
-    Nothing can be appended to a file in a bucket: there metrics.jsonl is rewritten each time, and
-    TensorBoard's events go to a local file that is copied every `_COPY_EVERY` writes and at the
-    end.
+    Nothing can be appended to a file in a bucket: there metrics.jsonl is rewritten each time.
     """
 
     def __init__(
@@ -83,9 +78,17 @@ class Metrics:
         resumed_step: int | None,
         writes: bool = True,
         patience: float = 0,
+        board: bool = True,
+        loggers: Loggers | None = None,
     ):
-        """patience: seconds for which a write is tried again (`files.persistently`)."""
-        self.writes, self.remote, self.unsaved = writes, is_remote(workdir), 0
+        """Of a workdir.
+
+        patience   seconds for which a write is tried again (`files.persistently`)
+        board      are there events for TensorBoard?
+        loggers    trackers that get the same
+        """
+        self.writes, self.remote = writes, is_remote(workdir)
+        self.board, self.loggers = None, None
         self.patience = patience
         self.path, self.samples = workdir / "metrics.jsonl", workdir / "samples"
         if not writes:
@@ -95,16 +98,11 @@ class Metrics:
         self.lines = [workdir_lib.as_line(line.pop("step"), line) for line in kept]
         write_atomically(self.path, "".join(self.lines))
         self.size = self.path.stat().length  # bytes of whole lines
-        # Events are written at once, not by tensorboardX's thread: that dies on a full disk, and
-        # training would hang.
-        (workdir / "tensorboard").mkdir(exist_ok=True)
-        self.board_folder = workdir / "tensorboard"
-        self.local = tempfile.mkdtemp() if self.remote else str(self.board_folder)
-        self.board = EventsWriter(f"{self.local}/events")
-        # tells TensorBoard to forget what it has from this step on
-        start = SessionLog(status=SessionLog.START)
-        first = (resumed_step or -1) + 1
-        self.board.write_event(Event(step=first, session_log=start, wall_time=time.time()))
+        persistently = self._persistently
+        self.board = board_lib.Board(workdir, resumed_step, persistently) if board else None
+        self.loggers = loggers
+        if loggers:
+            loggers.begin([json.loads(line) for line in self.lines])
 
     def write(self, step: int, values: dict[str, float], lengths: Sequence[int] = ()) -> None:
         """Writes a step's metrics. lengths: of its answers, as a histogram for TensorBoard."""
@@ -112,31 +110,28 @@ class Metrics:
             return
         self.lines.append(workdir_lib.as_line(step, values))
         self._persistently(self._write_line)
-        self._write_events(step, values, lengths)
+        if self.board:
+            self.board.write(step, values, lengths)
+        if self.loggers:
+            self.loggers.write(step, values)
 
     def replace_last(self, step: int, values: dict[str, float]) -> None:
         """The last step's line, written anew."""
         if not self.writes:
             return
+        before = json.loads(self.lines[-1])
         self.lines[-1] = workdir_lib.as_line(step, values)
         self._persistently(lambda: write_atomically(self.path, "".join(self.lines)))
         self.size = self.path.stat().length
-        self._write_events(step, values)
+        if self.board:
+            self.board.write(step, values)
+        if self.loggers:
+            self.loggers.add(step, {n: v for n, v in values.items() if n not in before})
 
-    def _write_events(
-        self, step: int, values: dict[str, float], lengths: Sequence[int] = ()
-    ) -> None:
-        for name, value in values.items():
-            self.board.write_event(
-                Event(step=step, summary=scalar(name, value), wall_time=time.time())
-            )
-        if lengths:
-            drawn = histogram("completions/length", np.array(lengths), bins="auto")
-            self.board.write_event(Event(step=step, summary=drawn, wall_time=time.time()))
-        self._persistently(self.board.flush)
-        self.unsaved += 1
-        if self.unsaved == _COPY_EVERY:
-            self._copy_events()
+    def alert(self, step: int, text: str) -> None:
+        """Tells trackers of an alarm."""
+        if self.loggers:
+            self.loggers.alert(step, text)
 
     def write_samples(
         self, step: int, samples: list[dict[str, Any]], kind: str = "step"
@@ -146,6 +141,8 @@ class Metrics:
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(samples), buffer)
             self._persistently(lambda: path.write_bytes(buffer.getvalue()))
+        if self.loggers:
+            self.loggers.answers(step, kind, samples)
         return path
 
     def write_batch(self, step: int, minibatches: Sequence[Minibatch]) -> epath.Path:
@@ -196,18 +193,16 @@ class Metrics:
     def _persistently(self, write: Callable[[], Any]) -> None:
         persistently(write, self.patience, self.path)
 
-    def _copy_events(self) -> None:
-        if self.remote:
-            for file in epath.Path(self.local).iterdir():
-                (self.board_folder / file.name).write_bytes(file.read_bytes())
-        self.unsaved = 0
+    def finish(self) -> None:
+        """The run has had all of its steps."""
+        if self.loggers:
+            self.loggers.finished = True
 
     def close(self) -> None:
-        if self.writes:
+        if self.board:
             self.board.close()
-            self._copy_events()
-            if self.remote:
-                epath.Path(self.local).rmtree()
+        if self.loggers:
+            self.loggers.close()
 
 
 def _arrays(batch: Any) -> Iterator[tuple[str, np.ndarray]]:

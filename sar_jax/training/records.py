@@ -131,11 +131,15 @@ def records(
     rows: Sequence[Question],
     rollouts: Rollouts,
     verdicts: Verdicts,
+    scored: Scored,
     signals: Signals,
     rewarded: Rewarded,
     credit: Credit,
 ) -> list[dict[str, Any]]:
-    """One dict an answer, as samples/*.parquet has them."""
+    """One dict an answer, as samples/*.parquet has them.
+
+    Where the standalone answers are scored it has the value v of each token, in nats.
+    """
     M = signals.correct.shape[1]
     found = []
     for b, text in enumerate(verdicts.texts):
@@ -154,6 +158,9 @@ def records(
             "ppl_conditional": float(np.exp(-signals.mean_logp.flat[b])),
             "ppl_standalone": float(np.exp(-signals.mean_logp_alone.flat[b])),
         }
+        if len(scored.alone):
+            values = np.asarray(scored.logps[b]) - np.asarray(scored.alone[b])
+            record["token_values"] = np.round(values, 3).astype(np.float32).tolist()
         parts = rewarded.parts.items()
         found.append(record | {f"reward/{name}": float(part.flat[b]) for name, part in parts})
     return found

@@ -1,17 +1,20 @@
-"""What a user sees while a run goes on: progress bar, sampled answers, and the table at its end."""
+"""What a run prints: sampled answers, alarms, and the table at its end. `live` has its progress."""
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 from etils import epath
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from sar_jax.evaluation.measures import aes
 from sar_jax.evaluation.records import Result
 from sar_jax.rl.alarms import Watch
 
 _PREFIX = "eval/"
+# control characters but tab and newline; marks of direction
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def one_line(result: Result) -> str:
@@ -21,23 +24,9 @@ def one_line(result: Result) -> str:
     )
 
 
-def progress(bar: tqdm, step: int, metrics: dict[str, float]) -> None:
-    """Advances the bar; without a terminal, one line a step."""
-    shown = {
-        "reward": f"{metrics['reward/mean']:.3f}",
-        "accuracy": f"{100 * metrics['accuracy']:.1f}%",
-        "length": f"{metrics['completions/mean_length']:.1f}",
-    }
-    if "reward/self_aligned/mean" in metrics:
-        shown["R_SA"] = f"{metrics['reward/self_aligned/mean']:.3f}"
-    shown["tok/s"] = f"{metrics['tokens_per_second']:.0f}"
-    bar.update(1)
-    bar.set_postfix(shown)
-    if bar.disable:
-        print(
-            f"step {step}/{bar.total}  " + "  ".join(f"{k} {v}" for k, v in shown.items()),
-            flush=True,
-        )
+def visible(text: str) -> str:
+    """Text without what a terminal would obey or reorder: that is shown as its code."""
+    return _HIDDEN.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
 
 
 def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
@@ -46,15 +35,28 @@ def show_samples(step: int, samples: list[dict[str, Any]]) -> None:
         rewards = {k.removeprefix("reward/"): v for k, v in s.items() if k.startswith("reward/")}
         parts = ", ".join(f"{name} {value:.3f}" for name, value in rewards.items())
         verdict = "right" if s["correct"] else f"wrong, the answer is {s['truth']}"
-        tqdm.write(f"\n[step {step}] {s['question']}\n  -> {s['answer']}")
-        tqdm.write(f"     {verdict}; {s['length']} tokens; {parts}\n")
+        question, answer = (visible(s[name]) for name in ("question", "answer"))
+        print(
+            f"\n[step {step}] {question}\n  -> {answer}\n"
+            f"     {visible(verdict)}; {s['length']} tokens; {parts}\n",
+            flush=True,
+        )
 
 
-def alarm(step: int, watch: Watch, metrics: dict[str, float]) -> dict[str, float]:
-    """Tells what is newly alarming about the step, and returns the metrics of all alarms."""
+def alarm(
+    step: int,
+    watch: Watch,
+    metrics: dict[str, float],
+    alert: Callable[[int, str], None] = lambda step, text: None,
+) -> dict[str, float]:
+    """Tells what is newly alarming about the step, and returns the metrics of all alarms.
+
+    alert   is told too
+    """
     found, news = watch.see(metrics)
     for text in news:
-        tqdm.write(f"\nALARM at step {step}: {text}\n")
+        alert(step, text)
+        print(f"\nALARM at step {step}: {text}\n", flush=True)
     return found
 
 
@@ -105,6 +107,8 @@ def print_summary(console: Console, lines: list[dict[str, float]], workdir: epat
         "checkpoints": "checkpoints",
         "config": "config.json",
     }
+    if not (workdir / "tensorboard").is_dir():
+        del written["TensorBoard"]
     for what, name in written.items():
         console.print(f"{what:16} {workdir / name}", soft_wrap=True, highlight=False)
     console.print(

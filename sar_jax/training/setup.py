@@ -32,6 +32,7 @@ from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
 from sar_jax.training import checks, learner
 from sar_jax.training import critic as critic_lib
+from sar_jax.training import loggers as loggers_lib
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import workdir as workdir_lib
@@ -146,12 +147,27 @@ def setup(
         reference=learned.reference,
         frozen=learned.frozen,
         checkpoints=checkpoints,
-        metrics=metrics_lib.Metrics(workdir, resumed.step or None, multihost.is_first(), patience),
+        metrics=_metrics(config, workdir, facts.run, resumed.step or None),
         alpha=alpha.Weight(config, resumed.alpha),
         watch=alarms.Watch(config.guards),
     )
     run.watch.remember(run.metrics.read() if resumed.step else [])
     return Started(run, resumed.states, iterator, resumed.step)
+
+
+def _metrics(
+    config: config_lib.TrainConfig, workdir: epath.Path, run: str, resumed: int | None
+) -> metrics_lib.Metrics:
+    """Of this process; the first one alone writes. run: its id; resumed: the step, if it was."""
+    if not multihost.is_first():
+        return metrics_lib.Metrics(workdir, resumed, writes=False)
+    return metrics_lib.Metrics(
+        workdir,
+        resumed,
+        patience=config.checkpoint.retry_seconds,
+        board="tensorboard" in config_lib.trackers(config.logging.to),
+        loggers=loggers_lib.Loggers(config, workdir, run),
+    )
 
 
 def _facts(config: config_lib.TrainConfig, workdir: epath.Path, lock: Lock) -> workdir_lib.Facts:

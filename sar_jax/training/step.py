@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from sar_jax.evaluation import judged
 from sar_jax.model import flops
@@ -19,6 +18,7 @@ from sar_jax.parallel import chips, sharding
 from sar_jax.rl import losses
 from sar_jax.training import experience, heatmaps, screen
 from sar_jax.training.learner import States
+from sar_jax.training.live import Screen
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.rollouts import Lengths
 from sar_jax.training.setup import Run
@@ -40,7 +40,7 @@ class _Learned(NamedTuple):
     metrics: dict[str, float]
 
 
-def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
+def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen) -> Stepped:
     """One step. iterator: of this process's questions; step: its number, from 1."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
@@ -52,7 +52,9 @@ def train_step(run: Run, states: States, iterator: Any, step: int) -> Stepped:
         key,
         states.critic and states.critic.params,
         run.alpha.of(step),
+        told.begin,
     )
+    told.begin("update")
     update_start = time.perf_counter()
     metrics: dict[str, float] = {}
     if states.critic is not None:
@@ -147,11 +149,12 @@ def model_flops(run: Run, sampled: Lengths, trained: Lengths, learns: bool) -> f
     return decoding + scoring + learning + critic
 
 
-def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
+def evaluation(run: Run, states: States, step: int, told: Screen) -> dict[str, float]:
     """Greedy evaluation as metrics `eval/...`; the answers go to samples/."""
     if not run.eval_rows:
         return {}
     config, tools = run.config, run.tools
+    told.begin("evaluation")
     decoder = judged.Decoder(
         run.greedy,
         samples=1,
@@ -161,13 +164,16 @@ def evaluation(run: Run, states: States, step: int) -> dict[str, float]:
         verifier=tools.verifier,
         prefix=config.prompt.assistant_prefix,
     )
+    count = len(run.eval_rows)
+    seen = lambda done: told.detail(f"{done} of {count} questions")
     policy = states.policy.params
     # The weights for decoding are gone before those for scoring are made.
-    result, found = judged.greedy_evaluation(decoder, tools.decoding_weights(policy), run.eval_rows)
+    evaluate = judged.greedy_evaluation
+    result, found = evaluate(decoder, tools.decoding_weights(policy), run.eval_rows, seen)
     shown = found[: config.evaluation.heat_maps]
     questions = [run.eval_rows[answer.number] for answer in shown]
     maps = heatmaps.heat_maps(tools, tools.scoring_weights(policy), questions, shown)
     run.metrics.write_samples(step, heatmaps.records(found, maps), "eval")
-    tqdm.write(f"evaluation at step {step}: {screen.one_line(result)}")
+    print(f"evaluation at step {step}: {screen.one_line(result)}", flush=True)
     values = dataclasses.asdict(result).items()
     return {f"eval/{name}": value for name, value in values if value is not None}

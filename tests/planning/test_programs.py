@@ -11,6 +11,7 @@ from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
 from sar_jax.planning import programs
+from sar_jax.training.live import Screen
 from sar_jax.training.lock import Lock
 from sar_jax.training.setup import setup
 from sar_jax.training.step import train_step
@@ -75,12 +76,14 @@ def test_what_is_planned_is_what_runs(hf_folder, tmp_path, variant):
         workdir = epath.Path(tmp_path / "workdir")
         run, states, iterator, _ = setup(config, workdir, Lock(workdir))
         try:
-            with jax.set_mesh(run.tools.mesh):
-                train_step(run, states, iterator, 1)
+            announced = run.assembly.programs(config)
+            with jax.set_mesh(run.tools.mesh), Screen(0, 1, announced) as told:
+                train_step(run, states, iterator, 1, told)
         finally:
             run.tools.verifier.close()
             run.checkpoints.close()
             run.metrics.close()
+    assert set(told.compiled) == set(announced)  # "3 of 9" is true
     executed = {plain(file.read_text()) for file in (tmp_path / "run").iterdir()}
     stops = run.tools.prompter.stops
     described = programs.describe(config, run.assembly.base.cfg, run.tools.mesh, stops)

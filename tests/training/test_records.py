@@ -105,7 +105,7 @@ def test_all_metrics_of_a_step():
 
 def test_one_record_an_answer_with_its_own_figures():
     credit = advantages.Credit([0.5, -0.5, np.array([1.0, 3.0]), 0.0], [], {})
-    found = records.records(ROWS, rollouts(), VERDICTS, signals(), whole(), credit)
+    found = records.records(ROWS, rollouts(), VERDICTS, scored(), signals(), whole(), credit)
     assert [r["question"] for r in found] == ["1 + 1?"] * 2 + ["2 + 2?"] * 2
     assert [r["truth"] for r in found] == ["2", "2", "4", "4"]
     assert [r["verdict"] for r in found] == ["right", "wrong", "error", "wrong"]
