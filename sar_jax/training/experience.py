@@ -69,7 +69,6 @@ def collect(
     Raises `UserError` where too many answers cannot be verified.
     """
     config, clock = tools.config, _Clock()
-    rollout = config.rollout
     # The weights for decoding are gone before those for scoring are made.
     asked = rollouts_lib.ask(tools, draw, tools.decoding_weights(masters), key)
     rows, rollouts = asked.rows, asked.rollouts
@@ -85,9 +84,7 @@ def collect(
         scored = scored._replace(values=grids_lib.fetch_values(pending))
         clock.lap("time/value")
 
-    signals = records.make_signals(
-        rollouts, verdicts, scored, rollout.samples, rollout.max_answer_tokens
-    )
+    signals = records.make_signals(rows, rollouts, verdicts, scored, config)
     coefficients = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     form = rewards.variant(config.self_aligned.form, config.self_aligned.cap)
     rewarded = records.Rewarded(*rewards.total(coefficients, signals, form))
