@@ -149,6 +149,9 @@ class SelfAligned(Fields):
     # "difference" is ppl(a) - ppl(a|q), neither divided nor clipped.
     form: Literal["relative", "log", "difference"] = "relative"
     cap: float = 0.0  # Larger perplexities count as this one; 0 means no cap.
+    # Tokens in runs of at least this many that the prompt has too count as standalone, so that an
+    # echo of the question earns nothing; 0 means off, and 8 leaves worked solutions alone.
+    copied_run: int = 0
     # The weight rises linearly up to this fraction of the run, then falls; 0 means constant.
     peak_at: float = 0.0
     # The weight starts at `rewards.self_aligned` and then follows `target_share`.
@@ -304,7 +307,8 @@ class Guards(Fields):
     falling_evaluations: int = 2  # This many evaluations in a row are worse than the one before.
     low_entropy: float = 0.02  # The policy's mean entropy is below this, in nats a token.
     trend_steps: int = 20  # Over these steps the self-aligned reward rises and accuracy falls.
-    echo: float = 0.5  # A larger share of the answers' trigrams is also in their question.
+    # A larger share of the answers' tokens is in runs of 8 or more that their prompt has too.
+    echo: float = 0.2
     unrewarded_steps: int = 3  # Not one answer is right in this many steps in a row.
     cut_off_steps: int = 3  # Every answer is cut off by the limit in this many steps in a row.
     skipped_updates: int = 20  # A gradient is not finite; this many updates in a row stop the run.

@@ -2,6 +2,7 @@
 
     python -m sar_jax.explain --model=HF_DIR|WORKDIR --input=answers.jsonl --output=scored.jsonl
                               [--html=FILE] [--png=FILE] [--show=N] [--config=FILE]
+    python -m sar_jax.explain --model=HF_DIR|WORKDIR --answer_types=gsm8k:200 --html=FILE
 
 Reads lines {"question", "answer", optional "id"}, a parquet file with these columns, or a run's
 samples/ with all of its steps, and writes, for each, its fields and
@@ -12,10 +13,17 @@ samples/ with all of its steps, and writes, for each, its fields and
     tokens            the answer's pieces as text
     token_values      v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j), in nats
     token_logps, token_logps_standalone     the two logprobs of each token
+    token_copied                 is the token in a run of 8 or more that its prompt has too?
+    self_aligned_without_copies  the reward with v = 0 at these (config.self_aligned.copied_run)
 
 through the same `score` as training. --html is one page that needs no network: the answers, each
 token coloured by v, sorted and filtered by reward, verdict and length. --png draws the first ones,
 and --show prints them.
+
+--answer_types takes a data set with worked solutions in place of --input, makes answers of eight
+kinds of each (concise, redundant, half right, an echo of the question, ...; docs/answer_types.md),
+and prints what each kind earns: R_SA, the advantage that each design of the rewards would give it,
+and v along the answer.
 
 A workdir brings its own prompt and dtype, an exported model its prompt; for another folder they
 come from --config, or are the defaults (in float32). The command prints which prompt it used.
@@ -34,8 +42,10 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation.pages import heatmap
 from sar_jax.parallel import backend, progress, sharding
+from sar_jax.text import answer_types as types_lib
+from sar_jax.text import tasks
 from sar_jax.text.tasks import given
-from sar_jax.training import explained
+from sar_jax.training import answer_types, explained
 from sar_jax.training import trained as trained_lib
 
 _MODEL = flags.DEFINE_string(
@@ -49,6 +59,12 @@ _INPUT = flags.DEFINE_string(
     "A JSONL or parquet file with question and answer in each row, or a folder of parquet files, "
     "such as a run's samples/.",
 )
+_TYPES = flags.DEFINE_string(
+    "answer_types",
+    None,
+    "A data set with worked solutions, named as in docs/data.md, such as arithmetic:200: answers "
+    "of eight kinds are made of its test rows and take the place of --input.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
 _HTML = flags.DEFINE_string("html", None, "Page to write; it must not exist yet.")
 _PNG = flags.DEFINE_string("png", None, "Picture of the first answers; it must not exist yet.")
@@ -57,36 +73,56 @@ _DRAWN = 6  # answers in a picture
 
 
 def main(get_config) -> None:
-    for name, flag in (("model", _MODEL), ("input", _INPUT)):
-        if not flag.value:
-            raise UserError(f"--{name} is missing (see --help)")
+    if not _MODEL.value:
+        raise UserError("--model is missing (see --help)")
+    if bool(_INPUT.value) == bool(_TYPES.value):
+        several = "given with --answer_types: leave one out" if _INPUT.value else "missing"
+        raise UserError(f"--input is {several} (see --help)")
     outputs = [flag.value and pathlib.Path(flag.value) for flag in (_OUTPUT, _HTML, _PNG)]
     if not any(outputs):
         raise UserError("--output is missing, or --html or --png (see --help)")
     for name, output in zip(("output", "html", "png"), outputs):
         if output and output.exists():
             raise UserError(f"{output} exists: nothing is overwritten, choose another --{name}")
-    rows = given.read(_INPUT.value)
+    rows = given.read(_INPUT.value) if _INPUT.value else _made(_TYPES.value)
     config = get_config() if flags.FLAGS["config"].present else None
     if config is not None and trained_lib.is_workdir(_MODEL.value):
         raise UserError(f"{_MODEL.value} is a workdir with a config of its own: leave out --config")
     scored = _scored(rows, config)
+    kinds = answer_types.summarise(scored) if _TYPES.value else []
     for output in filter(None, outputs):
         output.parent.mkdir(parents=True, exist_ok=True)
     jsonl, html, png = outputs
     if jsonl:
         files.write_atomically(jsonl, "".join(json.dumps(row) + "\n" for row in scored))
     if html:
-        title = f"R_SA by token: {pathlib.Path(_INPUT.value).name}"
-        files.write_atomically(html, heatmap.answers_page(title, scored))
+        title = f"R_SA by token: {pathlib.Path(_INPUT.value or _TYPES.value).name}"
+        shown = answer_types.as_json(kinds)
+        files.write_atomically(html, heatmap.answers_page(title, scored, shown))
     if png:
         heatmap.picture(scored[:_DRAWN], png)
     console = Console()
     for row in scored[: _SHOW.value]:
         console.print(heatmap.terminal_text(row))
+    if kinds:
+        print(answer_types.to_markdown(kinds) + "\n")
     mean = float(np.mean([row["self_aligned"] for row in scored]))
     written = ", ".join(str(output) for output in outputs if output)
     print(f"{len(scored)} answers, mean self-aligned reward {mean:.4f}; wrote {written}")
+
+
+def _made(name: str) -> list[dict[str, Any]]:
+    """Answers of every kind to the questions of a data set. Raises `UserError` without any."""
+    rows, left_out = types_lib.make(tasks.load(name, "test"))
+    if not rows:
+        raise UserError(
+            f"--answer_types: {name} has no two rows with different numbers as answers and worked "
+            "solutions of two or more steps (see docs/answer_types.md)"
+        )
+    kinds = len(types_lib.KINDS)
+    told = f"; {left_out} rows were left out, having no solution of two steps" if left_out else ""
+    print(f"{len(rows) // kinds} questions, {kinds} kinds of answers{told}", flush=True)
+    return rows
 
 
 def _scored(

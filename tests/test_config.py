@@ -92,6 +92,8 @@ FAULTS = (
         ("self_aligned.form", "ratio"),
         ("self_aligned.cap", 1.0),
         ("self_aligned.cap", -2.0),
+        ("self_aligned.copied_run", 1),
+        ("self_aligned.copied_run", -8),
         ("self_aligned.peak_at", -0.1),
         ("self_aligned.peak_at", 1.1),
         ("self_aligned.target_share", 0.0),

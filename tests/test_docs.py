@@ -262,6 +262,7 @@ def group_run(tmp_path_factory) -> pathlib.Path:
         "rewards.o1_pruner=0.1",
         "rewards.efficient_reasoner=0.1",
         "self_aligned.adaptive=true",
+        "self_aligned.copied_run=8",
         "lora.rank=4",
         "loss.importance_cap=2",
         "guards.low_entropy=100",  # an alarm from the fifth step on

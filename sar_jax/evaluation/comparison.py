@@ -133,7 +133,7 @@ def to_markdown(found: Mapping[str, Results]) -> str:
     for name, result in found.items():
         for change in folder_lib.differences(found[reference].decoding, result.decoding):
             lines.append(f"{name} has other settings than {reference}: {change}.")
-    lines += ["", "## Published", "", *_paper(found)]
+    lines += ["", *tables.behaviours_table(found), "## Published", "", *_paper(found)]
     return "\n".join(lines) + "\n"
 
 

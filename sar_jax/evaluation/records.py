@@ -109,6 +109,8 @@ class Entry:
     several    avg@n, maj@n and pass@k, with several samples a question
     aes        against the reference; None without one, or where it has nothing right
     task       of a benchmark; of: the benchmarks that an average is over
+    behaviours share of answers that show each reasoning behaviour (`text.behaviours`); {} where it
+               was not counted, as in an average
     """
 
     result: Result
@@ -117,12 +119,14 @@ class Entry:
     aes: float | None = None
     task: TaskInfo | None = None
     of: tuple[str, ...] = ()
+    behaviours: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def to_json(self, compared: bool) -> dict[str, Any]:
         """compared: is there a reference for it? Then "aes" is there, and may be null."""
         found = {"of": list(self.of)} if self.task is None else dataclasses.asdict(self.task)
         found |= dataclasses.asdict(self.result)
         found |= {"interval": list(self.interval), **self.several}
+        found |= {"behaviours": self.behaviours} if self.behaviours else {}
         return found | ({"aes": self.aes} if compared else {})
 
     @staticmethod
@@ -134,6 +138,7 @@ class Entry:
             raw.get("aes"),
             _of(TaskInfo, raw) if "source" in raw else None,
             tuple(raw.get("of", ())),
+            dict(raw.get("behaviours", {})),
         )
 
 

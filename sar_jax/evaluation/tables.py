@@ -16,6 +16,7 @@ from sar_jax.evaluation import folder as folder_lib
 from sar_jax.evaluation import measures, plots
 from sar_jax.evaluation.records import Entry, Reference, Results, Settings
 from sar_jax.files import write_atomically
+from sar_jax.text import behaviours
 
 AVERAGES: Mapping[str, tuple[str, ...]] = {
     "mathematics": ("gsm8k", "math", "numina", "gsm_symbolic", "aime"),
@@ -55,7 +56,9 @@ def collect(folder: pathlib.Path, ks: Sequence[int], base: Results | None) -> Re
         if settings.decoding["samples"] > 1:
             several = measures.several(answers, ks)
         interval = measures.interval([shares[label]])
-        tasks[label] = Entry(measures.summarise(answers), interval, several, task=task)
+        shown = behaviours.shares(answer.answer for answer in answers)
+        result = measures.summarise(answers)
+        tasks[label] = Entry(result, interval, several, task=task, behaviours=shown)
     averages = {
         name: _average(labels, tasks, shares)
         for name, labels in AVERAGES.items()
@@ -154,6 +157,7 @@ def to_markdown(found: Results) -> str:
         "",
         _main_table(found),
         "",
+        *behaviours_table({"": found}),
         *_notes(found),
     ]
     return "\n".join(lines) + "\n"
@@ -175,6 +179,28 @@ def _main_table(found: Results) -> str:
         row += [percent(entry.several[name]) for name in several]
         rows.append(row + [number(entry.aes, ".3f") for _ in aes])
     return table(header, rows)
+
+
+def behaviours_table(found: Mapping[str, Results]) -> list[str]:
+    """Lines of a table of reasoning behaviours, benchmark by benchmark; [] where none was seen.
+
+    found   results by name, which a single one does not need
+    """
+    labels = dict.fromkeys(label for result in found.values() for label in result.tasks)
+    rows, seen = [], False
+    for label in labels:
+        for name, result in found.items():
+            counted = result.tasks[label].behaviours if label in result.tasks else {}
+            if counted.keys() >= {*behaviours.NAMES}:
+                names = [label, name] if len(found) > 1 else [label]
+                seen |= any(counted.values())
+                rows.append([*names, *(percent(counted[b]) for b in behaviours.NAMES)])
+    if not seen:
+        return []
+    header = ["benchmark", "result"] if len(found) > 1 else ["benchmark"]
+    title = "Share of answers that show a reasoning behaviour, by their words (%):"
+    shown = table([*header, *behaviours.NAMES], rows, texts=len(header))
+    return [title, "", shown, ""]
 
 
 def _notes(found: Results) -> list[str]:

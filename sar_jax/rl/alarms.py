@@ -121,7 +121,7 @@ def echoing(lines: Lines, cfg: config_lib.Guards) -> str | None:
     now = _now(lines, "completions/question_overlap")
     if not cfg.echo or now is None or now <= cfg.echo:
         return None
-    return f"{100 * now:.0f} % of the answers' token trigrams also occur in their question"
+    return f"{100 * now:.0f} % of the answers' tokens are in runs of 8 or more of their prompt's"
 
 
 def _in_a_row(lines: Lines, name: str, value: float, count: int) -> bool:
@@ -211,8 +211,9 @@ ALARMS: Mapping[str, Alarm] = {
     ),
     "echoing": Alarm(
         echoing,
-        "Look at samples/. Try self_aligned.cap, self_aligned.form=log, a smaller "
-        "rewards.self_aligned",
+        "Look at samples/. Try self_aligned.copied_run=8, for which such runs earn nothing, or a "
+        "smaller rewards.self_aligned. Where right answers must quote their question, set "
+        "guards.echo higher",
     ),
 }
 

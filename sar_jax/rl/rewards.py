@@ -26,6 +26,8 @@ class Signals(NamedTuple):
     mean_logp          of the answer given the question:  ppl(a|q) = exp(-mean_logp)
     mean_logp_alone    of the answer in the standalone context:  ppl(a) = exp(-mean_logp_alone)
     max_length         the answer limit
+    mean_logp_own      as mean_logp, copies of the question counting as standalone (`copies`); None
+                       where nobody asks for it
     """
 
     correct: Bool[np.ndarray, "Q M"]
@@ -33,6 +35,7 @@ class Signals(NamedTuple):
     mean_logp: Float[np.ndarray, "Q M"]
     mean_logp_alone: Float[np.ndarray, "Q M"]
     max_length: int
+    mean_logp_own: Float[np.ndarray, "Q M"] | None = None
 
 
 Reward = Float[np.ndarray, "Q M"]
@@ -81,6 +84,11 @@ def capped(s: Signals, cap: float) -> Signals:
         mean_logp=np.maximum(s.mean_logp, least),
         mean_logp_alone=np.maximum(s.mean_logp_alone, least),
     )
+
+
+def without_copies(s: Signals) -> Signals:
+    """The signals in which copies of the question count as standalone, where they are known."""
+    return s if s.mean_logp_own is None else s._replace(mean_logp=s.mean_logp_own)
 
 
 def entropy_min(s: Signals) -> Reward:
@@ -162,5 +170,5 @@ def variant(form: str, cap: float) -> Registry:
     """
     chosen = SELF_ALIGNED[form]
     if not cap:
-        return {**REWARDS, "self_aligned": chosen}
-    return {**REWARDS, "self_aligned": lambda s: chosen(capped(s, cap))}
+        return {**REWARDS, "self_aligned": lambda s: chosen(without_copies(s))}
+    return {**REWARDS, "self_aligned": lambda s: chosen(capped(without_copies(s), cap))}

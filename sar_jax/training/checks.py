@@ -310,6 +310,10 @@ _TRAINING: Mapping[str, _Rule] = {
         "be greater than 1, since no perplexity is below 1, or 0 for none",
         lambda x: x == 0 or x > 1,
     ),
+    "self_aligned.copied_run": _Rule(
+        "be at least 2, since single tokens of the question are in every answer, or 0 for off",
+        lambda x: x == 0 or x >= 2,
+    ),
     "self_aligned.peak_at": _SHARE,
     "self_aligned.target_share": _Rule("be between 0 and 1", lambda x: 0 < x < 1),
     "advantage.gamma": _SHARE,

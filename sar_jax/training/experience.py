@@ -88,9 +88,7 @@ def collect(
         scored = scored._replace(values=grids_lib.fetch_values(pending))
     times = clock.end()
 
-    signals = records.make_signals(
-        rollouts, verdicts, scored, config.rollout.samples, config.rollout.max_answer_tokens
-    )
+    signals = records.make_signals(rows, rollouts, verdicts, scored, config)
     coefficients = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
     form = rewards.variant(config.self_aligned.form, config.self_aligned.cap)
     rewarded = records.Rewarded(*rewards.total(coefficients, signals, form))

@@ -16,7 +16,7 @@ from sar_jax import config as config_lib
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
-from sar_jax.rl import packing, rewards
+from sar_jax.rl import copies, packing, rewards
 from sar_jax.text import prompts
 from sar_jax.training import score
 
@@ -60,6 +60,8 @@ def explain(
     )
     logps = token_logps(params, cfg, config, pairs, seen)
     given, alone = logps[: len(rows)], logps[len(rows) :]
+    are_copied = [copies.copied(c, a) for c, a in zip(contexts, answers)]
+    own = [copies.as_standalone(*parts) for parts in zip(given, alone, are_copied)]
     column = lambda values: np.array([[x.mean(dtype=np.float64)] for x in values])
     lengths = np.array([[len(a)] for a in answers])
     signals = rewards.Signals(
@@ -68,8 +70,10 @@ def explain(
         mean_logp=column(given),
         mean_logp_alone=column(alone),
         max_length=int(lengths.max()),
+        mean_logp_own=column(own),
     )
     reward = rewards.self_aligned(signals)
+    without_copies = rewards.self_aligned(rewards.without_copies(signals))
     floats = lambda values: [float(v) for v in values]
     return [
         {
@@ -77,10 +81,12 @@ def explain(
             "ppl_conditional": float(np.exp(-signals.mean_logp[i, 0])),
             "ppl_standalone": float(np.exp(-signals.mean_logp_alone[i, 0])),
             "self_aligned": float(reward[i, 0]),
+            "self_aligned_without_copies": float(without_copies[i, 0]),
             "tokens": [tokenizer.decode([t]) for t in answers[i]],
             "token_values": floats(given[i] - alone[i]),
             "token_logps": floats(given[i]),
             "token_logps_standalone": floats(alone[i]),
+            "token_copied": are_copied[i].tolist(),
         }
         for i, row in enumerate(rows)
     ]

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sar_jax import config as config_lib
+from sar_jax.rl import copies
 from sar_jax.rl.advantages import Credit
 from sar_jax.rl.rewards import Reward, Signals
 from sar_jax.structs import Rollouts
@@ -28,19 +30,35 @@ class Rewarded(NamedTuple):
 
 
 def make_signals(
-    rollouts: Rollouts, verdicts: Verdicts, scored: Scored, samples: int, max_answer_tokens: int
+    rows: Sequence[Question],
+    rollouts: Rollouts,
+    verdicts: Verdicts,
+    scored: Scored,
+    config: config_lib.TrainConfig,
 ) -> Signals:
     """What the rewards see of each answer; the standalone mean is NaN where nobody asks for it."""
-    B = len(rollouts.lengths)
-    by_question = lambda x: np.asarray(x).reshape(B // samples, samples)
+    B, M = len(rollouts.lengths), config.rollout.samples
+    by_question = lambda x: np.asarray(x).reshape(B // M, M)
     alone = _means(scored.alone) if len(scored.alone) else np.full(B, np.nan)
+    own, run = None, config.self_aligned.copied_run
+    if run and len(scored.alone):
+        are_copied = copied(rows, rollouts, run)
+        own = _means(list(map(copies.as_standalone, scored.logps, scored.alone, are_copied)))
     return Signals(
         correct=by_question([outcome is Outcome.RIGHT for outcome in verdicts.outcomes]),
         lengths=by_question(rollouts.lengths),
         mean_logp=by_question(_means(scored.logps)),
         mean_logp_alone=by_question(alone),
-        max_length=max_answer_tokens,
+        max_length=config.rollout.max_answer_tokens,
+        mean_logp_own=None if own is None else by_question(own),
     )
+
+
+def copied(rows: Sequence[Question], rollouts: Rollouts, run: int) -> list[np.ndarray]:
+    """Which tokens of each of the B answers are in runs that its prompt has too (`copies`)."""
+    M = len(rollouts.lengths) // len(rows)
+    answers = enumerate(zip(rollouts.tokens, rollouts.lengths))
+    return [copies.copied(rows[b // M].prompt, tokens[:n], run) for b, (tokens, n) in answers]
 
 
 def _means(values: PerAnswer) -> Float[np.ndarray, " B"]:
@@ -93,13 +111,6 @@ def sampling_metrics(rollouts: Rollouts, logps: PerAnswer) -> dict[str, float]:
     }
 
 
-def overlap(prompt: Sequence[int], answer: np.ndarray, n: int = 3) -> float:
-    """The share of an answer's token n-grams that are in its prompt: an echo of the question."""
-    grams = lambda ids: list(zip(*(ids[i:] for i in range(n))))
-    seen, own = set(grams(list(prompt))), grams(answer.tolist())
-    return sum(g in seen for g in own) / len(own) if own else 0.0
-
-
 def metrics(
     rows: Sequence[Question],
     rollouts: Rollouts,
@@ -110,10 +121,7 @@ def metrics(
     rewarded: Rewarded,
 ) -> dict[str, float]:
     """All metrics of a step's answers (docs/metrics.md), but for those of credit and decoder."""
-    M = signals.correct.shape[1]
-    echoes = [
-        overlap(rows[b // M].prompt, rollouts.tokens[b, :n]) for b, n in enumerate(rollouts.lengths)
-    ]
+    echoes = [is_copied.mean() for is_copied in copied(rows, rollouts, copies.RUN)]
     errors = [outcome is Outcome.ERROR for outcome in verdicts.outcomes]
     filled = [(g.packed.segment_ids > 0).mean() for g in (*grids.asked, *grids.alone)]
     return {

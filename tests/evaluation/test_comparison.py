@@ -82,6 +82,37 @@ def test_averages_and_their_aes(tmp_path):
     )
 
 
+def test_reasoning_behaviours_by_benchmark_and_results_without_them(tmp_path):
+    """What an evaluation counted is in its results and tables; older results compare as before."""
+    old, new = (made(tmp_path / name, {"gsm8k": 0.5}, [500]) for name in ("old", "new"))
+    path = new / "answers" / "gsm8k.parquet"
+    answers = folder_lib.read_answers(new, "gsm8k")
+    path.unlink()
+    said = ["Wait, no. Let me check: it is 1", "Step 1: it is 1", *["1"] * 98]
+    answers = [dataclasses.replace(a, answer=text) for a, text in zip(answers, said)]
+    folder_lib.write_batch(new, "gsm8k", answers)
+    folder_lib.finish(new, "gsm8k")
+    for folder in (old, new):
+        tables.write(folder, [], None)
+    file = old / "results.json"
+    results = json.loads(file.read_text())
+    assert set(results["tasks"]["gsm8k"].pop("behaviours").values()) == {0}
+    file.write_text(json.dumps(results))
+    counted = json.loads((new / "results.json").read_text())["tasks"]["gsm8k"]["behaviours"]
+    assert counted == {
+        "backtracking": 0.01,
+        "verification": 0.01,
+        "subgoals": 0.01,
+        "enumeration": 0,
+    }
+    assert "| gsm8k     |         1.00 |" in (new / "results.md").read_text()
+    comparison.compare([old, new], None, tmp_path / "both")
+    lines = (tmp_path / "both" / "comparison.md").read_text().splitlines()
+    begin = next(i for i, line in enumerate(lines) if "backtracking" in line)
+    assert [line for line in lines[begin:] if "new" in line and "1.00" in line]
+    assert not [line for line in lines[begin + 2 : begin + 4] if "| old " in line]
+
+
 def test_damaged_files_are_named(tmp_path):
     folder = made(tmp_path / "a", {"gsm8k": 0.5}, [9])
     (folder / "answers/gsm8k.parquet").write_bytes(b"PAR1 no")

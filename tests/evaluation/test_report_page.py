@@ -39,6 +39,16 @@ def test_metrics_are_columns_with_a_gap_where_a_step_has_none():
     assert run["alarms"] == [{"name": "cut_off", "steps": [1, 3]}, {"name": "kl", "steps": [3]}]
 
 
+def test_reasoning_behaviours_are_counted_before_and_after():
+    before = [answer(answer="Wait, that is wrong."), answer(answer="It is 4.")]
+    after = [answer(answer="Let me check: it is 4."), answer(answer=None)]
+    (run,) = data_of([shown(before=before, after=after)])["runs"]
+    first, last = run["behaviours"]
+    assert first == {"backtracking": 0.5, "verification": 0, "subgoals": 0, "enumeration": 0}
+    assert last == {"backtracking": 0, "verification": 0.5, "subgoals": 0, "enumeration": 0}
+    assert data_of([shown()])["runs"][0]["behaviours"] == [{}, {}]
+
+
 def test_settings_that_differ_come_first():
     configs = [
         {"steps": 3, "lr": 1e-6, "new": 1},

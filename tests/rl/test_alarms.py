@@ -22,7 +22,7 @@ def healthy(rng, steps=60, evaluate=10):
             "accuracy": 0.6 + 0.2 * done + rng.normal(0, 0.04),
             "entropy": 0.3 - 0.2 * done,
             "completions/mean_length": 800 - 400 * done + rng.normal(0, 20),
-            "completions/question_overlap": 0.1,
+            "completions/question_overlap": 0.03,
             "reward/self_aligned/mean": 0.2 + 0.1 * done + rng.normal(0, 0.01),
         }
         if step % evaluate == 0:
@@ -41,7 +41,7 @@ def collapsed(rng, name, begin=20):
         elif name == "certain":
             line["entropy"] = 0.001
         elif name == "echoing":
-            line["completions/question_overlap"] = 0.9
+            line["completions/question_overlap"] = 0.4
         elif name == "hacked":
             line["accuracy"] -= 0.5 * late
             line["reward/self_aligned/mean"] += 0.5 * late

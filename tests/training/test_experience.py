@@ -17,7 +17,7 @@ from sar_jax.rollout import texts as texts_lib
 from sar_jax.text.answers import judge
 from sar_jax.text.prompts import Prompter
 from sar_jax.text.tasks import arithmetic
-from sar_jax.training import experience, records, score
+from sar_jax.training import experience, score
 from sar_jax.training import questions as questions_lib
 
 
@@ -130,13 +130,6 @@ def test_without_the_self_aligned_weight_no_standalone_pass_is_made(made, loaded
         "reward/self_aligned/mean" not in exp.metrics and "perplexity/standalone" not in exp.metrics
     )
     assert all((b.ref_logps == 0).all() for m in exp.minibatches for b in m.microbatches)
-
-
-def test_overlap_shows_an_echo_of_the_question():
-    prompt = [5, 6, 7, 8, 9]
-    assert records.overlap(prompt, np.array([5, 6, 7, 8])) == 1
-    assert records.overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
-    assert records.overlap(prompt, np.array([5])) == 0
 
 
 def with_truths(tools, params, rows, key, tell):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sar_jax.config import TrainConfig
 from sar_jax.rl import advantages, packing, rewards
 from sar_jax.structs import Rollouts
 from sar_jax.text.answers.verifier import Outcome
@@ -40,8 +41,11 @@ def scored(alone=ALONE) -> Scored:
     return Scored(LOGPS, entropy, alone, (), ())
 
 
-def signals(alone=ALONE):
-    return records.make_signals(rollouts(), VERDICTS, scored(alone), samples=2, max_answer_tokens=4)
+def signals(alone=ALONE, run=0):
+    config = TrainConfig()
+    config.rollout.samples, config.rollout.max_answer_tokens = 2, 4
+    config.self_aligned.copied_run = run
+    return records.make_signals(ROWS, rollouts(), VERDICTS, scored(alone), config)
 
 
 def test_signals_are_laid_out_question_by_question():
@@ -76,11 +80,22 @@ def test_the_samplers_gap_is_over_tokens_and_ignores_what_is_beyond_an_answer():
     assert found["sampling/off_policy"] == pytest.approx(0.75)
 
 
-def test_overlap_shows_an_echo_of_the_question():
-    prompt = [5, 6, 7, 8, 9]
-    assert records.overlap(prompt, np.array([5, 6, 7, 8])) == 1
-    assert records.overlap(prompt, np.array([5, 6, 1, 7, 8])) == 0
-    assert records.overlap(prompt, np.array([5])) == 0
+def test_copies_count_as_standalone_for_the_self_aligned_reward_alone():
+    plain, found = signals(), signals(run=2)
+    assert plain.mean_logp_own is None and signals(alone=(), run=2).mean_logp_own is None
+    # 5 6 and 5 6 7 are in the first question, and 9 9 9 9 is made of the second's 9 9
+    np.testing.assert_allclose(found.mean_logp_own, [[-3, -2], [-0.5, -3]])
+    np.testing.assert_array_equal(found.mean_logp, plain.mean_logp)
+    weights = {"self_aligned": 1.0, "entropy_min": 1.0}
+    registry = rewards.variant("relative", 0.0)
+    _, parts = rewards.total(weights, found, registry)
+    _, without = rewards.total(weights, plain, registry)
+    np.testing.assert_allclose(parts["self_aligned"], [[0, 0], [1 - np.exp(-1), 0]], atol=1e-12)
+    np.testing.assert_allclose(without["self_aligned"], 1 - np.exp(-1))
+    np.testing.assert_array_equal(parts["entropy_min"], without["entropy_min"])
+    for form, cap in (("log", 0.0), ("difference", 0.0), ("relative", 50.0)):
+        value = rewards.variant(form, cap)["self_aligned"](found)
+        assert (value > 1e-9).tolist() == [[False, False], [True, False]]
 
 
 def whole():
@@ -99,8 +114,18 @@ def test_all_metrics_of_a_step():
     assert found["verifier/error_share"] == 0.25
     assert found["entropy"] == pytest.approx((2 * 2 + 3 * 3 + 1 + 4 * 4) / 10)  # over tokens
     assert found["packing/filled"] == pytest.approx((10 + 4) / packed.tokens.size)
-    # 5 6 7 is in the first question; 9 9 9 is not in the second, which has two tokens
-    assert found["completions/question_overlap"] == 0.25
+    assert found["completions/question_overlap"] == 0  # no answer has eight tokens
+
+
+def test_the_overlap_is_the_share_of_tokens_in_long_runs_of_the_prompt():
+    rows = [Question(Example("a", "?", "1"), range(20))]
+    answers = np.array([[*range(3, 13), 50, 51, 52, 53, 54, 0], [*range(7), 60, *range(8)]])
+    logps = np.zeros(answers.shape)
+    lengths = np.array([15, 16])
+    made = Rollouts(answers, lengths, logps, np.array([True, True]), logps)
+    first, second = records.copied(rows, made, 8)
+    assert first.tolist() == [True] * 10 + [False] * 5  # what is beyond an answer does not count
+    assert second.tolist() == [False] * 8 + [True] * 8
 
 
 def test_one_record_an_answer_with_its_own_figures():

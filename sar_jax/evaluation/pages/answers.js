@@ -4,6 +4,7 @@
   const PART = 60;  // answers that are shown at a time
   const all = DATA.answers.map((answer, i) => ({ ...answer, place: i }));
   const judged = all.some((a) => typeof a.correct === "boolean");
+  const named = [...new Set(all.map((a) => a.kind).filter((k) => typeof k === "string"))];
   const ORDERS = {
     "as in the file": (a, b) => a.place - b.place,
     "highest R_SA first": (a, b) => b.self_aligned - a.self_aligned,
@@ -27,6 +28,7 @@
     const words = wanted.value.toLowerCase(), low = Number(least.value);
     found = all.filter((a) => a.self_aligned >= low &&
       (!words || (a.question + "\n" + (a.answer || "")).toLowerCase().includes(words)) &&
+      (named.length < 2 || kind.value === "all" || a.kind === kind.value) &&
       (!judged || verdict.value === "all" || (verdict.value === "right") === (a.correct === true)));
     found.sort(ORDERS[order.value]);
     shown = 0;
@@ -35,6 +37,7 @@
   };
   const [orderLabel, order] = choice("order", Object.keys(ORDERS), again);
   const [verdictLabel, verdict] = choice("verdict", ["all", "right", "wrong"], again);
+  const [kindLabel, kind] = choice("kind", ["all", ...named], again);
   const [wantedLabel, wanted] = field("contains", "search", again);
   const [leastLabel, least] =
     field("R_SA at least", "number", again, { value: "-1", min: "-1", max: "1", step: "0.1" });
@@ -68,7 +71,8 @@
   document.getElementById("main").append(
     legend(),
     make("form", { class: "controls", onsubmit: (e) => e.preventDefault() },
-      orderLabel, ...(judged ? [verdictLabel] : []), leastLabel, wantedLabel),
+      orderLabel, ...(judged ? [verdictLabel] : []),
+      ...(named.length > 1 ? [kindLabel] : []), leastLabel, wantedLabel),
     count, cards, more);
   add();
 })();

@@ -24,7 +24,7 @@ FULL = 3.0  # nats
 LIGHT = {"more": (0x86, 0xBC, 0xF0), "less": (0xF5, 0xB2, 0x6B), "none": (0xFF, 0xFF, 0xFF)}
 DARK = {"more": (0x1F, 0x55, 0x91), "less": (0x8A, 0x4B, 0x08), "none": (0x16, 0x18, 0x1C)}
 _KEPT = (
-    "id", "question", "answer", "truth", "correct", "ppl_conditional", "ppl_standalone",
+    "id", "kind", "question", "answer", "truth", "correct", "ppl_conditional", "ppl_standalone",
     "self_aligned", "tokens", "token_values", "token_logps", "token_logps_standalone",
 )  # fmt: skip
 
@@ -37,16 +37,21 @@ def colour(value: float, palette: Mapping[str, tuple[int, int, int]] = LIGHT) ->
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
-def answers_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def answers_page(
+    title: str, rows: Sequence[Mapping[str, Any]], kinds: Sequence[Mapping[str, Any]] = ()
+) -> str:
     """A page of scored answers, as `sar_jax.explain` writes them; further fields are left out.
 
-    Sorted and filtered by R_SA, right or wrong, and length.
+    Sorted and filtered by R_SA, right or wrong, kind, and length.
+
+    kinds   of answers, and what each earns (`training.answer_types`): tables and a plot above them
     """
     kept = [
         {name: _short(row[name]) for name in _KEPT if row.get(name) is not None} for row in rows
     ]
-    data = {"answers": kept, **scale()}
-    return page(title, data, ("elements.js", "tokens.js", "answers.js"))
+    data = {"answers": kept, "kinds": list(kinds), **scale()}
+    shown = ("charts.js", "kinds.js") if kinds else ()
+    return page(title, data, ("elements.js", *shown, "tokens.js", "answers.js"))
 
 
 def scale() -> dict[str, Any]:

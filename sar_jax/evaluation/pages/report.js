@@ -46,6 +46,17 @@
           row.length.toFixed(1), percent(row.clipped), String(row.questions),
           typeof row.aes === "number" ? row.aes.toFixed(3) : ""])));
   }
+  const shown = [
+    ...runs.filter((r) => Object.keys(r.behaviours[1]).length).map((r) => [r.name, r.behaviours[1], r.behaviours[0]]),
+    ...DATA.results.flatMap((found) => found.rows.filter((row) => Object.keys(row.behaviours).length)
+      .map((row) => [`${found.name}, ${row.name}`, row.behaviours, null]))];
+  if (shown.length) {
+    const names = Object.keys(shown[0][1]);
+    section("Reasoning behaviours", make("p", { class: "dim" }, "Share of answers with words of each; of a run's "
+      + "evaluations the first and the last. A phrase counts where it is written, in English."),
+      table(["answers", ...names], shown.map(([name, now, before]) => [name, ...names.map((n) =>
+        (before ? `${percent(before[n])} \u2192 ` : "") + percent(now[n]))])));
+  }
   const evaluations = (run) => run.steps.map((step, i) => ({ name: `step ${step}`,
     x: run.metrics["eval/length"][i], y: run.metrics["eval/accuracy"][i] }))
     .filter((p) => typeof p.x === "number" && typeof p.y === "number");

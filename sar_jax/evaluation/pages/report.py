@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sar_jax.evaluation.pages import heatmap
 from sar_jax.evaluation.pages.page import page
 from sar_jax.evaluation.records import Results
+from sar_jax.text import behaviours
 
 _PAIRS = 40  # questions before and after, of each run
 _ENDS = 8  # most, and least, rewarded answers of each run
@@ -72,10 +73,16 @@ def _run(run: Shown) -> dict[str, Any]:
         "metrics": columns(run.lines),
         "alarms": alarms(run.lines),
         "pairs": pairs(run.before, run.after),
+        "behaviours": [_shares(rows) for rows in (run.before, run.after)],
         "most": [_answer(s) for s in reversed(rewarded[-_ENDS:])],
         "least": [_answer(s) for s in rewarded[:_ENDS]],
         "unjudged": [_answer(s) for s in run.samples if s.get("verdict") == "error"][:_UNJUDGED],
     }
+
+
+def _shares(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Share of answers that show each reasoning behaviour; {} without answers."""
+    return behaviours.shares(str(row.get("answer") or "") for row in answers)
 
 
 def _reward(sample: Mapping[str, Any]) -> float:
@@ -137,6 +144,7 @@ def _results(name: str, found: Results) -> dict[str, Any]:
             "clipped": entry.result.clipped,
             "questions": entry.result.questions,
             "aes": entry.aes,
+            "behaviours": entry.behaviours,
         }
         for label, entry in found.named().items()
     ]

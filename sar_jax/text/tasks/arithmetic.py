@@ -84,7 +84,7 @@ _TEMPLATES = (
 # The places of filler: two before the first step, one between the steps, two before the last
 # sentence. The first sentence of a place is the usual one: if all were equally likely, the
 # likeliest single continuation would be none at all.
-_FILLER = (
+FILLER = (
     (
         "Let me think about this with care.",
         "This is a question about numbers.",
@@ -140,7 +140,7 @@ def _worked_answer(rng: random.Random, problem: _Problem) -> str:
     chances, weights = [s.chance for s in _STYLES], [s.share for s in _STYLES]
     chance = rng.choices(chances, weights)[0]
     fill = lambda place: rng.choices(place, _FILLER_SHARES)[0] if rng.random() < chance else ""
-    filler = [fill(place) for place in _FILLER]
+    filler = [fill(place) for place in FILLER]
     first, second = problem.steps
     last = f"The answer is {problem.answer}."
     parts = [*filler[:2], first, filler[2], second, *filler[3:], last]
