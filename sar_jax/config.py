@@ -19,8 +19,6 @@ from typing import Any, Literal
 from sar_jax.fields import Fields
 from sar_jax.fields import from_dict as from_dict  # of these classes, as `to_json` is
 
-TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
-
 
 @dataclasses.dataclass
 class Model(Fields):
@@ -374,11 +372,6 @@ class PretrainConfig(Fields):
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
-
-
-def trackers(names: str) -> list[str]:
-    """The names of `logging.to`, each once."""
-    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
 
 
 def needs_reference(config: TrainConfig) -> bool:

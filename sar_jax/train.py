@@ -34,7 +34,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, live, loggers, reported, screen
+from sar_jax.training import checks, heatmaps, live, loggers, reported, screen
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -150,7 +150,8 @@ def steps(started: Started, told: live.Screen) -> int:
         run.metrics.write(step, metrics, [s["length"] for s in samples])
         stop_if_nothing_is_learnt(run, step, samples, learnt)
         if step % config.logging.samples_every_steps == 0 or step == 1 or last:
-            run.metrics.write_samples(step, samples)
+            readable = heatmaps.readable(run.tools.prompter.tokenizer, samples)
+            run.metrics.write_samples(step, readable)
             screen.show_samples(step, samples[: config.logging.samples_shown])
         failed = any(multihost.gather(run.checkpoints.has_failed()))
         if step % config.checkpoint.every_steps == 0 or last or asked or failed:
@@ -189,7 +190,8 @@ def stop_if_nothing_is_learnt(
     if not limit or count < limit:
         return
     batch = run.metrics.write_batch(step, learnt)
-    answers = run.metrics.write_samples(step, samples)
+    readable = heatmaps.readable(run.tools.prompter.tokenizer, samples)
+    answers = run.metrics.write_samples(step, readable)
     raise UserError(
         f"the last {count} updates were all left out, since their gradients were not finite "
         f"(config.guards.skipped_updates): the last batch is in {batch}, its answers are in "

@@ -114,6 +114,9 @@ def test_the_samples_of_a_step_are_what_it_was_trained_on(finished):
             abs=1e-6,
         )
         assert r["reward"] == pytest.approx(r["correct"] + 0.2 * r["reward/self_aligned"])
+        assert len(r["tokens"]) == len(r["token_values"]) == r["length"]
+        gain = np.log(r["ppl_standalone"] / r["ppl_conditional"])
+        assert np.mean(r["token_values"]) == pytest.approx(gain, abs=1e-3)
     means = [
         np.mean([r["advantage"] for r in rows if r["question"] == q])
         for q in {r["question"] for r in rows}

@@ -34,7 +34,8 @@ _EQUATION = r"\$?[a-z] ?= ?-?\d{1,9}"
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
     "backtracking": (
         rf"{_CLAUSE}(?:wait|hold on|hang on|hmm|oops|no, wait)(?= ?[,.!:\u2014-])",
-        r"\bthat(?:'s| is| was| seems| looks) (?:not right|not correct|wrong|incorrect|a mistake)\b",
+        r"\bthat(?:'s| is| was| seems| looks) (?:not (?:right|correct)|incorrect|wrong)\b",
+        r"\bthat(?:'s| is| was| seems| looks) a mistake\b",
         r"\bthat (?:isn't|wasn't|can't be|cannot be) (?:right|correct)\b",
         r"\bI (?:made|see|found) (?:a|an|my|the) (?:\w{1,12} )?(?:mistake|error)\b",
         rf"\b{_I_WILL} (?:try again|try another|try a different|start over|start again)\b",

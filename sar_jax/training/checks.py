@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sar_jax import structs
-from sar_jax.config import TRACKERS, PretrainConfig, TrainConfig, trackers
+from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.training import trackers
 
 
 class _Rule(NamedTuple):
@@ -334,8 +335,8 @@ _TRAINING: Mapping[str, _Rule] = {
     "evaluation.heat_maps": _NOT_NEGATIVE,
     "verification.max_error_share": _SHARE,
     "logging.to": _Rule(
-        f"be empty, or some of {', '.join(TRACKERS)}, separated by commas",
-        lambda names: not set(trackers(names)) - set(TRACKERS),
+        f"be empty, or some of {', '.join(trackers.NAMES)}, separated by commas",
+        lambda names: not set(trackers.named(names)) - set(trackers.NAMES),
     ),
     "logging.project": _Rule(
         "be 1 to 128 letters, digits, blanks and any of - _ .",

@@ -7,8 +7,11 @@ is compiled for it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from sar_jax.evaluation.records import Answer
 from sar_jax.model.parameters import Params
@@ -42,11 +45,27 @@ def heat_maps(
     alone = _grid(tools, [tools.prompter.standalone] * len(ids), ids)
     pending = grids_lib.start(tools, Grids([asked], [alone]), params, None, None)
     scored = grids_lib.fetch(pending)
-    piece = lambda token: tools.prompter.tokenizer.decode([token])
+    tokens = pieces(tools.prompter.tokenizer, ids)
     return [
-        HeatMap([piece(token) for token in own], (given - apart).tolist())
-        for own, given, apart in zip(ids, scored.logps, scored.alone)
+        HeatMap(own, (given - apart).tolist())
+        for own, given, apart in zip(tokens, scored.logps, scored.alone)
     ]
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[int]]) -> list[list[str]]:
+    """The text of each token of each answer."""
+    text = {token: tokenizer.decode([token]) for token in {t for own in answers for t in own}}
+    return [[text[token] for token in own] for own in answers]
+
+
+def readable(
+    tokenizer: PreTrainedTokenizerBase, records: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """A step's records with their tokens as text."""
+    ids = [np.asarray(record.get("tokens", ())).tolist() for record in records]
+    texts = pieces(tokenizer, ids)
+    own = [{"tokens": text} if "tokens" in record else {} for record, text in zip(records, texts)]
+    return [{**record, **text} for record, text in zip(records, own)]
 
 
 def records(answers: Sequence[Answer], maps: Sequence[HeatMap]) -> list[dict[str, Any]]:

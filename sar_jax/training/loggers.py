@@ -27,6 +27,7 @@ from etils import epath
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
+from sar_jax.training import trackers as trackers_lib
 from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.trackers import TRACKERS, Begun, Table, Tracker
 
@@ -85,7 +86,7 @@ def _check_login() -> None:
 
 
 def _asked(config: config_lib.TrainConfig) -> list[str]:
-    return [name for name in config_lib.trackers(config.logging.to) if name in TRACKERS]
+    return [name for name in trackers_lib.named(config.logging.to) if name in TRACKERS]
 
 
 class Loggers:
@@ -179,7 +180,9 @@ def table(records: Sequence[Mapping[str, Any]]) -> Table:
     columns = [name for name in _COLUMNS if name in with_mean[0]]
     if math.isnan(with_mean[0]["mean_value"]):
         columns.remove("mean_value")
-    return Table(columns, [[record[name] for name in columns] for record in with_mean])
+    # of an evaluation some answers alone have values
+    value = lambda record, name: [] if record[name] is None else record[name]
+    return Table(columns, [[value(record, name) for name in columns] for record in with_mean])
 
 
 def _read(path: epath.Path) -> dict[str, Mark]:

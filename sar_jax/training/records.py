@@ -144,7 +144,7 @@ def records(
     rewarded: Rewarded,
     credit: Credit,
 ) -> list[dict[str, Any]]:
-    """One dict an answer, as samples/*.parquet has them.
+    """One dict an answer, as samples/*.parquet has them but for the tokens, which are ids here.
 
     Where the standalone answers are scored it has the value v of each token, in nats.
     """
@@ -168,6 +168,7 @@ def records(
         }
         if len(scored.alone):
             values = np.asarray(scored.logps[b]) - np.asarray(scored.alone[b])
+            record["tokens"] = rollouts.tokens[b, : len(values)]
             record["token_values"] = np.round(values, 3).astype(np.float32).tolist()
         parts = rewarded.parts.items()
         found.append(record | {f"reward/{name}": float(part.flat[b]) for name, part in parts})

@@ -35,6 +35,7 @@ from sar_jax.training import critic as critic_lib
 from sar_jax.training import loggers as loggers_lib
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training import questions as questions_lib
+from sar_jax.training import trackers as trackers_lib
 from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.assembly import Assembly, assemble
 from sar_jax.training.checkpoints import Resumed
@@ -165,7 +166,7 @@ def _metrics(
         workdir,
         resumed,
         patience=config.checkpoint.retry_seconds,
-        board="tensorboard" in config_lib.trackers(config.logging.to),
+        board="tensorboard" in trackers_lib.named(config.logging.to),
         loggers=loggers_lib.Loggers(config, workdir, run),
     )
 

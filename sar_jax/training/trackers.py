@@ -187,3 +187,9 @@ def _as_text(value: Any) -> Any:
 _PATIENCE = 60  # seconds for a network at the beginning and at the end
 _MLFLOW_PARAMS = 100  # of a request
 TRACKERS: Mapping[str, type[Tracker]] = {"wandb": Wandb, "trackio": Trackio, "mlflow": Mlflow}
+NAMES = ("tensorboard", *TRACKERS)  # of which `board` is the first one's own
+
+
+def named(names: str) -> list[str]:
+    """The names of `logging.to`, each once."""
+    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))

@@ -69,6 +69,14 @@ def test_the_rows_are_those_of_a_step(tools, loaded, monkeypatch):
     assert set(seen) == {(96, 2)}
 
 
+def test_the_tokens_of_a_step_become_text(loaded):
+    ids = loaded.tokenizer.encode("It is 4.", add_special_tokens=False)
+    records = [{"answer": "It is 4.", "tokens": np.array(ids)}, {"answer": "of a run without"}]
+    first, second = heatmaps.readable(loaded.tokenizer, records)
+    assert "".join(first["tokens"]) == first["answer"] and len(first["tokens"]) == len(ids)
+    assert second == {"answer": "of a run without"}
+
+
 def test_answers_without_a_map_are_records_too():
     maps = [heatmaps.HeatMap(["a", "b"], [0.5, -1.0])]
     first, second = heatmaps.records([answer("ab"), answer("cd", number=1)], maps)
