@@ -18,6 +18,7 @@ import math
 import pathlib
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -158,8 +159,9 @@ class Loggers:
     def close(self) -> None:
         for sender in self.senders:
             sender.end(self.finished)
+        end = time.monotonic() + _WAIT
         for sender in self.senders:
-            sender.wait()
+            sender.wait(end)
 
     def _note(self, name: str, id: str, step: int) -> None:
         """Called by the threads."""
@@ -245,14 +247,16 @@ class _Sender:
     def end(self, finished: bool) -> None:
         self.put("close", 0, finished, late=True)
 
-    def wait(self) -> None:
+    def wait(self, end: float) -> None:
+        """Until what is on its way has arrived, or until `end` of the monotonic clock."""
         if self.failed or not self.thread.ident:
             return
         self.thread.join(_SOON)
-        if self.thread.is_alive() and not self.failed:
-            print(f"waiting for {self.name}, for {_WAIT:g} s at most", flush=True)
-            self.thread.join(_WAIT)
-        if self.thread.is_alive() and not self.failed:
+        left = end - time.monotonic()
+        if self.thread.is_alive() and left > 0:
+            print(f"waiting for {self.name}, for {left:.0f} s at most", flush=True)
+            self.thread.join(left)
+        if self.thread.is_alive():
             self._fail(f"no answer for {_WAIT:g} s")
 
     def _run(self) -> None:
