@@ -1,11 +1,13 @@
 """What a model's self-aligned reward pays for: answers of eight kinds to questions with worked
 solutions, scored as `sar_jax.explain --answer_types` does, for docs/answer_types.md.
 
-    python benchmarks/answer_types.py --model=HF_DIR --data=gsm8k=FOLDER --rows=200 --output=DIR
+    python benchmarks/answer_types.py --model=HF_DIR --data=gsm8k=FOLDER --rows=200 --output=DIR \\
+        [--page=docs/answer_types.md]
 
 Each part of 10 questions is a file in OUTPUT: the same command goes on where it was stopped. After
 each part it writes answer_types.md, the tables with their 95 % intervals, and answer_types.svg of
-what there is by then."""
+what there is by then. --page puts the tables between the page's two marks, and the plot beside it.
+"""
 
 import argparse
 import json
@@ -28,6 +30,7 @@ from sar_jax.training import trained as trained_lib
 
 PART = 10  # questions
 RUNS = (3, 4, 6, 8, 12, 16)  # tokens
+BEGIN, END = "<!-- measured -->", "<!-- until here -->"  # in the page
 COLOURS = ("#0b5cab", "#a8470a", "#0f6b3c", "#8b2f7f", "#5f5500", "#00666e", "#8a1c3b", "#444444")
 DASHES = ("-", "--", ":", "-.", "-", "--", ":", "-.")
 
@@ -98,6 +101,7 @@ def main() -> None:
     parser.add_argument("--data", default="gsm8k")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--page", type=pathlib.Path)
     options = parser.parse_args()
     config = config_lib.TrainConfig()
     config.model.dtype = "float32"
@@ -117,12 +121,18 @@ def main() -> None:
         kinds = answer_types.summarise(scored)
         count = len(scored) // len(types_lib.KINDS)
         text = f"{count} questions\n\n{answer_types.to_markdown(kinds)}\n"
-        if path.name.endswith("4.jsonl") or len(scored) == len(rows):
+        if len(scored) == len(rows):
+            text += "\nR_SA and the share of copied tokens by the shortest run that is a copy:\n"
             text += f"\n{by_run(scored, prompter)}\n"
         files.write_atomically(options.output / "answer_types.md", text)
         draw(kinds, options.output / "answer_types.svg")
         print(f"{count} of {options.rows} questions, {os.times().user:.0f} processor s", flush=True)
     print(text)
+    if options.page:
+        before, mark, rest = options.page.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        files.write_atomically(options.page, f"{before}{mark}\n\n{text}\n{END}{after}")
+        draw(kinds, options.page.with_suffix(".svg"))
 
 
 if __name__ == "__main__":
