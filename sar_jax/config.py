@@ -306,7 +306,7 @@ class Guards(Fields):
     low_entropy: float = 0.02  # The policy's mean entropy is below this, in nats a token.
     trend_steps: int = 20  # Over these steps the self-aligned reward rises and accuracy falls.
     # A larger share of the answers' tokens is in runs of 8 or more that their prompt has too.
-    echo: float = 0.2
+    echo: float = 0.25
     unrewarded_steps: int = 3  # Not one answer is right in this many steps in a row.
     cut_off_steps: int = 3  # Every answer is cut off by the limit in this many steps in a row.
     skipped_updates: int = 20  # A gradient is not finite; this many updates in a row stop the run.

@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 # Where a sentence or a clause begins: "Wait," is there, and "they wait" is not.
-_CLAUSE = r"(?:^|[.!?:;,)\n] ?|\b(?:but|oh|hm|so|no) )"
+_BEGIN = r"(?:^|[.!?:;,)\n] ?|\b(?:but|oh|hm|so|no) )"
 _LET = r"let(?:'s| me| us)"
 _INTEND = r"(?:I|we)(?:'ll| will| should| can| must| need to| have to)"
 _I_WILL = rf"(?:{_LET}|{_INTEND})"
@@ -33,9 +33,8 @@ _EQUATION = r"\$?[a-z] ?= ?-?\d{1,9}"
 
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
     "backtracking": (
-        rf"{_CLAUSE}(?:wait|hold on|hang on|hmm|oops|no, wait)(?= ?[,.!:\u2014-])",
-        r"\bthat(?:'s| is| was| seems| looks) (?:not (?:right|correct)|incorrect|wrong)\b",
-        r"\bthat(?:'s| is| was| seems| looks) a mistake\b",
+        rf"{_BEGIN}(?:wait|hold on|hang on|hmm|oops|no, wait)(?= ?[,.!:\u2014-])",
+        r"\bthat(?:'s| is| was| looks) (?:not right|not correct|wrong|incorrect|a mistake)\b",
         r"\bthat (?:isn't|wasn't|can't be|cannot be) (?:right|correct)\b",
         r"\bI (?:made|see|found) (?:a|an|my|the) (?:\w{1,12} )?(?:mistake|error)\b",
         rf"\b{_I_WILL} (?:try again|try another|try a different|start over|start again)\b",
