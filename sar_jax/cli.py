@@ -5,6 +5,7 @@ An error ends the command with a non-zero exit status.
 
 import errno
 import inspect
+import io
 import pathlib
 import re
 import sys
@@ -146,6 +147,9 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     stderr, Ctrl-C with 130.
     """
     sys.modules["__main__"].__doc__ = usage
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no character that a locale lacks ends a run
+            stream.reconfigure(errors="backslashreplace")
     app.define_help_flags()
     try:
         # in place: the flags of a config read it again

@@ -1,7 +1,11 @@
 """How commands begin: a configuration file that cannot be used, and overrides of choices."""
 
+import os
+import subprocess
+import sys
+
 import pytest
-from support.commands import one_error, run_command
+from support.commands import ROOT, one_error, run_command
 
 from sar_jax import cli
 
@@ -66,3 +70,15 @@ def test_a_choice_is_overridden_as_text_and_then_checked(override, words):
 def test_a_home_folder_in_an_option_is_found(word, read, monkeypatch):
     monkeypatch.setenv("HOME", "/some/HOME")
     assert cli._at_home(word) == read.replace("HOME", "/some/HOME")
+
+
+def test_a_character_that_the_locale_lacks_ends_no_command():
+    code = "from sar_jax import cli; cli.run(lambda: print('3 \\u2192 4'), '')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "3 \\u2192 4\n"), done.stderr
