@@ -148,7 +148,7 @@ class SelfAligned(Fields):
     form: Literal["relative", "log", "difference"] = "relative"
     cap: float = 0.0  # Larger perplexities count as this one; 0 means no cap.
     # Tokens in runs of at least this many that the prompt has too count as standalone, so that an
-    # echo of the question earns nothing; 0 means off, and 8 leaves worked solutions alone.
+    # echo of the question earns next to nothing; 0 means off (docs/answer_types.md measures 8).
     copied_run: int = 0
     # The weight rises linearly up to this fraction of the run, then falls; 0 means constant.
     peak_at: float = 0.0

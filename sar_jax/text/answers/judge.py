@@ -119,7 +119,7 @@ def _maths(text: str, truth: str, choices: int = 0) -> bool | Pair:
     time, own = (times.time(WORDS.sub(r" \1 ", stated.text)) for stated in (wanted, given))
     if time and own:
         return times.same(own, time)
-    if _same_words(given.text, wanted.text):
+    if _same_words(given.text, wanted.text) or _is_all(section, wanted):
         return True
     texts = (given.text, wanted.text)
     if any(_ON_THE_HOUR.search(e) for e in texts) or not (given.is_exact and wanted.is_exact):
@@ -152,12 +152,20 @@ def _given(section: Section, wanted: Statement) -> Statement | None:
         return statements.ending(text)
     if times.time(wanted.text) and (last := times.last(text)):
         return Statement(last, None)
+    if statements.is_ratio(wanted.text) and (last := statements.ending_ratio(text)):
+        return last
     # a truth that is no number: the last formula, or a text that is nothing but its answer
     backwards = reversed(list(statements.formulas(text)))
     if formula := statements.together(text, backwards):
         return statements.statement(formula.content)
     line = text.strip()
     return statements.statement(line if len(text) <= LONGEST_STATEMENT and "\n" not in line else "")
+
+
+def _is_all(section: Section, wanted: Statement) -> bool:
+    """Is all of what the text marks the truth's words? "October 9" holds a number, and is none."""
+    ours = next(statements.texts(section), None)
+    return ours is not None and wanted.value is None and normal(ours) == normal(wanted.text)
 
 
 def _same_words(given: str, truth: str) -> bool:

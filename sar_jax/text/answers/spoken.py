@@ -64,6 +64,7 @@ _SYMBOLS = [
     (re.compile(pattern, re.IGNORECASE), new)
     for pattern, new in (
         (r"\bhalf\s+a\s+dozen\b", "6"),
+        (r"\bhalf\s+(?=1(?:000)+\b)", "1/2*"),  # a million, by now
         (r"\ban?\s+dozen\b", "1 dozen"),
         (rf"(?P<whole>\d+)\s+and\s+(?:an?[\s-]+|(?P<count>\d+)[\s-]+){_PART}", _part),
         (rf"(?<![\d/.])(?P<count>\d+)(?:\s+|-){_PART}", _part),
@@ -137,7 +138,7 @@ def symbols(text: str, cardinals: bool = True) -> str:
 
 # Words before a number that leave it open, or say that it is not this one.
 _BEFORE = re.compile(
-    r"(?:\b(?:not|never|than|least|most|over|under|above|below|beyond|past|near|nearly|almost"
+    r"(?:\b(?:not|cannot|never|than|least|most|over|under|above|below|beyond|past|near|nearly|almost"
     r"|between|from|either|neither|nor|except|minus|negative|plus|times|half|twice|double|triple"
     r"|divided by|multiplied by|multiple of|factor of|power of|root of|square of|cube of"
     r"|(?:one|some|any|each|none|half|part|third|quarter|\d+|percent|%) of|out of|as|up to"

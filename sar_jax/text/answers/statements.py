@@ -74,6 +74,11 @@ _STOP = re.compile(r"[.;!?](?:\s|$)")
 _DIGIT = re.compile(r"\d")
 _RETRACTED = re.compile(r"\?\s+(?:no|not|wrong)\b", re.IGNORECASE)
 _ASSIGNMENTS = re.compile(r"=(?:[^=.]|\.\d)*(?:[,;]|\band\b)\s*\$?\s*[^\W\d]\w*\s*=")
+# "x = 20 and y = 21" at the end: two unknowns, and not the last one's value
+_TWO_UNKNOWNS = re.compile(
+    r"(?<!\w)[A-Za-z]\s*=\s*\$?-?[\d.,/]*\d\s*\$?\s*(?:[,;]|,?\s*and\b)\s*\$?\s*[A-Za-z]\s*="
+    r"\s*\$?-?[\d.,/]*\d[\s.$*]*\Z"
+)
 _GIVES_UP = re.compile(
     r"\b(?:can\s?not|can['’]t|unable|unsure|not\s+sure|do(?:es)?\s*n(?:o|['’])t\s+know|no\s+idea)\b",
     re.IGNORECASE,
@@ -334,7 +339,7 @@ def ending(text: str) -> Statement | None:
             return whole
     text = _ASIDE.sub("", _DECORATION.sub("", _in_words(text)))
     last = max((m.start() for m in re.finditer(r"\d", text)), default=-1)
-    if _GIVES_UP.search(text, last + 1):
+    if _GIVES_UP.search(text, last + 1) or _TWO_UNKNOWNS.search(text[-200:]):
         return None
     found_formulas = list(formulas(text))[::-1]
     for i, (start, end, _) in enumerate(found_formulas):
@@ -350,6 +355,16 @@ def ending(text: str) -> Statement | None:
         is_calculation = re.search(r"[-+*/×·,]|\b(?:and|or)\b", tail)
         return None if is_calculation else statement(tail)
     return _last_number(text)
+
+
+def ending_ratio(text: str) -> Statement | None:
+    """A ratio that a text ends on, "5:7"."""
+    found = re.search(r"(?<![\d:.])\d+\s*:\s*\d+(?=[\s.*$]*\Z)", text[-LONGEST_STATEMENT:])
+    return Statement(found.group(), None) if found else None
+
+
+def is_ratio(text: str) -> bool:
+    return _RATIO.fullmatch(text.strip()) is not None
 
 
 def _in_words(text: str) -> str:
