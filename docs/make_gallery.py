@@ -39,13 +39,13 @@ class Picture(NamedTuple):
 
 
 PICTURES = (
-    Picture("answers", "answers", press=("ArrowRight",) * 6),
+    Picture("answers", "answers", press=("ArrowRight",) * 19),
     Picture("answers_dark_phone", "answers", width=NARROW, scheme="dark"),
     Picture("report", "report"),
     Picture("curves", "report", "Curves"),
     Picture("plane", "report", "Accuracy against length", scheme="dark"),
-    Picture("before_and_after", "report", "The same question before and after"),
-    Picture("report_phone", "report", "Curves", width=NARROW),
+    Picture("before_and_after", "report", "The same question before and after (sa-grpo)"),
+    Picture("report_phone", "report", "Before and after", width=NARROW),
 )
 
 

@@ -50,7 +50,8 @@
     ...runs.filter((r) => Object.keys(r.behaviours[1]).length).map((r) => [r.name, r.behaviours[1], r.behaviours[0]]),
     ...DATA.results.flatMap((found) => found.rows.filter((row) => Object.keys(row.behaviours).length)
       .map((row) => [`${found.name}, ${row.name}`, row.behaviours, null]))];
-  if (shown.length) {
+  const any = shown.some(([, now, before]) => [now, before || {}].some((found) => Object.values(found).some((x) => x > 0)));
+  if (any) {
     const names = Object.keys(shown[0][1]);
     section("Reasoning behaviours", make("p", { class: "dim" }, "Share of answers with words of each; of a run's "
       + "evaluations the first and the last. A phrase counts where it is written, in English."),
