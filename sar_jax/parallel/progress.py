@@ -1,8 +1,10 @@
-"""Progress bars, on the terminals that can show them and by the first process alone."""
+"""Progress of what takes long, by the first process alone: a bar on the terminals that can show it,
+else a line now and then."""
 
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 _PER_SECOND = 4  # drawings
+_SECONDS = 30.0  # between two lines
 
 
 class _Console(Console):
@@ -37,8 +40,11 @@ def make_console(file: IO[str]) -> Console:
     )
 
 
-def is_live(file: IO[str]) -> bool:
-    """Can the file show what moves? A terminal can, unless it is a dumb one or a notebook's."""
+def is_live(file: Any) -> bool:
+    """Can it show what moves? A terminal can, unless it is a dumb one or a notebook's.
+
+    file   stdout or stderr, or what replaces it
+    """
     try:
         is_terminal = file.isatty()
     except (AttributeError, ValueError):  # no file, or a closed one
@@ -79,7 +85,7 @@ def short(number: float) -> str:
 
 
 class Bar:
-    """A bar that may not be there. advance: what has been done more; tell: words beside it."""
+    """A bar, or lines. advance: what has been done more; tell: words beside the bar."""
 
     def __init__(self, made: Progress | None, total: float | None, done: float, what: str):
         self.made, self.what = made, what
@@ -94,9 +100,29 @@ class Bar:
             self.made.update(self.task, description=f"{self.what} {words}")
 
 
+class _Lines(Bar):
+    """A line on stderr, at most every `_SECONDS`, for logs."""
+
+    def __init__(self, total: float | None, done: float, what: str, unit: str):
+        super().__init__(None, total, done, what)
+        self.total, self.unit, self.before, self.done = total, unit, done, done
+        self.began = self.told = time.monotonic()
+
+    def advance(self, amount: float = 1) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.told < _SECONDS:
+            return
+        self.told = now
+        of = f"/{short(self.total)}" if self.total else ""
+        speed = (self.done - self.before) / max(now - self.began, 1e-9)
+        line = f"{self.what}: {short(self.done)}{of} {self.unit}, {short(speed)}/s"
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def bar(what: str, unit: str, total: float | None = None, done: float = 0) -> Iterator[Bar]:
-    """A bar on stderr while the block runs; nothing where stderr is no terminal.
+    """A bar on stderr while the block runs; lines where stderr is no terminal.
 
     what    is done
     unit    of total and of `Bar.advance`
@@ -104,8 +130,11 @@ def bar(what: str, unit: str, total: float | None = None, done: float = 0) -> It
     done    of it, before
     """
     is_other = jax.distributed.is_initialized() and jax.process_index() > 0
-    if is_other or not is_live(sys.stderr):
+    if is_other:
         yield Bar(None, total, done, what)
+        return
+    if not is_live(sys.stderr):
+        yield _Lines(total, done, what, unit)
         return
     made = Progress(
         TextColumn("{task.description}", markup=False),
