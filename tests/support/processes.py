@@ -155,6 +155,9 @@ def command(arguments: list[str], cwd: str, env: dict[str, str], outputs: list[i
     for descriptor, number in zip(outputs, (1, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    # as Python opens them: those of the server know of another file, where it is in it
+    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
+    sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
