@@ -14,6 +14,15 @@ function make(tag, attributes, ...children) {
   return node;
 }
 
+// A table that scrolls by itself; the first cell of a row names it.
+function table(head, rows) {
+  return make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": head.join(", ") },
+    make("table", {},
+      make("thead", {}, make("tr", {}, ...head.map((h) => make("th", { scope: "col" }, h)))),
+      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, i) =>
+        i ? make("td", {}, cell) : make("th", { scope: "row" }, cell)))))));
+}
+
 const number = (x, digits = 3) => (typeof x === "number" ? x.toFixed(digits) : "not finite");
 
 // Characters without a shape, or that change the order of others, are spelled.

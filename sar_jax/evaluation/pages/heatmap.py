@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
 from rich.text import Text
 
 from sar_jax.evaluation.pages.page import page
@@ -101,6 +100,8 @@ def terminal_text(row: Mapping[str, Any]) -> Text:
 
 def picture(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, columns: int = 88) -> None:
     """The answers as a PNG: monospaced text, `columns` characters wide."""
+    from matplotlib.figure import Figure  # here and not above: a run's page needs none
+
     lines: list[list[tuple[str, str | None]]] = []
     for row in rows:
         lines += [[(part, None)] for part in _wrapped(row["question"], columns)]

@@ -3,11 +3,6 @@
 (() => {
   const kinds = DATA.kinds;
   const main = document.getElementById("main");
-  const table = (head, rows) => make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": head[0] },
-    make("table", {},
-      make("thead", {}, make("tr", {}, ...head.map((h) => make("th", { scope: "col" }, h)))),
-      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, i) =>
-        i ? make("td", {}, cell) : make("th", { scope: "row" }, cell)))))));
   const percent = (x) => `${(100 * x).toFixed(1)} %`;
   const mean = ([value, low, high]) => `${number(value)} (${number(low)} to ${number(high)})`;
   const signed = (x) => (x < 0 ? "\u2212" : "+") + number(Math.abs(x));

@@ -7,11 +7,6 @@
     if (children.some(Boolean)) main.append(make("h2", {}, title), ...children.filter(Boolean));
   };
   const percent = (x) => (typeof x === "number" ? `${(100 * x).toFixed(1)} %` : "");
-  const table = (head, rows) => make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": head.join(", ") },
-    make("table", {},
-      make("thead", {}, make("tr", {}, ...head.map((h) => make("th", { scope: "col" }, h)))),
-      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, i) =>
-        i ? make("td", {}, cell) : make("th", { scope: "row" }, cell)))))));
   const last = (run, name) => (run.metrics[name] || []).filter((x) => x !== null).slice(-1)[0];
   const first = (run, name) => (run.metrics[name] || []).filter((x) => x !== null)[0];
 

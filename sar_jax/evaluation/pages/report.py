@@ -129,9 +129,8 @@ def _cut(value: Any) -> Any:
     """A text, or a list of tokens or their values, to what is shown of it."""
     if isinstance(value, list):
         return [round(x, 3) if isinstance(x, float) else x for x in value[:_MOST_TOKENS]]
-    return (
-        value[:_LONGEST] + " \u2026" if isinstance(value, str) and len(value) > _LONGEST else value
-    )
+    is_long = isinstance(value, str) and len(value) > _LONGEST
+    return value[:_LONGEST] + " \u2026" if is_long else value
 
 
 def _results(name: str, found: Results) -> dict[str, Any]:
