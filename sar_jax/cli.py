@@ -5,7 +5,6 @@ An error ends the command with a non-zero exit status.
 
 import errno
 import inspect
-import io
 import pathlib
 import re
 import sys
@@ -20,7 +19,7 @@ from ml_collections import config_flags
 
 from sar_jax import fields
 from sar_jax.errors import UserError
-from sar_jax.parallel import memory, multihost
+from sar_jax.parallel import memory, multihost, outputs
 
 # An override of a field that takes only some values is read as text; `checks` knows the values.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
@@ -147,9 +146,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     stderr, Ctrl-C with 130.
     """
     sys.modules["__main__"].__doc__ = usage
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no character that a locale lacks ends a run
-            stream.reconfigure(errors="backslashreplace")
+    outputs.outlive()
     app.define_help_flags()
     try:
         # in place: the flags of a config read it again

@@ -34,7 +34,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, heatmaps, live, loggers, reported, screen
+from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -185,7 +185,7 @@ def stop_if_nothing_is_learnt(
 ) -> None:
     """Raises `UserError` where too many updates in a row were left out; saves the last batch."""
     limit = run.config.guards.skipped_updates
-    updates = config_lib.updates_per_step(run.config)
+    updates = derived.updates_per_step(run.config)
     count = alarms.skipped_in_a_row(run.watch.lines, updates)
     if not limit or count < limit:
         return
