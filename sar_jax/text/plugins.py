@@ -85,6 +85,14 @@ def looks_like(text: str) -> bool:
     return match["place"].endswith(".py") or _MODULE.fullmatch(match["place"]) is not None
 
 
+def is_there(text: str) -> bool:
+    """Does a text name a file, or a module that can be found?"""
+    match = _SPEC.fullmatch(text.strip())
+    return looks_like(text) and (
+        match["place"].endswith(".py") or _file(Spec(text, match["place"], "", {})) is not None
+    )
+
+
 def parse(text: str, where: str) -> Spec:
     """Reads FILE.py:NAME(parameters).
 
@@ -104,7 +112,8 @@ def _params(text: str, written: str, where: str) -> dict[str, Any]:
     form = "write parameters as NAME=VALUE, where a value is a number, a text in quotes or a list"
     try:
         call = ast.parse(f"f{written}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+        is_plain = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if not is_plain or call.args or any(k.arg is None for k in call.keywords):
             raise ValueError("each has a name")
         names = [keyword.arg for keyword in call.keywords]
         if len(set(names)) < len(names):

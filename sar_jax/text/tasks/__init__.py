@@ -73,7 +73,12 @@ def functions(name: str) -> list[str]:
     """The functions of one's own that a data source names, without their caps."""
     parts = [name] if pathlib.Path(name).expanduser().exists() else name.split("+")
     found = [match["spec"] for part in parts if (match := _FUNCTION.fullmatch(part))]
-    return [spec for spec in found if plugins.looks_like(spec)]
+    return [spec for spec in found if _is_function(spec)]
+
+
+def _is_function(spec: str) -> bool:
+    """And not a file whose name has a colon, nor a name that is mistyped."""
+    return not local.is_named(spec.partition(":")[0]) and plugins.is_there(spec)
 
 
 def _load(name: str, split: str, cap: int | None, columns: Columns) -> Source:
@@ -98,7 +103,7 @@ def _load(name: str, split: str, cap: int | None, columns: Columns) -> Source:
 def _own(name: str, split: str, cap: int | None, columns: Columns) -> Source:
     """A user's own rows: of a function, a file or a folder, else a data set of the hub."""
     function = _FUNCTION.fullmatch(name)
-    if function and plugins.looks_like(function["spec"]):
+    if function and _is_function(function["spec"]):
         return own_source.load(function["spec"], split, _cap(name, function["cap"], cap), columns)
     path = _PATH.fullmatch(name)
     if path and (local.is_named(path["path"]) or pathlib.Path(path["path"]).expanduser().exists()):

@@ -1,6 +1,6 @@
 """Rows from a function of one's own: `my.py:rows` as a data source (docs/plugins.md).
 
-    def rows(split):                            # the parameter may be left out
+    def rows(split):                        # "train" or "test"; the parameter may be left out
         for i in range(1000):
             yield {"question": f"What is {i} + {i}?", "answer": str(2 * i)}
 
@@ -25,25 +25,25 @@ def load(name: str, split: str, cap: int | None, columns: Columns) -> list[Examp
     """The rows that a function yields, at most `cap` of them.
 
     name   FILE.py:NAME, as it is given
-    split  "train" or "test", which the function gets if it takes an argument
+    split  "train" or "test"
 
     Raises `UserError` that names the function, and the number of a row that is faulty.
     """
     where = f"data source {name!r}"
     plugin = plugins.load(plugins.parse(name, where), where)
-    arguments = (split,) if _takes_split(plugin.value, plugin.spec.params) else ()
+    params = {**_split(plugin.value, split), **plugin.spec.params}
     rows: list[tuple[str, Any]] = []
-    made = lambda *given, **params: _read(name, rows, plugin.value(*given, **params), cap)
-    plugin._replace(value=made).call(arguments, _SECONDS, where)
+    read = lambda: _read(name, rows, plugin.value(**params), cap)
+    plugins.limited(read, _SECONDS, where, plugin.file)
     return own.examples(name, _checked(rows, where), columns)
 
 
-def _takes_split(function: Any, params: Mapping[str, Any]) -> bool:
+def _split(function: Any, split: str) -> dict[str, str]:
+    """The parameter named `split`, where the function has one."""
     try:
-        inspect.signature(function).bind("train", **params)
-        return True
-    except (TypeError, ValueError):
-        return False
+        return {"split": split} if "split" in inspect.signature(function).parameters else {}
+    except (TypeError, ValueError):  # of a callable that Python cannot look into
+        return {}
 
 
 def _read(name: str, rows: list[tuple[str, Any]], found: Any, cap: int | None) -> None:
