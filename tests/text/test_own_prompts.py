@@ -70,9 +70,8 @@ def test_a_prompt_is_what_the_template_makes_of_the_messages(file, kind):
     ]
     if not prompter.chat:
         text = prompter.tokenizer.decode(ids)
-        assert text.endswith(
-            "System: Be short.\nUser: 1 + 1?\nAssistant: 2\nUser: Q: Why?\nAssistant:"
-        )
+        turns = "System: Be short.\nUser: 1 + 1?\nAssistant: 2\nUser: Q: Why?\nAssistant:"
+        assert text.endswith(turns)
         return
     if not prompter.system_role:
         own = [{"role": "user", "content": "Be short.\n\n1 + 1?"}, *own[2:]]

@@ -89,7 +89,7 @@ def test_it_is_a_part_of_a_mix(file, capsys):
         ("my.py:text", "gave 'question': it must yield rows"),
         ("my.py:lists", "my.py:lists, row 2: ['question'] is no row"),
         ("my.py:faulty", "my.py:faulty, row 2: "),
-        ("my.py:breaks", "my.py:breaks: line 40: OSError: no network"),
+        ("my.py:breaks", "data source 'my.py:breaks': line 33: OSError: no network"),
         ("my.py:rowz", "my.py has no 'rowz': did you mean 'rows'?"),
         ("mi.py:rows", "no such file: mi.py (did you mean my.py?)"),
         ("my.py:rows:0", "at least one row is needed"),
