@@ -24,7 +24,7 @@ from absl import flags
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import cli, export
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import judged
@@ -39,7 +39,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, learner
+from sar_jax.training import checks, exported, learner
 from sar_jax.training import questions as questions_lib
 
 _OUTPUT = flags.DEFINE_string(
@@ -208,7 +208,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         ).rows
     with jax.set_mesh(mesh):
         fitted = _fit(config, network, params, kept.worked, mesh)
-        export.write_folder(
+        exported.write_folder(
             fitted.params,
             begun.cfg,
             output,
@@ -307,7 +307,7 @@ def main(get_config) -> None:
     config = get_config()
     checks.check_pretrain(config)
     output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
-    export.check_output(output)
+    exported.check_output(output)
     backend.open_backend()
     print(
         f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)",
