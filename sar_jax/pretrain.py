@@ -42,9 +42,6 @@ from sar_jax.text.tokenizer import train_tokenizer
 from sar_jax.training import checks, exported, learner
 from sar_jax.training import questions as questions_lib
 
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder to write the model to; it must not hold anything yet."
-)
 _TOKENIZER_ROWS = 10_000
 _EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least
 
@@ -306,7 +303,7 @@ def _fit(
 def main(get_config) -> None:
     config = get_config()
     checks.check_pretrain(config)
-    output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
+    output = pathlib.Path(flags.FLAGS.output or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
     exported.check_output(output)
     backend.open_backend()
     print(
@@ -317,5 +314,8 @@ def main(get_config) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "output", None, "Folder to write the model to; it must not hold anything yet."
+    )
     get_config = cli.config_flag(config_lib.PretrainConfig)
     cli.run(lambda: main(get_config), __doc__)

@@ -15,9 +15,12 @@ end of the ssh session (SIGHUP) saves and exits. On several hosts start the same
 (docs/tpu.md); the first one writes files and prints.
 """
 
+import inspect
 import os
 import sys
 import time
+import types
+from typing import Any
 
 import jax
 from absl import flags
@@ -26,7 +29,44 @@ from etils import epath
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.parallel import multihost
-from sar_jax.training import checks, loop
+from sar_jax.training import calls, checks, loop, session
+
+
+def train(
+    config: config_lib.TrainConfig | str | os.PathLike[str],
+    workdir: str | os.PathLike[str] | None = None,
+    on_step: session.OnStep | None = None,
+    *,
+    extend: bool = False,
+) -> session.Run:
+    """Trains, in this process. With the workdir of a run that was stopped, continues it.
+
+    config    a config, or the path of a config file
+    workdir   the run's folder; by default a new one below runs/
+    on_step   is called after each step with its number, from 1, and its metrics. Where it returns
+              False, the run stops and is saved. Where it raises, the run stops and is saved, and
+              then the error goes on
+    extend    more steps than the run was begun with, although a schedule follows them
+
+    Ctrl-C, SIGTERM and SIGHUP stop the run too, and come again when it is saved: Ctrl-C ends in
+    KeyboardInterrupt. A second Ctrl-C stops at once. A thread other than the main one hears no
+    signals. Raises `UserError` for what is wrong with the config, files or devices.
+    """
+    with calls.one_line():
+        config = calls.as_config(config, cli.load_config)
+    return session.train(config, workdir, on_step, extend=extend)
+
+
+class _Called(types.ModuleType):
+    """`sar_jax.train` is this module for whoever imports it, and is called as its function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> session.Run:
+        return train(*arguments, **options)
+
+
+if __name__ != "__main__":
+    sys.modules[__name__].__class__ = _Called
+    __signature__ = inspect.signature(train)
 
 
 def main(get_config) -> int:

@@ -11,6 +11,7 @@ import datetime
 import pathlib
 import re
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.evaluation import judged, tables
-from sar_jax.evaluation.records import Settings, TaskInfo
+from sar_jax.evaluation.records import Results, Settings, TaskInfo
 from sar_jax.model import int8
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
@@ -120,18 +121,39 @@ def load_tasks(
 
 
 class Candidate(NamedTuple):
-    """What answers the questions, and where the answers go."""
+    """What answers the questions. mesh: of the decoder."""
 
     trained: trained_lib.Trained
     prompter: prompts.Prompter
     mesh: jax.sharding.Mesh
-    samples: int
-    output: pathlib.Path
 
 
-def make_decoder(candidate: Candidate) -> Sample:
-    """The decoder that the config asks for: greedy with one sample a question."""
-    trained, samples = candidate.trained, candidate.samples
+def make_candidate(trained: trained_lib.Trained, day: datetime.date | None = None) -> Candidate:
+    """On the devices that the config gives the decoder.
+
+    day   that a template is told which asks for the date; by default today's
+
+    Raises `UserError` where they do not fit the model, or the prompt not the tokenizer.
+    """
+    checks.check_positions(trained.config, trained.cfg.max_positions)
+    whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
+    mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
+    prompter = prompts.Prompter(
+        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size, day
+    )
+    return Candidate(trained, prompter, mesh)
+
+
+def make_decoder(
+    candidate: Candidate, samples: int, greedy: bool, sampling: Sampling | None = None
+) -> Sample:
+    """The decoder of the config.
+
+    samples    answers a question
+    greedy     the most probable token instead of a draw
+    sampling   what is drawn from; by default the config's
+    """
+    trained = candidate.trained
     config, rollout = trained.config, trained.config.rollout
     light = int8.described(trained.cfg, rollout.weights_dtype)
     return Sample(
@@ -139,9 +161,9 @@ def make_decoder(candidate: Candidate) -> Sample:
         candidate.prompter.decoder_stops,
         samples,
         rollout.max_answer_tokens,
-        greedy=samples == 1,
+        greedy=greedy,
         slots=rollout.slots,
-        sampling=Sampling.of(config),
+        sampling=sampling or Sampling.of(config),
         cache_dtype=rollout.cache_dtype,
         ended=candidate.prompter.stopping.length if config.prompt.stop else None,
     )
@@ -158,14 +180,25 @@ def load_weights(candidate: Candidate) -> Params:
     return params
 
 
-def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[int]]) -> None:
-    """Answers questions and writes each batch to the folder. todo: label -> their numbers."""
-    trained, samples, output = candidate.trained, candidate.samples, candidate.output
-    config = trained.config
+def answer(
+    candidate: Candidate,
+    loaded: dict[str, Task],
+    todo: dict[str, list[int]],
+    samples: int,
+    output: pathlib.Path,
+    weights: Callable[[], Params],
+) -> None:
+    """Answers questions and writes each batch to the folder.
+
+    todo      label -> the questions' numbers
+    samples   answers a question
+    weights   gives them, when everything else has been checked
+    """
+    trained, config = candidate.trained, candidate.trained.config
     limits, seed = config.verification, jax.random.key(config.seed)
-    decode = make_decoder(candidate)
+    decode = make_decoder(candidate, samples, greedy=samples == 1)
     shapes_lib.check_cache(config, decode.network, candidate.mesh)
-    params = load_weights(candidate)
+    params = weights()
     with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
         decoder = judged.Decoder(
             decode,
@@ -213,24 +246,46 @@ def evaluate(
     samples     answers a question; ks: of pass@k
     reference   the output of the untrained model's evaluation
     """
+    check_processes()
+    base = folder_lib.read_results(reference, "--reference") if reference else None
+    trained = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
+    complete(trained, name, names, output, samples, base=base, reference=reference)
+    tables.write(output, ks, base)
+
+
+def check_processes() -> None:
+    """Raises `UserError` where there are several."""
     if jax.process_count() > 1:
         raise UserError(
             f"this run has {jax.process_count()} processes, but an evaluation runs on one host"
         )
-    base = folder_lib.read_results(reference, "--reference") if reference else None
-    trained = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
-    checks.check_positions(trained.config, trained.cfg.max_positions)
-    whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
-    mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
+
+
+def complete(
+    trained: trained_lib.Trained,
+    name: str,
+    names: list[str],
+    output: pathlib.Path,
+    samples: int,
+    *,
+    base: Results | None = None,
+    reference: pathlib.Path | None = None,
+    weights: Callable[[Candidate], Params] = load_weights,
+) -> None:
+    """Everything but the results: the folder holds an answer to each question then.
+
+    weights     for decoding
+    base        results to compare with, which are in `reference`
+
+    Further arguments: see `evaluate`. Raises `UserError`.
+    """
     old = folder_lib.read_settings(output)
     # continued on another day, an evaluation asks as it began
     began = old and old.decoding.get("day")
     day = datetime.date.fromisoformat(began) if began else trained.day
-    prompter = prompts.Prompter(
-        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size, day
-    )
+    candidate = make_candidate(trained, day)
+    prompter = candidate.prompter
     print(trained.told() + prompter.told_day(), flush=True)
-    candidate = Candidate(trained, prompter, mesh, samples, output)
     model = trained_lib.shown(trained, name)
     found = decoding(trained.config, samples)
     if prompter.asks_day:
@@ -243,10 +298,9 @@ def evaluate(
     if base:
         tables.check_reference(base, settings, reference)
     folder_lib.claim(output, settings, old)
-    todo = {name: missing(task, output, samples) for name, task in loaded.items()}
-    todo = {name: numbers for name, numbers in todo.items() if numbers}
+    todo = {label: missing(task, output, samples) for label, task in loaded.items()}
+    todo = {label: numbers for label, numbers in todo.items() if numbers}
     if todo:
-        answer(candidate, loaded, todo)
+        answer(candidate, loaded, todo, samples, output, lambda: weights(candidate))
     for task in loaded:
         folder_lib.finish(output, task)  # nothing was missing, but the last run ended before this
-    tables.write(output, ks, base)

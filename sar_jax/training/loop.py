@@ -10,13 +10,16 @@ table before -> after
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from rich.console import Console
 
@@ -37,13 +40,60 @@ _STOPPING = (
 )
 
 
-def run(config: config_lib.TrainConfig, workdir: epath.Path, extend: bool = False) -> int:
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which a run that has begun saves at
+
+
+@dataclasses.dataclass
+class Control:
+    """Who may stop a run besides the user at the terminal, and what has stopped it.
+
+    on_step   is called after each step with its number, from 1, and its metrics; False stops the
+              run. None for nobody
+    heard     the first of `SIGNALS` that came
+    refused   `on_step` has returned False
+    error     `on_step` has raised it
+    again     how to continue, in words: {} is the workdir
+    """
+
+    on_step: Callable[[int, dict[str, float]], object] | None = None
+    again: str = "run the same command with --workdir={}"
+    heard: int | None = None
+    refused: bool = False
+    error: BaseException | None = None
+
+    @property
+    def stops(self) -> bool:
+        return self.heard is not None or self.refused or self.error is not None
+
+    def tell(self, step: int, metrics: dict[str, float]) -> bool:
+        """Calls `on_step`; is the run to stop?"""
+        if self.on_step is None:
+            return False
+        try:
+            said = self.on_step(step, dict(metrics))
+        except BaseException as error:
+            if self.heard is not None and isinstance(error, KeyboardInterrupt):
+                raise  # Ctrl-C after a signal: at once
+            self.error = error
+        else:
+            self.refused = isinstance(said, bool | np.bool_) and not said
+        return self.refused or self.error is not None
+
+
+def run(
+    config: config_lib.TrainConfig,
+    workdir: epath.Path,
+    extend: bool = False,
+    control: Control | None = None,
+) -> int:
     """Trains to the end, or until asked to stop; returns the exit status of the command.
 
     workdir   of the run: a new folder, or that of a run to resume
     extend    see `workdir.check`
+    control   who may stop it, and is told what did; by default signals alone
 
-    Raises `UserError` for what is wrong with the options, the files or the devices.
+    Signal handlers stay as the run has set them. Raises `UserError` for what is wrong with the
+    options, the files or the devices.
     """
     multihost.first(lambda: loggers.check(config))
     for warning in checks.warnings(config):
@@ -59,7 +109,7 @@ def run(config: config_lib.TrainConfig, workdir: epath.Path, extend: bool = Fals
                 started.run.tools.verifier,
             ):
                 stack.callback(part.close)
-            return loop(started)
+            return loop(started, control or Control())
         except Exception as error:
             memory.check(error, config)
             multihost.blame(error)
@@ -70,18 +120,20 @@ class _Stop:
     """Set by the first Ctrl-C, SIGTERM or SIGHUP, of any process; a second Ctrl-C ends at once.
 
     SIGHUP is what a terminal that closes sends, such as that of a lost ssh session; after `nohup`
-    it stays ignored.
+    it stays ignored. Only the main thread hears signals.
     """
 
-    def __init__(self, show: Callable[[str], bool]):
+    def __init__(self, show: Callable[[str], bool], control: Control):
         """show: prints a text where a panel is, and says whether it did."""
-        self.heard, self.show = False, show
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        self.show, self.control = show, control
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._ask)
 
     def _ask(self, number, frame):
-        self.heard = True
+        self.control.heard = self.control.heard or number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if number == signal.SIGHUP:
             self._leave_terminal()
@@ -102,23 +154,23 @@ class _Stop:
 
     def asked(self) -> bool:
         """The same answer on every process."""
-        return any(multihost.gather(self.heard))
+        return any(multihost.gather(self.control.stops))
 
 
-def loop(started: Started) -> int:
+def loop(started: Started, control: Control) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
     run, config = started.run, started.run.config
     programs = run.assembly.programs(config)
     with live.Screen(started.step, config.steps, programs) as told, jax.set_mesh(run.tools.mesh):
-        step = steps(started, told)
+        step = steps(started, told, control)
     if step == 0:
         print("stopped before the first step: there is nothing to save yet")
         return 130
     multihost.first(lambda: reported.write(run.workdir))
     if step < config.steps:
         print(
-            f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
-            f"command with --workdir={run.workdir}"
+            f"stopped and saved at step {step} of {config.steps}. To continue, "
+            f"{control.again.format(run.workdir)}"
         )
         return 130
     run.metrics.finish()
@@ -126,10 +178,10 @@ def loop(started: Started) -> int:
     return 0
 
 
-def steps(started: Started, told: live.Screen) -> int:
+def steps(started: Started, told: live.Screen, control: Control) -> int:
     """Goes on until the end or until asked to stop; returns the last step, which is saved."""
     run, states, iterator, step = started
-    stop, config, compilations = _Stop(told.tell), run.config, metrics_lib.CompileCounter()
+    stop, config, compilations = _Stop(told.tell, control), run.config, metrics_lib.CompileCounter()
 
     def save(last: bool) -> None:
         told.begin("save")
@@ -158,6 +210,7 @@ def steps(started: Started, told: live.Screen) -> int:
             readable = heatmaps.readable(run.tools.prompter.tokenizer, samples)
             run.metrics.write_samples(step, readable)
             screen.show_samples(step, samples[: config.logging.samples_shown])
+        asked = control.tell(step, metrics) or asked
         failed = any(multihost.gather(run.checkpoints.has_failed()))
         if step % config.checkpoint.every_steps == 0 or last or asked or failed:
             save(last=False)
