@@ -18,254 +18,17 @@ and then also avg@n, maj@n and pass@k. The second compares results with each oth
 published ones; without --reference the others are measured against the first folder.
 """
 
-import collections
-import dataclasses
-import datetime
 import functools
 import pathlib
-import re
-import zlib
-from typing import Any, NamedTuple
 
-import jax
 from absl import flags
 
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.evaluation import comparison, judged, tables
-from sar_jax.evaluation import folder as folder_lib
-from sar_jax.evaluation.records import Settings, TaskInfo
-from sar_jax.model import int8
-from sar_jax.model.network import Network
-from sar_jax.model.parameters import Params
-from sar_jax.parallel import backend, progress, sharding
-from sar_jax.rollout import shapes as shapes_lib
-from sar_jax.rollout.sampler import Sample
-from sar_jax.structs import Sampling
-from sar_jax.text import prompts, tasks
-from sar_jax.text.answers.verifier import Verifier
-from sar_jax.training import checks
-from sar_jax.training import questions as questions_lib
-from sar_jax.training import trained as trained_lib
-
-
-class Task(NamedTuple):
-    """One benchmark. label: its name in results; rows: its questions."""
-
-    label: str
-    info: TaskInfo
-    rows: list[prompts.Question]
-
-
-def label(name: str) -> str:
-    """A data source's name in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl."""
-
-    def one(part: str) -> str:
-        if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0]):
-            return pathlib.Path(re.sub(r":\d+$", "", part)).name
-        return re.split("[=@:]", part)[0]
-
-    return re.sub(r"[^\w.+-]", "_", "+".join(one(part) for part in name.split("+")))
-
-
-def check_options(names: list[str], samples: int, ks: list[str]) -> list[int]:
-    """The k of pass@k. Raises `UserError` for options that cannot be."""
-    repeated = [name for name, count in collections.Counter(map(label, names)).items() if count > 1]
-    if repeated:
-        raise UserError(f"--tasks names {repeated[0]} more than once")
-    if samples < 1:
-        raise UserError(f"--samples is {samples}: it must be at least 1")
-    if not all(re.fullmatch(r"[1-9]\d*", k) for k in ks):
-        raise UserError(f"--k is {','.join(ks)!r}: give numbers separated by commas, such as 1,4,8")
-    found = sorted({int(k) for k in ks} or ({1, samples} if samples > 1 else set()))
-    if found and found[-1] > samples:
-        raise UserError(
-            f"--k asks for pass@{found[-1]}, which needs at least {found[-1]} samples a question, "
-            f"but --samples is {samples}"
-        )
-    return found
-
-
-def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
-    """The settings that answers depend on, by name.
-
-    Batch, mesh and workers are not among them: they may change on the way.
-    """
-    rollout = config.rollout
-    found = {
-        "samples": samples,
-        "decoding": "greedy" if samples == 1 else Sampling.of(config).words,
-        "max_answer_tokens": rollout.max_answer_tokens,
-        "max_prompt_tokens": config.data.max_prompt_tokens,
-        "dtype": config.model.dtype,
-    }
-    if samples > 1:
-        found["seed"] = config.seed
-    for name in ("weights_dtype", "cache_dtype"):
-        if getattr(rollout, name):
-            found[name] = getattr(rollout, name)
-    for field in dataclasses.fields(config.prompt):
-        if field.name != "standalone_context":  # which no answer depends on
-            found[f"prompt.{field.name}"] = getattr(config.prompt, field.name)
-    return found
-
-
-def load_tasks(
-    names: list[str], config: config_lib.TrainConfig, prompter: prompts.Prompter
-) -> dict[str, Task]:
-    """Every benchmark's test rows, by label, so that a mistake in the last one costs nothing.
-
-    Raises `UserError`.
-    """
-    found, longest = {}, config.data.max_prompt_tokens
-    for name in names:
-        share = config.data.unstated_share
-        source = tasks.load(name, "test", questions_lib.columns(config.data))
-        source, unstated = questions_lib.stated(source, name, share)
-        rows, left_out = questions_lib.prepare(source, prompter, longest, name)
-        info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
-        found[label(name)] = Task(label(name), info, rows)
-        reasons = (
-            (left_out, f"their prompts are longer than {longest} tokens"),
-            (unstated, "their answer states nothing that another can equal"),
-        )
-        told = "".join(f"; {count} left out because {why}" for count, why in reasons if count)
-        print(f"{label(name)}: {len(rows)} questions from {name}{told}", flush=True)
-    return found
-
-
-class Candidate(NamedTuple):
-    """What answers the questions, and where the answers go."""
-
-    trained: trained_lib.Trained
-    prompter: prompts.Prompter
-    mesh: jax.sharding.Mesh
-    samples: int
-    output: pathlib.Path
-
-
-def make_decoder(candidate: Candidate) -> Sample:
-    """The decoder that the config asks for: greedy with one sample a question."""
-    trained, samples = candidate.trained, candidate.samples
-    config, rollout = trained.config, trained.config.rollout
-    light = int8.described(trained.cfg, rollout.weights_dtype)
-    return Sample(
-        Network.of(config.model, light, candidate.mesh),
-        candidate.prompter.decoder_stops,
-        samples,
-        rollout.max_answer_tokens,
-        greedy=samples == 1,
-        slots=rollout.slots,
-        sampling=Sampling.of(config),
-        cache_dtype=rollout.cache_dtype,
-        ended=candidate.prompter.stopping.length if config.prompt.stop else None,
-    )
-
-
-def load_weights(candidate: Candidate) -> Params:
-    """The policy's weights for decoding."""
-    config = candidate.trained.config
-    params = trained_lib.load_params(
-        candidate.trained, candidate.mesh, config.model.dtype, sharding.DECODING_RULES
-    )
-    if config.rollout.weights_dtype == "int8":
-        params = jax.jit(int8.rounded, donate_argnums=0)(params)
-    return params
-
-
-def answer(candidate: Candidate, loaded: dict[str, Task], todo: dict[str, list[int]]) -> None:
-    """Answers questions and writes each batch to the folder. todo: label -> their numbers."""
-    trained, samples, output = candidate.trained, candidate.samples, candidate.output
-    config = trained.config
-    limits, seed = config.verification, jax.random.key(config.seed)
-    decode = make_decoder(candidate)
-    shapes_lib.check_cache(config, decode.network, candidate.mesh)
-    params = load_weights(candidate)
-    with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
-        decoder = judged.Decoder(
-            decode,
-            samples,
-            # with several samples a question, as many answers as without
-            batch=max(config.evaluation.batch // samples, 1),
-            width=config.data.max_prompt_tokens,
-            tokenizer=trained.tokenizer,
-            verifier=verifier,
-            prefix=config.prompt.assistant_prefix,
-        )
-        for name, numbers in todo.items():
-            key = jax.random.fold_in(seed, zlib.crc32(name.encode()))
-            rows = loaded[name].rows
-            done = len(rows) - len(numbers)
-            with progress.bar(name, "questions", len(rows), done) as bar:
-                for part in judged.answers(decoder, params, rows, numbers, key):
-                    folder_lib.write_batch(output, name, part)
-                    bar.advance(len(part) // samples)
-            folder_lib.finish(output, name)
-            print(f"{name}: answered", flush=True)
-
-
-def missing(task: Task, output: pathlib.Path, samples: int) -> list[int]:
-    """The numbers of the questions that are not answered yet."""
-    answered = collections.Counter(a.number for a in folder_lib.read_answers(output, task.label))
-    return [number for number in range(len(task.rows)) if answered[number] < samples]
-
-
-def evaluate(
-    name: str,
-    names: list[str],
-    output: pathlib.Path,
-    config: config_lib.TrainConfig | None,
-    step: int | None,
-    samples: int,
-    ks: list[int],
-    reference: pathlib.Path | None,
-) -> None:
-    """The whole command: checks, answers what is missing, writes results. Raises `UserError`.
-
-    name        of the model; step: of a workdir's checkpoint
-    names       of the tasks
-    config      takes the place of a workdir's
-    samples     answers a question; ks: of pass@k
-    reference   the output of the untrained model's evaluation
-    """
-    if jax.process_count() > 1:
-        raise UserError(
-            f"this run has {jax.process_count()} processes, but an evaluation runs on one host"
-        )
-    base = folder_lib.read_results(reference, "--reference") if reference else None
-    trained = trained_lib.locate(name, config, config_lib.TrainConfig(), step)
-    checks.check_positions(trained.config, trained.cfg.max_positions)
-    whole = sharding.make_mesh(**dataclasses.asdict(trained.config.mesh))
-    mesh = sharding.decoding_mesh(whole, trained.config.rollout.tensor, trained.cfg.num_kv_heads)
-    old = folder_lib.read_settings(output)
-    # continued on another day, an evaluation asks as it began
-    began = old and old.decoding.get("day")
-    day = datetime.date.fromisoformat(began) if began else trained.day
-    prompter = prompts.Prompter(
-        trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size, day
-    )
-    print(trained.told() + prompter.told_day(), flush=True)
-    candidate = Candidate(trained, prompter, mesh, samples, output)
-    model = trained_lib.shown(trained, name)
-    found = decoding(trained.config, samples)
-    if prompter.asks_day:
-        found["day"] = prompter.day.isoformat()
-    settings = Settings(model, found, {})
-    folder_lib.check(output, settings, old)
-    loaded = load_tasks(names, trained.config, prompter)
-    settings = dataclasses.replace(settings, tasks={t: task.info for t, task in loaded.items()})
-    folder_lib.check(output, settings, old)
-    if base:
-        tables.check_reference(base, settings, reference)
-    folder_lib.claim(output, settings, old)
-    todo = {name: missing(task, output, samples) for name, task in loaded.items()}
-    todo = {name: numbers for name, numbers in todo.items() if numbers}
-    if todo:
-        answer(candidate, loaded, todo)
-    for task in loaded:
-        folder_lib.finish(output, task)  # nothing was missing, but the last run ended before this
-    tables.write(output, ks, base)
+from sar_jax.evaluation import comparison
+from sar_jax.parallel import backend
+from sar_jax.training import evaluated
 
 
 def main(get_config, words: list[str]) -> None:
@@ -277,10 +40,19 @@ def main(get_config, words: list[str]) -> None:
     for name in ("model", "tasks", "output"):
         if not values[name].value:
             raise UserError(f"--{name} is missing (see --help)")
-    ks = check_options(values.tasks, values.samples, values.k)
+    ks = evaluated.check_options(values.tasks, values.samples, values.k)
     config = get_config() if values["config"].present else None
     backend.open_backend()
-    evaluate(values.model, values.tasks, output, config, values.step, values.samples, ks, reference)
+    evaluated.evaluate(
+        values.model,
+        values.tasks,
+        output,
+        config,
+        values.step,
+        values.samples,
+        ks,
+        reference,
+    )
 
 
 if __name__ == "__main__":

@@ -48,61 +48,41 @@ from sar_jax.text.tasks import given
 from sar_jax.training import answer_types, explained
 from sar_jax.training import trained as trained_lib
 
-_MODEL = flags.DEFINE_string(
-    "model",
-    None,
-    "A Hugging Face folder, or a training run's workdir, whose latest step is used.",
-)
-_INPUT = flags.DEFINE_string(
-    "input",
-    None,
-    "A JSONL or parquet file with question and answer in each row, or a folder of parquet files, "
-    "such as a run's samples/.",
-)
-_TYPES = flags.DEFINE_string(
-    "answer_types",
-    None,
-    "A data set with worked solutions, named as in docs/data.md, such as arithmetic:200: answers "
-    "of eight kinds are made of its test rows and take the place of --input.",
-)
-_OUTPUT = flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
-_HTML = flags.DEFINE_string("html", None, "Page to write; it must not exist yet.")
-_PNG = flags.DEFINE_string("png", None, "Picture of the first answers; it must not exist yet.")
-_SHOW = flags.DEFINE_integer("show", 3, "How many answers are printed.", lower_bound=0)
 _DRAWN = 6  # answers in a picture
 
 
 def main(get_config) -> None:
-    if not _MODEL.value:
+    values = flags.FLAGS
+    if not values.model:
         raise UserError("--model is missing (see --help)")
-    if bool(_INPUT.value) == bool(_TYPES.value):
-        several = "given with --answer_types: leave one out" if _INPUT.value else "missing"
+    if bool(values.input) == bool(values.answer_types):
+        several = "given with --answer_types: leave one out" if values.input else "missing"
         raise UserError(f"--input is {several} (see --help)")
-    outputs = [flag.value and pathlib.Path(flag.value) for flag in (_OUTPUT, _HTML, _PNG)]
+    outputs = [path and pathlib.Path(path) for path in (values.output, values.html, values.png)]
     if not any(outputs):
         raise UserError("--output is missing, or --html or --png (see --help)")
     for name, output in zip(("output", "html", "png"), outputs):
         if output and output.exists():
             raise UserError(f"{output} exists: nothing is overwritten, choose another --{name}")
-    rows = given.read(_INPUT.value) if _INPUT.value else _made(_TYPES.value)
+    rows = given.read(values.input) if values.input else _made(values.answer_types)
     config = get_config() if flags.FLAGS["config"].present else None
-    if config is not None and trained_lib.is_workdir(_MODEL.value):
-        raise UserError(f"{_MODEL.value} is a workdir with a config of its own: leave out --config")
-    scored = _scored(rows, config)
-    kinds = answer_types.summarise(scored) if _TYPES.value else []
+    if config is not None and trained_lib.is_workdir(values.model):
+        raise UserError(f"{values.model} is a workdir with a config of its own: leave out --config")
+    scored = _scored(values.model, rows, config)
+    kinds = answer_types.summarise(scored) if values.answer_types else []
     for output in filter(None, outputs):
         output.parent.mkdir(parents=True, exist_ok=True)
     jsonl, html, png = outputs
     if jsonl:
         files.write_atomically(jsonl, "".join(json.dumps(row) + "\n" for row in scored))
     if html:
-        title = f"R_SA by token: {pathlib.Path(_INPUT.value or _TYPES.value).name}"
+        title = f"R_SA by token: {pathlib.Path(values.input or values.answer_types).name}"
         shown = answer_types.as_json(kinds)
         files.write_atomically(html, heatmap.answers_page(title, scored, shown))
     if png:
         heatmap.picture(scored[:_DRAWN], png)
     console = Console()
-    for row in scored[: _SHOW.value]:
+    for row in scored[: values.show]:
         console.print(heatmap.terminal_text(row))
     if kinds:
         print(answer_types.to_markdown(kinds) + "\n")
@@ -126,9 +106,9 @@ def _made(name: str) -> list[dict[str, Any]]:
 
 
 def _scored(
-    rows: list[dict[str, Any]], config: config_lib.TrainConfig | None
+    model: str, rows: list[dict[str, Any]], config: config_lib.TrainConfig | None
 ) -> list[dict[str, Any]]:
-    found = trained_lib.locate(_MODEL.value, config, _default_config())
+    found = trained_lib.locate(model, config, _default_config())
     print(found.told(), flush=True)
     backend.open_backend()
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
@@ -145,5 +125,26 @@ def _default_config() -> config_lib.TrainConfig:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "model",
+        None,
+        "A Hugging Face folder, or a training run's workdir, whose latest step is used.",
+    )
+    flags.DEFINE_string(
+        "input",
+        None,
+        "A JSONL or parquet file with question and answer in each row, or a folder of parquet "
+        "files, such as a run's samples/.",
+    )
+    flags.DEFINE_string(
+        "answer_types",
+        None,
+        "A data set with worked solutions, named as in docs/data.md, such as arithmetic:200: "
+        "answers of eight kinds are made of its test rows and take the place of --input.",
+    )
+    flags.DEFINE_string("output", None, "JSONL file to write; it must not exist yet.")
+    flags.DEFINE_string("html", None, "Page to write; it must not exist yet.")
+    flags.DEFINE_string("png", None, "Picture of the first answers; it must not exist yet.")
+    flags.DEFINE_integer("show", 3, "How many answers are printed.", lower_bound=0)
     get_config = cli.config_flag(config_lib.TrainConfig)
     cli.run(lambda: main(get_config), __doc__)

@@ -10,8 +10,13 @@ and some minutes of processor time for a model of billions of parameters.
 
 import copy
 import importlib.metadata
+import inspect
 import json
+import os
 import pathlib
+import sys
+import types
+from typing import Any
 
 import jax
 from absl import flags
@@ -21,46 +26,98 @@ from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.planning import estimate, tables
-from sar_jax.training import checks
+from sar_jax.training import calls, checks
 
-_TOPOLOGY = flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
-_SWEEP = flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
-_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
-_ANSWER = flags.DEFINE_float(
-    "answer_tokens", 900, "Mean length of an answer, for the estimate of seconds.", lower_bound=1
-)
-_PROMPT = flags.DEFINE_float(
-    "prompt_tokens", 150, "Mean length of a prompt, for the estimate of seconds.", lower_bound=1
-)
+_ANSWER_TOKENS, _PROMPT_TOKENS = 900, 150  # mean lengths, where none are given
+
+
+def plan(
+    config: config_lib.TrainConfig | str | os.PathLike[str],
+    topology: str,
+    *,
+    prompt_tokens: float = _PROMPT_TOKENS,
+    answer_tokens: float = _ANSWER_TOKENS,
+) -> estimate.Plan:
+    """The plan of a run on a slice: memory by the TPU compiler, and seconds at the chip's limits.
+
+    config                         a config, or the path of a config file
+    topology                       of the slice, such as "v6e:2x4"
+    prompt_tokens, answer_tokens   mean lengths, for the seconds
+
+    Needs `pip install libtpu`, and no TPU. Raises `UserError`.
+    """
+    with calls.one_line():
+        config = _planned(calls.as_config(config, cli.load_config))
+        if not isinstance(topology, str):
+            raise UserError(f"topology is {topology!r}: give the name of a slice, such as v6e:2x4")
+        for name, value in (("prompt_tokens", prompt_tokens), ("answer_tokens", answer_tokens)):
+            if not isinstance(value, int | float) or not value >= 1:
+                raise UserError(f"{name} is {value!r}: it must be at least 1")
+        cfg = estimate.read_model(config)
+        return estimate.estimate(config, cfg, topology, prompt_tokens, answer_tokens)
+
+
+def _planned(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
+    """A copy that is checked; a plan needs no data."""
+    config = copy.deepcopy(config)
+    config.data.train = config.data.train or "arithmetic"
+    checks.check(config)
+    return config
+
+
+class _Called(types.ModuleType):
+    """`sar_jax.plan` is this module for whoever imports it, and is called as its function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> estimate.Plan:
+        return plan(*arguments, **options)
+
+
+if __name__ != "__main__":
+    sys.modules[__name__].__class__ = _Called
+    __signature__ = inspect.signature(plan)
 
 
 def main(get_config) -> None:
-    if bool(_TOPOLOGY.value) == bool(_SWEEP.value):
+    values = flags.FLAGS
+    if bool(values.topology) == bool(values.sweep):
         raise UserError(
             "give either --topology=v6e:2x4 or, for several slices, --sweep=v6e:2x4,v5e:4x4"
         )
-    config = copy.deepcopy(get_config())
-    config.data.train = config.data.train or "arithmetic"  # a plan needs no data
-    checks.check(config)
+    config = _planned(get_config())
     cfg, console, plans = estimate.read_model(config), Console(), []
-    for topology in _SWEEP.value or [_TOPOLOGY.value]:
-        plan = estimate.estimate(config, cfg, topology, _PROMPT.value, _ANSWER.value)
-        plans.append(plan)
-        if not _SWEEP.value:
-            tables.show(console, config, plan)
-    if _SWEEP.value:
+    for topology in values.sweep or [values.topology]:
+        found = estimate.estimate(config, cfg, topology, values.prompt_tokens, values.answer_tokens)
+        plans.append(found)
+        if not values.sweep:
+            tables.show(console, config, found)
+    if values.sweep:
         tables.show_sweep(console, plans)
-    if _JSON.value:
+    if values.json:
         about = {
             "jax": jax.__version__,
             "libtpu": importlib.metadata.version("libtpu"),
-            "answer_tokens": _ANSWER.value,
+            "answer_tokens": values.answer_tokens,
         }
-        found = {**about, "slices": [plan.to_json() for plan in plans]}
-        pathlib.Path(_JSON.value).write_text(json.dumps(found, indent=2) + "\n")
-        print(f"wrote {_JSON.value}")
+        written = {**about, "slices": [found.to_json() for found in plans]}
+        pathlib.Path(values.json).write_text(json.dumps(written, indent=2) + "\n")
+        print(f"wrote {values.json}")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
+    flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
+    flags.DEFINE_float(
+        "answer_tokens",
+        _ANSWER_TOKENS,
+        "Mean length of an answer, for the estimate of seconds.",
+        lower_bound=1,
+    )
+    flags.DEFINE_float(
+        "prompt_tokens",
+        _PROMPT_TOKENS,
+        "Mean length of a prompt, for the estimate of seconds.",
+        lower_bound=1,
+    )
     get_config = cli.config_flag(config_lib.TrainConfig)
     cli.run(lambda: main(get_config), __doc__)

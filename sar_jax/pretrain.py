@@ -24,7 +24,7 @@ from absl import flags
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from sar_jax import cli, export
+from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import judged
@@ -39,12 +39,9 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, learner
+from sar_jax.training import checks, exported, learner, own_families
 from sar_jax.training import questions as questions_lib
 
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder to write the model to; it must not hold anything yet."
-)
 _TOKENIZER_ROWS = 10_000
 _EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least
 
@@ -143,6 +140,7 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
     if config.model.path:
         folder = download.locate(config.model.path)
         raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)
+        own_families.use(config.model.families)
         cfg, named = hf.load_config(folder, longest), hf.read_stop_ids(folder)
     else:
         folder, tokenizer = None, make_tokenizer(source, config)
@@ -208,7 +206,7 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         ).rows
     with jax.set_mesh(mesh):
         fitted = _fit(config, network, params, kept.worked, mesh)
-        export.write_folder(
+        exported.write_folder(
             fitted.params,
             begun.cfg,
             output,
@@ -306,8 +304,8 @@ def _fit(
 def main(get_config) -> None:
     config = get_config()
     checks.check_pretrain(config)
-    output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
-    export.check_output(output)
+    output = pathlib.Path(flags.FLAGS.output or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
+    exported.check_output(output)
     backend.open_backend()
     print(
         f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)",
@@ -317,5 +315,8 @@ def main(get_config) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "output", None, "Folder to write the model to; it must not hold anything yet."
+    )
     get_config = cli.config_flag(config_lib.PretrainConfig)
     cli.run(lambda: main(get_config), __doc__)

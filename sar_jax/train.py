@@ -4,7 +4,7 @@
 
     load model, data, checkpoint                                             (training.setup)
     evaluate                         first, every `evaluation.every_steps`, and at the end
-    for each step:
+    for each step:                                                            (training.loop)
         experience  collect(...)     questions, sample, score, verify, reward (training.experience)
         state       update(...)      once for each mini-batch                 (training.learner)
         metrics, samples, checkpoint
@@ -15,199 +15,68 @@ end of the ssh session (SIGHUP) saves and exits. On several hosts start the same
 (docs/tpu.md); the first one writes files and prints.
 """
 
-import contextlib
+import inspect
 import os
-import signal
-import stat
 import sys
 import time
-from collections.abc import Callable
+import types
 from typing import Any
 
 import jax
 from absl import flags
 from etils import epath
-from rich.console import Console
 
 from sar_jax import cli
 from sar_jax import config as config_lib
-from sar_jax.errors import UserError
-from sar_jax.parallel import memory, multihost
-from sar_jax.rl import alarms
-from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen
-from sar_jax.training import metrics as metrics_lib
-from sar_jax.training.lock import Lock
-from sar_jax.training.minibatches import Minibatch
-from sar_jax.training.setup import Run, Started, setup
-from sar_jax.training.step import States, evaluation, train_step
-
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Folder for the run's files. An interrupted run in it is resumed. "
-    "Default: a new folder under runs/.",
-)
-
-_EXTEND = flags.DEFINE_bool(
-    "extend",
-    False,
-    "More steps than the run in the workdir was begun with, although the learning rate or the "
-    "self-aligned reward's weight follows a schedule, which is stretched to them.",
-)
-
-_STOPPING = (
-    "stopping after this step and saving the run "
-    "(press Ctrl-C again to stop at once without saving)"
-)
+from sar_jax.parallel import multihost
+from sar_jax.training import calls, checks, loop, session
 
 
-class _Stop:
-    """Set by the first Ctrl-C, SIGTERM or SIGHUP, of any process; a second Ctrl-C ends at once.
+def train(
+    config: config_lib.TrainConfig | str | os.PathLike[str],
+    workdir: str | os.PathLike[str] | None = None,
+    on_step: session.OnStep | None = None,
+    *,
+    extend: bool = False,
+) -> session.Run:
+    """Trains, in this process. With the workdir of a run that was stopped, continues it.
 
-    SIGHUP is what a terminal that closes sends, such as that of a lost ssh session; after `nohup`
-    it stays ignored.
+    config    a config, or the path of a config file
+    workdir   the run's folder; by default a new one below runs/
+    on_step   is called after each step with its number, from 1, and its metrics. Where it returns
+              False, the run stops and is saved. Where it raises, the run stops and is saved, and
+              then the error goes on
+    extend    more steps than the run was begun with, although a schedule follows them
+
+    Ctrl-C, SIGTERM and SIGHUP stop the run too, and come again when it is saved: Ctrl-C ends in
+    KeyboardInterrupt. A second Ctrl-C stops at once. A thread other than the main one hears no
+    signals. Raises `UserError` for what is wrong with the config, files or devices.
     """
-
-    def __init__(self, show: Callable[[str], bool]):
-        """show: prints a text where a panel is, and says whether it did."""
-        self.heard, self.show = False, show
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._ask)
-
-    def _ask(self, number, frame):
-        self.heard = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if number == signal.SIGHUP:
-            self._leave_terminal()
-        if number == signal.SIGHUP or not self.show(_STOPPING):
-            with contextlib.suppress(OSError):
-                os.write(2, f"\n{_STOPPING}\n".encode())
-
-    def _leave_terminal(self) -> None:
-        """Output to a terminal that is gone, or a pipe to what ended with it, goes nowhere.
-
-        It would be an error, before anything is saved.
-        """
-        null = os.open(os.devnull, os.O_WRONLY)
-        for fd in (1, 2):
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.dup2(null, fd)
-        os.close(null)
-
-    def asked(self) -> bool:
-        """The same answer on every process."""
-        return any(multihost.gather(self.heard))
+    with calls.one_line():
+        config = calls.as_config(config, cli.load_config)
+    return session.train(config, workdir, on_step, extend=extend)
 
 
-def loop(started: Started) -> int:
-    """Steps until the end or until asked to stop; returns the exit status."""
-    run, config = started.run, started.run.config
-    programs = run.assembly.programs(config)
-    with live.Screen(started.step, config.steps, programs) as told, jax.set_mesh(run.tools.mesh):
-        step = steps(started, told)
-    if step == 0:
-        print("stopped before the first step: there is nothing to save yet")
-        return 130
-    multihost.first(lambda: reported.write(run.workdir))
-    if step < config.steps:
-        print(
-            f"stopped and saved at step {step} of {config.steps}. To continue, run the same "
-            f"command with --workdir={run.workdir}"
-        )
-        return 130
-    run.metrics.finish()
-    screen.print_summary(Console(), run.metrics.read(), run.workdir)
-    return 0
+class _Called(types.ModuleType):
+    """`sar_jax.train` is this module for whoever imports it, and is called as its function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> session.Run:
+        return train(*arguments, **options)
 
 
-def steps(started: Started, told: live.Screen) -> int:
-    """Goes on until the end or until asked to stop; returns the last step, which is saved."""
-    run, states, iterator, step = started
-    stop, config, compilations = _Stop(told.tell), run.config, metrics_lib.CompileCounter()
-
-    def save(last: bool) -> None:
-        told.begin("save")
-        run.checkpoints.save(step, states, iterator, run.alpha.saved, last)
-
-    if step == 0:
-        metrics = evaluation(run, states, 0, told)
-        run.metrics.write(0, metrics | screen.alarm(0, run.watch, metrics, run.metrics.alert))
-    elif is_evaluation_owed(run, step):
-        make_up_evaluation(run, states, step, told)
-    profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
-    while step < config.steps and not asked:
-        step += 1
-        with profile.step(step):
-            states, metrics, samples, learnt = train_step(run, states, iterator, step, told)
-        last, asked = step == config.steps, stop.asked()
-        due = step % config.evaluation.every_steps == 0
-        if last or due and not asked:  # asked to stop: save first, a resumed run makes it up
-            metrics |= evaluation(run, states, step, told)
-        told.begin("save")
-        metrics["compilations"] = compilations.since_last()
-        metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
-        run.metrics.write(step, metrics, [s["length"] for s in samples])
-        stop_if_nothing_is_learnt(run, step, samples, learnt)
-        if step % config.logging.samples_every_steps == 0 or step == 1 or last:
-            readable = heatmaps.readable(run.tools.prompter.tokenizer, samples)
-            run.metrics.write_samples(step, readable)
-            screen.show_samples(step, samples[: config.logging.samples_shown])
-        failed = any(multihost.gather(run.checkpoints.has_failed()))
-        if step % config.checkpoint.every_steps == 0 or last or asked or failed:
-            save(last=False)
-        told.stepped(step, metrics)
-    if step:
-        save(last=True)  # waits; does nothing where the checkpoint is there already
-    return step
-
-
-def is_evaluation_owed(run: Run, step: int) -> bool:
-    """Did the run stop at this step, which is due for an evaluation, before it?"""
-    if step % run.config.evaluation.every_steps or not run.eval_rows:
-        return False
-    line = run.watch.lines[-1] if run.watch.lines else {}
-    is_owed = line.get("step") == step and "eval/accuracy" not in line
-    return multihost.gather(is_owed)[0]
-
-
-def make_up_evaluation(run: Run, states: States, step: int, told: live.Screen) -> None:
-    """Evaluates, and writes the last step's line as if the run had not stopped there."""
-    line = run.watch.lines.pop()
-    metrics = {n: v for n, v in line.items() if n != "step" and not n.startswith("alarm")}
-    metrics |= evaluation(run, states, step, told)
-    metrics |= screen.alarm(step, run.watch, metrics, run.metrics.alert)
-    run.metrics.replace_last(step, metrics)
-
-
-def stop_if_nothing_is_learnt(
-    run: Run, step: int, samples: list[dict[str, Any]], learnt: list[Minibatch]
-) -> None:
-    """Raises `UserError` where too many updates in a row were left out; saves the last batch."""
-    limit = run.config.guards.skipped_updates
-    updates = derived.updates_per_step(run.config)
-    count = alarms.skipped_in_a_row(run.watch.lines, updates)
-    if not limit or count < limit:
-        return
-    batch = run.metrics.write_batch(step, learnt)
-    readable = heatmaps.readable(run.tools.prompter.tokenizer, samples)
-    answers = run.metrics.write_samples(step, readable)
-    raise UserError(
-        f"the last {count} updates were all left out, since their gradients were not finite "
-        f"(config.guards.skipped_updates): the last batch is in {batch}, its answers are in "
-        f"{answers}. Choose another --workdir with a lower optimizer.lr, or find out with "
-        "model.dtype=float32"
-    )
+if __name__ != "__main__":
+    sys.modules[__name__].__class__ = _Called
+    __signature__ = inspect.signature(train)
 
 
 def main(get_config) -> int:
-    config = get_config()
+    values, config = flags.FLAGS, get_config()
     checks.check(config)
     multihost.initialize()
     if not multihost.is_first():
         sys.stdout = open(os.devnull, "w")  # the first process prints for all; errors go to stderr
     workdir = epath.Path(
-        multihost.gather(_WORKDIR.value or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0]
+        multihost.gather(values.workdir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")[0]
     )
     several = f"s of {jax.process_count()} processes" if jax.process_count() > 1 else "(s)"
     kind = jax.devices()[0].device_kind
@@ -215,24 +84,21 @@ def main(get_config) -> int:
         f"sar_jax.train on {jax.device_count()} {kind} device{several}, workdir {workdir}",
         flush=True,
     )
-    multihost.first(lambda: loggers.check(config))
-    for warning in checks.warnings(config):
-        print(f"warning: {warning}", flush=True)
-    with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(Lock(workdir))
-        try:
-            started = setup(config, workdir, lock, _EXTEND.value)
-            run = started.run
-            multihost.first(lambda: reported.note_machine(workdir))
-            for part in (run.checkpoints, run.metrics, run.tools.verifier):
-                stack.callback(part.close)
-            return loop(started)
-        except Exception as error:
-            memory.check(error, config)
-            multihost.blame(error)
-            raise
+    return loop.run(config, workdir, values.extend)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder for the run's files. An interrupted run in it is resumed. "
+        "Default: a new folder under runs/.",
+    )
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "More steps than the run in the workdir was begun with, although the learning rate or the "
+        "self-aligned reward's weight follows a schedule, which is stretched to them.",
+    )
     get_config = cli.config_flag(config_lib.TrainConfig)
     cli.run(lambda: main(get_config), __doc__)

@@ -15,10 +15,10 @@ from support.models import make_hf_folder
 from support.training import shipped, write_arithmetic
 
 from sar_jax import config as config_lib
-from sar_jax import evaluate
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.text.tasks import arithmetic
+from sar_jax.training import evaluated
 
 TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
 
@@ -34,7 +34,7 @@ def config(**changes) -> config_lib.TrainConfig:
 
 def run(output, names, samples=1, ks=(), reference=None, model=TINY, step=None, **changes):
     """The command's own function, on eight devices."""
-    evaluate.evaluate(
+    evaluated.evaluate(
         str(model), list(names), output, config(**changes), step, samples, list(ks), reference
     )
     return json.loads((output / "results.json").read_text())
@@ -153,7 +153,7 @@ def test_what_is_finished_needs_no_model_and_a_reference_may_come_later(
 ):
     output = shutil.copytree(finished[0], tmp_path / "results")
     monkeypatch.setattr(
-        evaluate.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
+        evaluated.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
     )
     found = run(output, ["arithmetic:24"], reference=finished[0])
     assert set(found["tasks"]) == {"arithmetic", "mine.jsonl"}  # what stood there stays
@@ -182,7 +182,7 @@ def test_samples_are_drawn_and_counted(tmp_path):
     )
     other = config(evaluation__batch=8)
     other.seed = 1
-    evaluate.evaluate(TINY, ["arithmetic:12"], tmp_path / "seed", other, None, 4, [], None)
+    evaluated.evaluate(TINY, ["arithmetic:12"], tmp_path / "seed", other, None, 4, [], None)
     assert answers_of(tmp_path / "seed", "arithmetic") != answers
 
 
@@ -239,8 +239,8 @@ def test_what_the_folder_holds_is_not_mixed_with_anything_else(finished, mine, h
 
 def test_the_fingerprint_is_that_of_the_weights(tmp_path):
     """Wherever they lie; the least change anywhere in so small a file makes another model."""
-    found = lambda folder: evaluate.trained_lib.fingerprint(
-        evaluate.trained_lib.locate(str(folder), None, config())
+    found = lambda folder: evaluated.trained_lib.fingerprint(
+        evaluated.trained_lib.locate(str(folder), None, config())
     )
     copy = shutil.copytree(TINY, tmp_path / "copy")
     assert found(copy) == found(TINY)
@@ -282,7 +282,7 @@ def test_bad_input_is_an_error_before_the_weights_are_read(
         '{"question": "1?", "answer": "1"}\n{"question": "2?", "answer": " "}\n'
     )
     monkeypatch.setattr(
-        evaluate.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
+        evaluated.trained_lib, "load_params", lambda *a: pytest.fail("the weights were loaded")
     )
     with pytest.raises(UserError, match=words):
         run(tmp_path / "out", [name.format(tmp=tmp_path) for name in names], **changes)
@@ -329,15 +329,15 @@ def test_a_model_that_does_not_load_is_an_error_before_the_data_are_read(tmp_pat
 )
 def test_options_that_cannot_be(names, samples, ks, words):
     with pytest.raises(UserError, match=words):
-        evaluate.check_options(names, samples, ks)
+        evaluated.check_options(names, samples, ks)
 
 
 def test_k_is_one_and_all_by_default():
     assert (
-        evaluate.check_options(["a"], 8, []) == [1, 8]
-        and evaluate.check_options(["a"], 1, []) == []
+        evaluated.check_options(["a"], 8, []) == [1, 8]
+        and evaluated.check_options(["a"], 1, []) == []
     )
-    assert evaluate.check_options(["a"], 8, ["4", "2", "4"]) == [2, 4]
+    assert evaluated.check_options(["a"], 8, ["4", "2", "4"]) == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_k_is_one_and_all_by_default():
     ],
 )
 def test_names_in_results(name, expected):
-    assert evaluate.label(name) == expected
+    assert evaluated.label(name) == expected
 
 
 def test_commands_name_what_is_missing():

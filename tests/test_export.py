@@ -18,10 +18,9 @@ from support.training import (
 )
 
 from sar_jax import config as config_lib
-from sar_jax import export
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
-from sar_jax.training import card
+from sar_jax.training import card, exported
 
 
 def test_export_writes_the_step_that_was_asked_for(finished, hf_folder, tmp_path):
@@ -157,7 +156,7 @@ def test_what_cannot_be_sent_to_the_hub_is_refused_before_anything_is_read(
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.hf_api.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError) as error:
-        export.check_push(name)
+        exported.check_push(name)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from support.models import FAMILIES, Loaded, load_torch, make_hf_folder, read_tensors
 
-from sar_jax import export
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
 from sar_jax.parallel import sharding
+from sar_jax.training import exported
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -124,7 +124,7 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, ea
     from transformers import AutoTokenizer
 
     output, raw = tmp_path / "out", hf.read_json(each_family.folder, "config.json")
-    export.write_folder(
+    exported.write_folder(
         each_family.params,
         each_family.cfg,
         output,
@@ -144,7 +144,7 @@ def test_exported_folder_loads_in_transformers_with_the_same_logits(tmp_path, ea
     assert tokenizer.encode("12 apples €") == each_family.tokenizer.encode("12 apples €")
     assert tokenizer.chat_template == each_family.tokenizer.chat_template
     with pytest.raises(UserError, match="not an empty folder"):
-        export.write_folder({}, each_family.cfg, output, each_family.tokenizer, raw)
+        exported.write_folder({}, each_family.cfg, output, each_family.tokenizer, raw)
 
 
 @pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
@@ -152,7 +152,7 @@ def test_an_export_in_bfloat16_says_so_where_the_folder_did(tmp_path, loaded, na
     raw = hf.read_json(loaded.folder, "config.json")
     del raw["dtype"]
     params = jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params)
-    export.write_folder(
+    exported.write_folder(
         params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw | {name: "float32"}
     )
     assert json.loads((tmp_path / "out/config.json").read_text()) == raw | {name: "bfloat16"}
@@ -181,7 +181,7 @@ def test_an_export_takes_the_files_beside_the_weights_as_they_are_and_no_others(
         (source / name).write_text(taken.get(name, "{}"))
     (source / "adapter_config.json").unlink()
     raw = hf.read_json(source, "config.json")
-    export.write_folder(
+    exported.write_folder(
         loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, raw, source=str(source)
     )
     for name, text in taken.items():
@@ -191,7 +191,7 @@ def test_an_export_takes_the_files_beside_the_weights_as_they_are_and_no_others(
 
 def test_a_failed_export_leaves_nothing(tmp_path, loaded):
     with pytest.raises(TypeError):
-        export.write_folder(
+        exported.write_folder(
             loaded.params, loaded.cfg, tmp_path / "out", loaded.tokenizer, {"x": object()}
         )
     assert list(tmp_path.iterdir()) == []

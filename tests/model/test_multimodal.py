@@ -13,10 +13,10 @@ from support.models import Loaded, _tokenizer, read_tensors
 from support.oracle import assert_same
 
 from sar_jax import config as config_lib
-from sar_jax import export
 from sar_jax.model import hf, lora, network
 from sar_jax.text import carried
 from sar_jax.text.prompts import load_tokenizer
+from sar_jax.training import exported
 
 TEXT = {
     "hidden_size": 48,
@@ -121,7 +121,7 @@ def test_an_export_is_the_whole_with_the_text_s_weights_changed(folder, mesh, tm
     loaded, output = Loaded(folder, mesh), tmp_path / "out"
     changed = jax.tree.map(lambda x: (x + 0.01).astype(dtype), loaded.params)
     raw, tokenizer = hf.read_json(folder, "config.json"), load_tokenizer(str(folder))
-    export.write_folder(
+    exported.write_folder(
         changed, loaded.cfg, output, tokenizer, raw, source=str(folder), max_shard_size="40KB"
     )
     before, after = read_tensors(folder), read_tensors(output)
@@ -150,7 +150,7 @@ def test_an_adapter_of_the_text_part_names_modules_of_the_whole(folder, mesh, tm
     adapted = lora.adapted(loaded.cfg, config_lib.Lora(rank=2, targets="q_proj,down_proj"))
     adapters = lora.init(adapted, jax.random.key(0))
     asked = carried.Carried(config_lib.Prompt(), 8, 8, [1], None)
-    export.write_adapter(adapters, adapted, tmp_path / "out", str(folder), str(folder), "", asked)
+    exported.write_adapter(adapters, adapted, tmp_path / "out", str(folder), str(folder), "", asked)
     modules = dict(whole(folder).named_modules())
     for name in read_tensors(tmp_path / "out"):
         module = name.removeprefix("base_model.model.").rpartition(".lora_")[0]

@@ -1,5 +1,5 @@
-"""Answers with each token coloured by how much the question explains it: as a page, as terminal
-text, and as a picture.
+"""Answers with each token coloured by how much the question explains it: as a page, as a part of
+one, as terminal text, and as a picture.
 
     v_j = log P(a_j | q, a_<j) - log P(a_j | a_<j)      nats
 
@@ -8,6 +8,7 @@ colours are told apart by people who do not tell red from green. A token of |v| 
 the full colour.
 """
 
+import html
 import pathlib
 import unicodedata
 import warnings
@@ -96,6 +97,27 @@ def terminal_text(row: Mapping[str, Any]) -> Text:
         style="bold",
     )
     return text
+
+
+def fragment(row: Mapping[str, Any]) -> str:
+    """A scored answer as HTML without a page around it, for a notebook.
+
+    What people and models wrote is text: none of it becomes markup. v is a token's tool tip.
+    """
+    tokens = "".join(
+        f'<span style="background:{colour(value)};color:#111" title="v = {value:+.3f}">'
+        f"{html.escape(visible(piece))}</span>"
+        for piece, value in zip(row["tokens"], row["token_values"])
+    )
+    figures = (
+        f"ppl(a) {row['ppl_standalone']:.3f}, ppl(a|q) {row['ppl_conditional']:.3f}, "
+        f"<b>R_SA {row['self_aligned']:+.3f}</b>"
+    )
+    return (
+        '<div style="margin:0 0 1em">'
+        f'<div style="white-space:pre-wrap;opacity:.7">{html.escape(row["question"].strip())}</div>'
+        f'<div style="white-space:pre-wrap">{tokens}</div><div>{figures}</div></div>'
+    )
 
 
 def picture(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, columns: int = 88) -> None:

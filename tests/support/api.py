@@ -1,0 +1,34 @@
+"""Small runs from Python, in this process, on the tiny model that comes with the package."""
+
+import importlib.resources
+from typing import Any
+
+from support.training import shipped
+
+TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
+
+
+def small_config(**changes: Any):
+    """Three steps of four questions; section__field=value, or field=value."""
+    config = shipped("tiny")
+    given = {
+        "steps": 3,
+        "model__remat": False,
+        "data__train": "arithmetic:1000",
+        "data__eval": "",
+        "rollout__questions": 4,
+        "rollout__samples": 3,
+        "rollout__slots": 8,
+        "rollout__max_answer_tokens": 12,
+        "loss__minibatch_questions": 2,
+        "optimizer__warmup_updates": 0,
+        "optimizer__final_lr_fraction": 1.0,
+        "packing__row_tokens": 144,
+        "checkpoint__every_steps": 10,
+        "logging__to": "",
+        **changes,
+    }
+    for name, value in given.items():
+        section, _, field = name.rpartition("__")
+        setattr(getattr(config, section) if section else config, field, value)
+    return config
