@@ -9,6 +9,7 @@ answer. The last message is the user's; those before it are the same for all row
 standalone context is these with an empty last one.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,9 +37,14 @@ class OwnPrompts:
     """The function that makes prompts."""
 
     def __init__(self, text: str):
-        """text: FILE.py:NAME. Raises `UserError` where it cannot be loaded."""
-        self.plugin = plugins.load(plugins.parse(text, WHERE), WHERE)
+        """text: FILE.py:NAME. It is loaded when it is first called: an export needs none."""
+        self.spec = plugins.parse(text, WHERE)
         self.first: Chat | None = None
+
+    @functools.cached_property
+    def plugin(self) -> plugins.Plugin:
+        """Raises `UserError` where it cannot be loaded."""
+        return plugins.load(self.spec, WHERE)
 
     def chat(self, row: Mapping[str, Any]) -> Chat:
         """The messages of a row. Raises `UserError` where there is something wrong with them."""

@@ -33,11 +33,13 @@ _LACKING = (
 )
 
 
-def add(kind: str, family: Family) -> None:
+def add(kind: Any, family: Any) -> None:
     """Makes a family of one's own known. kind: its model_type. Raises `UserError` if it is taken.
 
     A family that was added before may be replaced.
     """
+    if not isinstance(kind, str):
+        raise UserError(f"a model_type is text, and not {kind!r:.60}")
     if kind in MODEL_TYPES:
         raise UserError(f"there is a family {kind!r} already, which comes along")
     if not isinstance(family, Family):
