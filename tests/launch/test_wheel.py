@@ -131,8 +131,9 @@ def test_the_jobset_s_settings_are_settings_of_the_trainer():
     (job,) = jobset["spec"]["replicatedJobs"]
     (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
     check = (
-        "import sys; from absl import flags; from sar_jax import cli, config, train\n"
+        "import sys; from absl import flags; from sar_jax import cli, config\n"
         "from sar_jax.training import checks\n"
+        "flags.DEFINE_string('workdir', None, 'as sar_jax.train has it')\n"
         "get = cli.config_flag(config.TrainConfig); assert len(flags.FLAGS(sys.argv)) == 1\n"
         "checks.check(get()); print(flags.FLAGS.workdir)"
     )
