@@ -40,7 +40,7 @@ from sar_jax.training.found import Evaluation, Explained, Explanations, Generate
 Pair = tuple[str, str] | Mapping[str, Any] | Generated
 
 
-@calls.one_line()
+@calls.one_line
 def load(
     path: str | os.PathLike[str], config: TrainConfig | None = None, step: int | None = None
 ) -> "Policy":
@@ -96,7 +96,7 @@ class Policy:
         mesh = sharding.make_mesh(1, -1, 1)
         return trained_lib.load_params(self._trained, mesh, "float32")
 
-    @calls.one_line()
+    @calls.one_line
     def generate(
         self,
         questions: str | Iterable[str],
@@ -191,7 +191,7 @@ class Policy:
                 )
         return found
 
-    @calls.one_line()
+    @calls.one_line
     def explain(self, pairs: Pair | Iterable[Pair]) -> list[Explained]:
         """The self-aligned reward of given answers, token by token, as `sar_jax.explain` gives it.
 
@@ -216,7 +216,7 @@ class Policy:
             )
         return Explanations(map(Explained.of, found))
 
-    @calls.one_line()
+    @calls.one_line
     def evaluate(
         self,
         tasks: str | Iterable[str],
@@ -253,7 +253,7 @@ class Policy:
             answers = {name: folder_lib.read_answers(folder, name) for name in results.tasks}
         return Evaluation.of(results, answers)
 
-    @calls.one_line()
+    @calls.one_line
     def export(self, path: str | os.PathLike[str], dtype: str | None = None) -> pathlib.Path:
         """Writes a Hugging Face folder and returns its path, as `sar_jax.export` does.
 
