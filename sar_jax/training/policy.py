@@ -57,6 +57,7 @@ def load(
     _check_number("step", step, 0)
     name = os.path.expanduser(os.fspath(path))
     found = trained_lib.locate(name, config, TrainConfig(), step)
+    found = found._replace(asked=found.asked.replace("--", ""))  # an option is an argument here
     backend.open_backend()
     return Policy(found, name, has_config=config is not None or found.workdir is not None)
 
