@@ -13,6 +13,8 @@ score in float32.
 
 import copy
 import functools
+import math
+import numbers
 import os
 import pathlib
 import tempfile
@@ -56,7 +58,7 @@ def load(
         raise UserError(f"path is {path!r}: give a model's folder or hub id, or a run's workdir")
     _check_number("step", step, 0)
     name = os.path.expanduser(os.fspath(path))
-    found = trained_lib.locate(name, config, TrainConfig(), step)
+    found = trained_lib.locate(name, copy.deepcopy(config), TrainConfig(), step)
     found = found._replace(asked=found.asked.replace("--", ""))  # an option is an argument here
     backend.open_backend()
     return Policy(found, name, has_config=config is not None or found.workdir is not None)
@@ -168,10 +170,9 @@ class Policy:
 
     def _decoder(self, samples: int, temperature: float | None) -> Sample:
         """One for each kind of call: a decoder remembers what it has compiled."""
-        if temperature is not None and not (
-            isinstance(temperature, int | float) and 0 <= temperature < float("inf")
-        ):
-            raise UserError(f"temperature is {temperature!r}: it must be 0 or more")
+        is_number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+        if temperature is not None and not (is_number and 0 <= temperature < math.inf):
+            raise UserError(f"temperature is {temperature!r}: it must be a number, at least 0")
         greedy = samples == 1 if temperature is None else temperature == 0
         sampling = Sampling.of(self._trained.config)
         if temperature:
@@ -275,9 +276,9 @@ class Policy:
 
 
 def _check_number(name: str, value: Any, least: int) -> None:
-    """Raises `UserError` for what is no whole number from `least` on; None is one."""
+    """Raises `UserError` for what is no whole number of 32 bits from `least` on; None is one."""
     is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and not (is_number and value >= least):
+    if value is not None and not (is_number and least <= value < 2**31):
         raise UserError(f"{name} is {value!r}: it must be a whole number, at least {least}")
 
 

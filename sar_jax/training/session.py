@@ -74,7 +74,8 @@ def train(
         sys.stdout.flush()  # it may end the process
         signal.raise_signal(control.heard)
     metrics = workdir_lib.read_metrics(folder)
-    return Run(folder, int(metrics[-1]["step"]), metrics)
+    step = max((int(line["step"]) for line in metrics), default=0)
+    return Run(folder, step, metrics)
 
 
 @calls.one_line
