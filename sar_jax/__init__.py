@@ -92,6 +92,5 @@ def load(
     from sar_jax import cli
     from sar_jax.training import calls, policy
 
-    with calls.one_line():
-        found = None if config is None else calls.as_config(config, cli.load_config)
+    found = None if config is None else calls.as_config(config, cli.load_config)
     return policy.load(path, found, step)

@@ -31,6 +31,7 @@ from sar_jax.training import calls, checks
 _ANSWER_TOKENS, _PROMPT_TOKENS = 900, 150  # mean lengths, where none are given
 
 
+@calls.one_line
 def plan(
     config: config_lib.TrainConfig | str | os.PathLike[str],
     topology: str,
@@ -46,15 +47,14 @@ def plan(
 
     Needs `pip install libtpu`, and no TPU. Raises `UserError`.
     """
-    with calls.one_line():
-        config = _planned(calls.as_config(config, cli.load_config))
-        if not isinstance(topology, str):
-            raise UserError(f"topology is {topology!r}: give the name of a slice, such as v6e:2x4")
-        for name, value in (("prompt_tokens", prompt_tokens), ("answer_tokens", answer_tokens)):
-            if not isinstance(value, int | float) or not value >= 1:
-                raise UserError(f"{name} is {value!r}: it must be at least 1")
-        cfg = estimate.read_model(config)
-        return estimate.estimate(config, cfg, topology, prompt_tokens, answer_tokens)
+    config = _planned(calls.as_config(config, cli.load_config))
+    if not isinstance(topology, str):
+        raise UserError(f"topology is {topology!r}: give the name of a slice, such as v6e:2x4")
+    for name, value in (("prompt_tokens", prompt_tokens), ("answer_tokens", answer_tokens)):
+        if not isinstance(value, int | float) or not value >= 1:
+            raise UserError(f"{name} is {value!r}: it must be at least 1")
+    cfg = estimate.read_model(config)
+    return estimate.estimate(config, cfg, topology, prompt_tokens, answer_tokens)
 
 
 def _planned(config: config_lib.TrainConfig) -> config_lib.TrainConfig:

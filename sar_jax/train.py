@@ -52,9 +52,8 @@ def train(
     KeyboardInterrupt. A second Ctrl-C stops at once. A thread other than the main one hears no
     signals. Raises `UserError` for what is wrong with the config, files or devices.
     """
-    with calls.one_line():
-        config = calls.as_config(config, cli.load_config)
-    return session.train(config, workdir, on_step, extend=extend)
+    found = calls.as_config(config, cli.load_config)
+    return session.train(found, workdir, on_step, extend=extend)
 
 
 class _Called(types.ModuleType):

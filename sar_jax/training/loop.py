@@ -77,7 +77,7 @@ class Control:
             self.error = error
         else:
             self.refused = isinstance(said, bool | np.bool_) and not said
-        return self.refused or self.error is not None
+        return self.stops
 
 
 def run(

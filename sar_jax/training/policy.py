@@ -13,6 +13,8 @@ score in float32.
 
 import copy
 import functools
+import math
+import numbers
 import os
 import pathlib
 import tempfile
@@ -40,7 +42,7 @@ from sar_jax.training.found import Evaluation, Explained, Explanations, Generate
 Pair = tuple[str, str] | Mapping[str, Any] | Generated
 
 
-@calls.one_line()
+@calls.one_line
 def load(
     path: str | os.PathLike[str], config: TrainConfig | None = None, step: int | None = None
 ) -> "Policy":
@@ -56,7 +58,8 @@ def load(
         raise UserError(f"path is {path!r}: give a model's folder or hub id, or a run's workdir")
     _check_number("step", step, 0)
     name = os.path.expanduser(os.fspath(path))
-    found = trained_lib.locate(name, config, TrainConfig(), step)
+    found = trained_lib.locate(name, copy.deepcopy(config), TrainConfig(), step)
+    found = found._replace(asked=found.asked.replace("--", ""))  # an option is an argument here
     backend.open_backend()
     return Policy(found, name, has_config=config is not None or found.workdir is not None)
 
@@ -96,7 +99,7 @@ class Policy:
         mesh = sharding.make_mesh(1, -1, 1)
         return trained_lib.load_params(self._trained, mesh, "float32")
 
-    @calls.one_line()
+    @calls.one_line
     def generate(
         self,
         questions: str | Iterable[str],
@@ -167,10 +170,9 @@ class Policy:
 
     def _decoder(self, samples: int, temperature: float | None) -> Sample:
         """One for each kind of call: a decoder remembers what it has compiled."""
-        if temperature is not None and not (
-            isinstance(temperature, int | float) and 0 <= temperature < float("inf")
-        ):
-            raise UserError(f"temperature is {temperature!r}: it must be 0 or more")
+        is_number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+        if temperature is not None and not (is_number and 0 <= temperature < math.inf):
+            raise UserError(f"temperature is {temperature!r}: it must be a number, at least 0")
         greedy = samples == 1 if temperature is None else temperature == 0
         sampling = Sampling.of(self._trained.config)
         if temperature:
@@ -191,7 +193,7 @@ class Policy:
                 )
         return found
 
-    @calls.one_line()
+    @calls.one_line
     def explain(self, pairs: Pair | Iterable[Pair]) -> list[Explained]:
         """The self-aligned reward of given answers, token by token, as `sar_jax.explain` gives it.
 
@@ -216,7 +218,7 @@ class Policy:
             )
         return Explanations(map(Explained.of, found))
 
-    @calls.one_line()
+    @calls.one_line
     def evaluate(
         self,
         tasks: str | Iterable[str],
@@ -253,7 +255,7 @@ class Policy:
             answers = {name: folder_lib.read_answers(folder, name) for name in results.tasks}
         return Evaluation.of(results, answers)
 
-    @calls.one_line()
+    @calls.one_line
     def export(self, path: str | os.PathLike[str], dtype: str | None = None) -> pathlib.Path:
         """Writes a Hugging Face folder and returns its path, as `sar_jax.export` does.
 
@@ -274,9 +276,9 @@ class Policy:
 
 
 def _check_number(name: str, value: Any, least: int) -> None:
-    """Raises `UserError` for what is no whole number from `least` on; None is one."""
+    """Raises `UserError` for what is no whole number of 32 bits from `least` on; None is one."""
     is_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if value is not None and not (is_number and value >= least):
+    if value is not None and not (is_number and least <= value < 2**31):
         raise UserError(f"{name} is {value!r}: it must be a whole number, at least {least}")
 
 

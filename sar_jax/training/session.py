@@ -67,28 +67,39 @@ def train(
     """
     again = "call sar_jax.train with the same config and workdir='{}'"
     control = loop.Control(on_step, again)
-    with calls.one_line():
-        if on_step is not None and not callable(on_step):
-            raise UserError(f"on_step is {on_step!r:.60}: give a function of step and metrics")
-        config = copy.deepcopy(config)
-        checks.check(config)
-        backend.open_backend()
-        if jax.process_count() > 1:
-            raise UserError(
-                f"this run has {jax.process_count()} processes: start `python -m sar_jax.train` "
-                "on each of them"
-            )
-        folder = _workdir(workdir)
-        with _alone(), _signal_handlers_kept():
-            loop.run(config, folder, extend, control)
+    folder = _train(config, workdir, control, extend)
     if control.error is not None:
         raise control.error
     if control.heard is not None:
         sys.stdout.flush()  # it may end the process
         signal.raise_signal(control.heard)
-    with calls.one_line():
-        metrics = workdir_lib.read_metrics(folder)
-    return Run(folder, int(metrics[-1]["step"]), metrics)
+    metrics = workdir_lib.read_metrics(folder)
+    step = max((int(line["step"]) for line in metrics), default=0)
+    return Run(folder, step, metrics)
+
+
+@calls.one_line
+def _train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str] | None,
+    control: loop.Control,
+    extend: bool,
+) -> epath.Path:
+    """Checks, and the run; returns its workdir."""
+    if control.on_step is not None and not callable(control.on_step):
+        raise UserError(f"on_step is {control.on_step!r:.60}: give a function of step and metrics")
+    config = copy.deepcopy(config)
+    checks.check(config)
+    backend.open_backend()
+    if jax.process_count() > 1:
+        raise UserError(
+            f"this run has {jax.process_count()} processes: start `python -m sar_jax.train` on "
+            "each of them"
+        )
+    folder = _workdir(workdir)
+    with _alone(), _signal_handlers_kept():
+        loop.run(config, folder, extend, control)
+    return folder
 
 
 def _workdir(given: str | os.PathLike[str] | None) -> epath.Path:
