@@ -51,6 +51,8 @@ def command() -> None:
     with contextlib.suppress(OSError):  # the folder may be gone
         if not sys.flags.safe_path:
             sys.path[0] = os.getcwd()  # as with `python -m`: a config file imports what is there
+    # PyTorch is not needed: no warning that it is not there
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     sys.argv[1:] = words
     try:
         runpy.run_module(f"sar_jax.{name}", run_name="__main__", alter_sys=True)
