@@ -98,7 +98,8 @@ def _own(name: str, split: str, cap: int | None, columns: Columns) -> Source:
     hint = f"did you mean {near[0] + rest!r}? Otherwise " if near else ""
     raise UserError(
         f"unknown data source {name!r}: {hint}give one of {', '.join(TASKS)}, a folder, a path "
-        f"that ends in {', '.join(local.SUFFIXES)}, or a data set of the hub as OWNER/NAME@CONFIG#SPLIT"
+        f"that ends in {', '.join(local.SUFFIXES)}, or a data set of the hub as "
+        "OWNER/NAME@CONFIG#SPLIT"
     )
 
 
