@@ -3,20 +3,19 @@
     python docs/make_configuration.py             writes the page
     python docs/make_configuration.py --check     exits with 1 if the page is not up to date
 
-A field's text is the comment lines above it and the comment behind it; a section's text is the
-docstring of its class. The type of a field that takes only some values lists them. Only the source
-is read: nothing is imported.
+`sar_jax.training.config_help` says what a field's text is. Only the source is read: the config
+itself is not imported.
 """
 
 import ast
-import json
 import pathlib
 import re
 import sys
-import tokenize
+
+from sar_jax.training.config_help import CONFIG, Sources
 
 DOCS = pathlib.Path(__file__).parent
-SOURCE, PAGE = DOCS.parent / "sar_jax/config.py", DOCS / "configuration.md"
+PAGE = DOCS / "configuration.md"
 HEAD = """\
 # Configuration
 
@@ -38,66 +37,34 @@ made of the comments in [sar_jax/config.py](../sar_jax/config.py) by `docs/make_
 """
 
 
-class Fields:
-    """The fields of a source's classes, as Markdown; a field made by a call is a section."""
-
-    def __init__(self, source: str):
-        self.lines = source.splitlines()
-        self.classes = {n.name: n for n in ast.parse(source).body if isinstance(n, ast.ClassDef)}
-        tokens = tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
-        comments = [token for token in tokens if token.type == tokenize.COMMENT]
-        self.notes = {token.start[0]: token.string.strip("# ") for token in comments}
-
-    def of(self, cls: str) -> list[ast.AnnAssign]:
-        return [node for node in self.classes[cls].body if isinstance(node, ast.AnnAssign)]
-
-    def sections(self, cls: str) -> dict[str, str]:
-        made = [f for f in self.of(cls) if isinstance(f.value, ast.Call)]
-        return {f.target.id: ast.unparse(f.annotation) for f in made}
-
-    def meaning(self, field: ast.AnnAssign) -> str:
-        """The comment lines above a field, then the one behind it."""
-        first = field.lineno
-        while self.lines[first - 2].strip().startswith("#"):
-            first -= 1
-        rows = [*range(first, field.lineno), field.end_lineno]
-        text = " ".join(self.notes[row] for row in rows if row in self.notes)
-        return text.replace("|", "\\|")
-
-    def kind(self, field: ast.AnnAssign) -> str:
-        """The type; of a `Literal` the choices."""
-        if not isinstance(field.annotation, ast.Subscript):
-            return ast.unparse(field.annotation)
-        choices = ast.literal_eval(field.annotation.slice)
-        return ", ".join(f"`{json.dumps(choice)}`" for choice in choices)
-
-    def table(self, cls: str, prefix: str = "") -> str:
-        doc = " ".join((ast.get_docstring(self.classes[cls]) or "").split())
-        rows = [doc, "", "| field | type or choices | default | meaning |", "|---|---|---|---|"]
-        for field in self.of(cls):
-            if not isinstance(field.value, ast.Call):
-                default = ast.get_source_segment("\n".join(self.lines), field.value)
-                columns = self.kind(field), f"`{default}`", self.meaning(field)
-                rows.append(f"| `{prefix}{field.target.id}` | {' | '.join(columns)} |")
-        return "\n".join(rows) + "\n"
+def table(sources: Sources, cls: str, prefix: str = "") -> str:
+    """The fields of a class as a table, after its docstring."""
+    rows = [sources.doc(cls), ""]
+    rows += ["| field | type or choices | default | meaning |", "|---|---|---|---|"]
+    for field in sources.of(cls):
+        choices = [f"`{choice}`" for choice in sources.choices(field)]
+        kind = ", ".join(choices) or ast.unparse(field.annotation)
+        columns = kind, f"`{sources.default(field)}`", sources.meaning(field).replace("|", "\\|")
+        rows.append(f"| `{prefix}{field.target.id}` | {' | '.join(columns)} |")
+    return "\n".join(rows) + "\n"
 
 
 def page(source: str) -> str:
-    fields = Fields(source)
-    train, pretrain = fields.sections("TrainConfig"), fields.sections("PretrainConfig")
-    parts = [HEAD, "## Training\n", fields.table("TrainConfig")]
+    sources = Sources(source)
+    train, pretrain = sources.sections("TrainConfig"), sources.sections("PretrainConfig")
+    parts = [HEAD, "## Training\n", table(sources, "TrainConfig")]
     for name, cls in train.items():
-        parts += [f"### {name}\n", fields.table(cls, f"{name}.")]
+        parts += [f"### {name}\n", table(sources, cls, f"{name}.")]
     shared = [f"[{name}](#{name})" for name in pretrain if name in train]
-    parts += ["## Pretraining\n", fields.table("PretrainConfig")]
+    parts += ["## Pretraining\n", table(sources, "PretrainConfig")]
     parts += [f"These sections are those of training: {', '.join(shared)}.\n"]
     for name in [name for name in pretrain if name not in train]:
-        parts += [f"### {name}\n", fields.table(pretrain[name], f"{name}.")]
+        parts += [f"### {name}\n", table(sources, pretrain[name], f"{name}.")]
     return re.sub(r"docs/(\w+\.md)", r"[\1](\1)", "\n".join(parts))  # pages as links
 
 
 def main() -> int:
-    made = page(SOURCE.read_text())
+    made = page(CONFIG.read_text())
     if "--check" in sys.argv[1:]:
         fresh = PAGE.exists() and PAGE.read_text() == made
         print(f"{PAGE.name} is up to date" if fresh else f"{PAGE.name} differs: run {sys.argv[0]}")

@@ -215,7 +215,7 @@ def test_a_wrong_line_is_found(line, faults):
 def test_other_programs_are_known(command):
     words = [*command.words]
     if words[0] == "pip":
-        extras = re.findall(r'^        "(\w+)": ', page("setup.py"), re.MULTILINE)
+        extras = tomllib.loads(page("pyproject.toml"))["project"]["optional-dependencies"]
         assert words[1] == "install"
         assert set(re.findall(r"\.\[(\w+)\]", words[-1])) <= set(extras)
     elif words[0] == "pytest":

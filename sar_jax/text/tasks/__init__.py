@@ -14,6 +14,7 @@ openai/gsm8k@main#test   any data set of the hub, with its config and split, as 
 math+numina:5000+gsm8k   a mix: each part capped (by default at 10,000), the same question once
 """
 
+import difflib
 import pathlib
 import re
 from collections.abc import Callable
@@ -111,9 +112,13 @@ def _own(name: str, split: str, cap: int | None, columns: Columns) -> Source:
     if at := _HUB.fullmatch(name):
         rows = own.from_hub(at["id"], at["config"], at["split"] or split, columns)
         return _first(rows, _cap(name, at["cap"], cap))
+    task, rest = re.fullmatch(r"([^=@:]*)(.*)", name, re.DOTALL).groups()
+    near = difflib.get_close_matches(task.lower(), TASKS, n=1, cutoff=0.7)
+    hint = f"did you mean {near[0] + rest!r}? Otherwise " if near else ""
     raise UserError(
-        f"unknown data source {name!r}: give one of {', '.join(TASKS)}, a folder, a path that ends "
-        f"in {', '.join(local.SUFFIXES)}, or a data set of the hub as OWNER/NAME@CONFIG#SPLIT"
+        f"unknown data source {name!r}: {hint}give one of {', '.join(TASKS)}, a folder, a path "
+        f"that ends in {', '.join(local.SUFFIXES)}, or a data set of the hub as "
+        "OWNER/NAME@CONFIG#SPLIT"
     )
 
 
