@@ -28,7 +28,8 @@ from sar_jax.errors import UserError
 from sar_jax.planning import estimate, tables
 from sar_jax.training import calls, checks
 
-_ANSWER_TOKENS, _PROMPT_TOKENS = 900, 150  # mean lengths, where none are given
+_ANSWER_TOKENS = 900  # mean lengths, where none are given
+_PROMPT_TOKENS = 150
 
 
 @calls.one_line

@@ -6,6 +6,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 from support.commands import one_error, run_command
+from support.judge import Server
 from support.training import read_metrics, small
 
 from sar_jax.training import workdir as workdir_lib
@@ -178,6 +179,27 @@ def test_one_line_for_each_that_cannot_be_used(project, tmp_path, override, word
     done = run_command(*line[:-1], f"--workdir={tmp_path / 'run'}")
     assert words in one_error(done)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_in_a_run(project, tmp_path):
+    """What it took is a metric; with nobody there, the run ends with one line."""
+    folder, _ = project
+    with Server("RIGHT") as server:
+        judge = [
+            "verification.verifier=judge",
+            f"verification.judge_url={server.url}",
+            "verification.judge_model=m",
+            "verification.timeout=60",
+        ]
+        line = command(folder, "steps=1", "data.eval=", "rewards.custom=", *judge)[:-1]
+        run_command(*line, f"--workdir={tmp_path / 'run'}", check=True)
+        last = read_metrics(tmp_path / "run")[-1]
+        asked = len(server.requests)
+        assert 0 < asked <= 12 and last["accuracy"] == 1
+        assert last["verifier/judge_calls"] == asked
+        assert last["verifier/judge_tokens"] == 10 * asked
+    done = run_command(*line, f"--workdir={tmp_path / 'alone'}")
+    assert "100.0% of the last 12 answers could not be verified" in one_error(done)
 
 
 def test_an_older_workdir_has_no_such_fields(project):
