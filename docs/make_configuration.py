@@ -19,12 +19,15 @@ PAGE = DOCS / "configuration.md"
 HEAD = """\
 # Configuration
 
-A config file returns one experiment as a dataclass, and the command line overrides any field of it
-by its path:
+A config file is a Python file whose `get_config()` returns one experiment as a dataclass, or a YAML
+or JSON file that holds its fields. The command line overrides any field by its path:
 
 ```sh
-python -m sar_jax.train --config=configs/tiny.py --config.optimizer.lr=1e-4 --config.steps=20
+sar_jax train --config=configs/tiny.py --config.optimizer.lr=1e-4 --config.steps=20
+sar_jax train --help optimizer
 ```
+
+The second shows the fields with this in their name; `--help` alone shows all.
 
 The defaults are the published SA-GRPO settings. An unknown field, a value of another type, and a
 value that cannot work are errors that name the field, before anything slow starts; in a config file
@@ -34,6 +37,32 @@ text. Text after a colon is given to the file's function: `--config=FILE:TEXT` c
 
 docs/method.md has the formulas. A workdir keeps its run's settings in `config.json`. This page is
 made of the comments in [sar_jax/config.py](../sar_jax/config.py) by `docs/make_configuration.py`.
+
+## YAML and JSON
+
+`--config=FILE.yaml`, `.yml` or `.json` holds fields, nested or with dots; what it leaves out has
+the default. So `--config=WORKDIR/config.json` begins a run with another's settings.
+
+```yaml
+steps: 200
+model.path: Qwen/Qwen3-4B-Base
+data:
+  train: gsm8k
+  eval: gsm8k
+prompt:
+  thinking: on      # text, since the field is text
+optimizer:
+  lr: 1e-6          # a number
+model.remat: true
+```
+
+YAML is read as its version 1.2 says, and a value as its field's type asks: text needs no quotes
+where it looks like a number, a date or a switch; `yes` and `no` switch a field that is true or
+false; `1_000` is 1000.
+
+Refused, with file and line: a name that is no field or is given twice, a value that is missing or
+of another type, NaN, `010` (octal to some readers), tags (`!!python/...`), merges (`<<`), tabs,
+several documents, and bytes that are not UTF-8.
 """
 
 

@@ -25,9 +25,9 @@ def get_config(model: str) -> TrainConfig:
         steps=30,
         model=Model(path=model, dtype="float32"),
         data=Data(train=ROWS, eval=ROWS, eval_questions=200, max_prompt_tokens=96),
-        rollout=Rollout(questions=16, samples=8, slots=64, max_answer_tokens=48),
-        loss=Loss(minibatch_questions=16),
-        optimizer=Optimizer(lr=5e-4),
+        rollout=Rollout(questions=32, samples=8, slots=64, max_answer_tokens=48),
+        loss=Loss(minibatch_questions=32),
+        optimizer=Optimizer(lr=1e-4, warmup_updates=5, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
         evaluation=Evaluation(every_steps=30),
     )

@@ -39,7 +39,7 @@ def get_config(folder: str) -> TrainConfig:
         ),
         rollout=Rollout(questions=16, samples=8, slots=64, max_answer_tokens=96),
         loss=Loss(minibatch_questions=16),
-        optimizer=Optimizer(lr=3e-4),
+        optimizer=Optimizer(lr=3e-4, warmup_updates=4, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
         evaluation=Evaluation(every_steps=24),
     )

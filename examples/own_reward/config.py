@@ -24,7 +24,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def get_config() -> TrainConfig:
-    own = f"{HERE}/rewards.py:no_filler=0.2, {HERE}/rewards.py:shortest_right=0.1"
+    own = f"{HERE}/rewards.py:no_filler=0.1, {HERE}/rewards.py:shortest_right=0.05"
     return TrainConfig(
         steps=24,
         model=Model(path=TINY, dtype="float32"),
@@ -35,7 +35,7 @@ def get_config() -> TrainConfig:
         rollout=Rollout(questions=16, samples=8, slots=64, max_answer_tokens=96),
         rewards=Rewards(verifiable=1.0, self_aligned=0.0, custom=own),
         loss=Loss(minibatch_questions=16),
-        optimizer=Optimizer(lr=3e-4),
+        optimizer=Optimizer(lr=3e-4, warmup_updates=4, final_lr_fraction=0.05),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
         evaluation=Evaluation(every_steps=24),
     )

@@ -28,7 +28,7 @@ class Sources:
     """The classes of a source and their fields; a field made by a call is a section."""
 
     def __init__(self, source: str):
-        self.text, self.lines = source, source.splitlines()
+        self.lines = source.splitlines()
         self.classes = {n.name: n for n in ast.parse(source).body if isinstance(n, ast.ClassDef)}
         tokens = tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__)
         comments = [token for token in tokens if token.type == tokenize.COMMENT]
@@ -66,8 +66,12 @@ class Sources:
         return [json.dumps(choice) for choice in found]
 
     def default(self, field: ast.AnnAssign) -> str:
-        """As it is written in the source."""
-        return ast.get_source_segment(self.text, field.value) or ""
+        """As it is written in the source; in one line."""
+        value = field.value
+        if value.lineno != value.end_lineno:
+            return ast.unparse(value)
+        line = self.lines[value.lineno - 1].encode()  # columns are counted in bytes
+        return line[value.col_offset : value.end_col_offset].decode()
 
 
 class Option(NamedTuple):
