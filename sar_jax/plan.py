@@ -48,7 +48,7 @@ def plan(
 
     Needs `pip install libtpu`, and no TPU. Raises `UserError`.
     """
-    config = _planned(calls.as_config(config, cli.load_config))
+    config = _planned(calls.as_config(config))
     if not isinstance(topology, str):
         raise UserError(f"topology is {topology!r}: give the name of a slice, such as v6e:2x4")
     for name, value in (("prompt_tokens", prompt_tokens), ("answer_tokens", answer_tokens)):
