@@ -113,10 +113,51 @@ check_idle() {
 
 ship() {
     check_idle 'host: no run yet;'
-    on_workers all "rm -rf $FOLDER/configs $FOLDER/*.whl $FOLDER/env $FOLDER/installed" || return
+    on_workers all "rm -rf $FOLDER/configs $FOLDER/*.whl $FOLDER/env $FOLDER/packages $FOLDER/installed" || return
     tpu_vm scp --recurse "$STAGE" "$NAME:" --worker=all || return
     on_workers all "bash $FOLDER/worker.sh install"
 }
+
+# own_files ARGUMENT...: the files of functions of one's own (docs/plugins.md) that a run names in its arguments or its
+# config, and what they import from beside them; with those of FILES. Each is a path from here, and will be on the workers.
+own_files() {
+    local argument config='' file beside waiting=() found=' '
+    for argument in "$@"; do if [[ $argument == --config=* ]]; then config=$ROOT/${argument#--config=}; fi; done
+    while IFS= read -r file; do waiting+=("$file"); done < <(
+        { printf '%s\n' "$@"; [[ ! -f ${config%%:*} ]] || sed 's/#.*//' "${config%%:*}"; } |
+            grep -oE '[A-Za-z0-9_./~+-]+\.py:[A-Za-z_]' | sed 's/:.$//')
+    # shellcheck disable=SC2206,SC2153
+    waiting+=($FILES)
+    while ((${#waiting[@]})); do
+        file=${waiting[0]} waiting=("${waiting[@]:1}")
+        [[ $found != *" $file "* ]] || continue
+        [[ -f $file ]] || fail "$file: no such file here, but the run needs it on its workers"
+        [[ $file != /* && $file != ~* && /$file/ != */../* ]] ||
+            fail "$file: give a path below the folder that you are in, since the workers will have the same"
+        found+="$file "
+        if [[ $file != *.py ]]; then continue; fi
+        while IFS= read -r beside; do
+            beside=$(dirname "$file")/$beside.py
+            if [[ -f $beside ]]; then waiting+=("${beside#./}"); fi
+        done < <(sed -nE 's/^[[:blank:]]*(from|import)[[:blank:]]+([A-Za-z0-9_]+).*/\2/p' "$file")
+    done
+    # shellcheck disable=SC2086
+    printf '%s\n' $found
+}
+
+# stage_own ARGUMENT...: copies of these files in OWN, which `ship_own` sends.
+stage_own() {
+    local files file
+    files=$(own_files "$@") || exit
+    OWN=''
+    [[ $files ]] || return 0
+    OWN=$BUILD/$NAME/own/$FOLDER
+    rm -rf "$OWN"
+    for file in $files; do mkdir -p "$OWN/$(dirname "$file")" && cp "$file" "$OWN/$file"; done
+    note "files of yours for the workers: ${files//$'\n'/ }"
+}
+
+ship_own() { [[ ! $OWN ]] || tpu_vm scp --recurse "$OWN" "$NAME:" --worker=all; }
 
 # The arguments are quoted for the shell on the workers, which is bash.
 start() { on_workers all "bash $FOLDER/worker.sh start$(printf ' %q' "$@" --workdir="$WORKDIR")"; }
@@ -129,7 +170,7 @@ bring_back() {
         ACTIVE*) on_workers all "bash $FOLDER/worker.sh stop KILL" || true ;;   # started on some of the workers only
     esac
     await_active 0 || return   # without a limit: what waits in the queue costs nothing
-    ship && start "${@:2}"
+    ship && ship_own && start "${@:2}"
 }
 
 # A preempted slice cannot be started again, only replaced. The attempts of the whole watch are counted.

@@ -24,6 +24,9 @@
 #     RUNTIME                 the VMs' image; follows from ACCELERATOR
 #     NETWORK, SUBNETWORK, SERVICE_ACCOUNT    as gcloud has them
 #     ENV_FILE                a file of NAME=value lines that `install` copies and every run reads (HF_TOKEN, ...)
+#     FILES                   files that a run needs on its workers, with blanks between them: what functions of your own
+#                             read. The functions' files (docs/plugins.md) and what they import beside them come along
+#     PACKAGES                packages that `install` adds to the workers' environment, as pip has them: "name==1.2 other"
 #     WAIT                    seconds that `create` waits (3600)
 #     POLL                    seconds between two looks (60)
 #     RESUMES                 how often --auto-resume tries to bring a lost slice back (20)
@@ -91,7 +94,9 @@ check_run() {
 build() {
     STAGE=$(PYTHON=$PYTHON "$ROOT/launch/wheel.sh" "$BUILD/$NAME") || exit
     WHEEL=$(basename "$STAGE"/*.whl)
-    rm -f "$STAGE/env"
+    rm -f "$STAGE/env" "$STAGE/packages"
+    # shellcheck disable=SC2086
+    if [[ $PACKAGES ]]; then printf '%s\n' $PACKAGES >"$STAGE/packages"; fi
     if [[ $ENV_FILE ]]; then (umask 077 && cat "$ENV_FILE" >"$STAGE/env"); fi
 }
 
@@ -114,9 +119,11 @@ do_run() {
     if [[ $WATCH ]]; then check_slice; fi
     check_gcloud
     build
+    stage_own "$@"
     if [[ ! $ATTACH ]]; then
         check_idle "host: no run yet; installed $WHEEL"
         every "$LOOKED" "installed $WHEEL" || fail "not all workers have $WHEEL; '$0 install' brings it"$'\n'"$LOOKED"
+        ship_own
         start "$@"
     fi
     if [[ $WATCH ]]; then watch "$@"; fi
@@ -153,7 +160,8 @@ do_delete() {
 main() {
     PROJECT=${PROJECT:-} ZONE=${ZONE:-} NAME=${NAME:-} ACCELERATOR=${ACCELERATOR:-} WORKDIR=${WORKDIR:-}
     CAPACITY=${CAPACITY:-on-demand} RESERVATION_PROJECT=${RESERVATION_PROJECT:-} RUNTIME=${RUNTIME:-} NETWORK=${NETWORK:-}
-    SUBNETWORK=${SUBNETWORK:-} SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-} ENV_FILE=${ENV_FILE:-} WAIT=${WAIT:-3600}
+    SUBNETWORK=${SUBNETWORK:-} SERVICE_ACCOUNT=${SERVICE_ACCOUNT:-} ENV_FILE=${ENV_FILE:-}
+    FILES=${FILES:-} PACKAGES=${PACKAGES:-} OWN='' WAIT=${WAIT:-3600}
     POLL=${POLL:-60} RESUMES=${RESUMES:-20} PYTHON=${PYTHON:-python3} BUILD=${BUILD:-$ROOT/dist/launch}
     COMMAND=${1:-nothing}
     local arguments=() argument

@@ -70,6 +70,7 @@ install() {
         exit 1
     fi
     venv/bin/python -m pip install -q -c constraints.txt "${wheel}[tpu]"
+    if [[ -s packages ]]; then venv/bin/python -m pip install -q -c constraints.txt -r packages; fi
     basename "$wheel" >installed
     say "installed $(cat installed), $(venv/bin/python -V)"
 }

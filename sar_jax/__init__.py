@@ -21,16 +21,20 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # what editors and type checkers see
     from sar_jax.config import PretrainConfig, TrainConfig
     from sar_jax.errors import UserError
+    from sar_jax.model.families import Family
     from sar_jax.plan import plan
     from sar_jax.planning.estimate import Plan
     from sar_jax.train import train
     from sar_jax.training.found import Evaluation, Explained, Generated, TaskResult
+    from sar_jax.training.own_rewards import Answer
     from sar_jax.training.policy import Policy
     from sar_jax.training.session import Run
 
 __all__ = [
+    "Answer",
     "Evaluation",
     "Explained",
+    "Family",
     "Generated",
     "Plan",
     "Policy",
@@ -46,6 +50,8 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Answer": "training.own_rewards",
+    "Family": "model.families",
     "Evaluation": "training.found",
     "Explained": "training.found",
     "Generated": "training.found",
@@ -89,8 +95,7 @@ def load(
 
     Raises `UserError` where something is missing or damaged.
     """
-    from sar_jax import cli
     from sar_jax.training import calls, policy
 
-    found = None if config is None else calls.as_config(config, cli.load_config)
+    found = None if config is None else calls.as_config(config)
     return policy.load(path, found, step)

@@ -1,31 +1,112 @@
-"""How every command starts: flags, `--help`, and each error as one clear line.
+"""How every command starts: `sar_jax COMMAND`, flags, `--help`, and each error as one clear line.
 
-An error ends the command with a non-zero exit status.
+    sar_jax train --config=FILE      what `python -m sar_jax.train --config=FILE` is
+    sar_jax train --help optimizer   of the options and fields those with this in their name
+    sar_jax --help                   the commands
+    sar_jax --version
+
+An error ends the command with a non-zero exit status. Nothing that takes long is imported before a
+command runs: help is there at once.
 """
 
+import contextlib
+import difflib
 import errno
-import inspect
-import io
+import os
 import pathlib
 import re
+import runpy
+import shutil
 import sys
-import traceback
-import types
+import textwrap
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from sar_jax import fields
+from sar_jax import __version__, fields
 from sar_jax.errors import UserError
-from sar_jax.parallel import memory, multihost
+from sar_jax.training import config_help
 
-# An override of a field that takes only some values is read as text; `checks` knows the values.
-config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+COMMANDS = ("train", "pretrain", "evaluate", "explain", "report", "export", "plan")
 
+_HERE = pathlib.Path(__file__).parent
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HELP = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?", "--?")
+
+
+def command() -> None:
+    """The console command `sar_jax`: runs `python -m sar_jax.COMMAND` in this process."""
+    name, words = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    if name in _HELP:
+        _show(_overview())
+    if name == "--version":
+        _show(f"sar_jax {__version__}\n")
+    if name not in COMMANDS:
+        _refuse(_unknown(name))
+    if _help_words(words) is not None:
+        _show(_help(_HERE / f"{name}.py", words).replace("python -m sar_jax.", "sar_jax "))
+    with contextlib.suppress(OSError):  # the folder may be gone
+        if not sys.flags.safe_path:
+            sys.path[0] = os.getcwd()  # as with `python -m`: a config file imports what is there
+    # PyTorch is not needed: no warning that it is not there
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    sys.argv[1:] = words
+    try:
+        runpy.run_module(f"sar_jax.{name}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # while libraries are imported; `run` hears the later ones
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _overview() -> str:
+    width, longest = shutil.get_terminal_size().columns, max(map(len, COMMANDS))
+    lines = ["usage: sar_jax COMMAND [options]", ""]
+    for name in COMMANDS:
+        text, first = config_help.summary(_HERE / f"{name}.py"), f"  {name:{longest}}  "
+        lines.append(textwrap.fill(text, max(width, 40), initial_indent=first,
+                                   subsequent_indent=" " * len(first)))  # fmt: skip
+    return "\n".join([*lines, "", "sar_jax COMMAND --help shows the options of one."]) + "\n"
+
+
+def _unknown(name: str) -> str:
+    """What is wrong with a word that is no command."""
+    if name.startswith("-"):
+        return f"the command is missing before {name}: sar_jax train {name}"
+    near = difflib.get_close_matches(name.lower().removeprefix("sar_jax."), COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(COMMANDS)}"
+    return f"unknown command {name!r}: {hint}"
+
+
+def _help_words(words: list[str]) -> list[str] | None:
+    """The words right after a `--help`; None where there is no `--help`."""
+    if "--" in words:
+        words = words[: words.index("--")]
+    at = next((i for i, word in enumerate(words) if word in _HELP), None)
+    if at is None:
+        return None
+    rest = words[at + 1 :]
+    return rest[: next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))]
+
+
+def _help(file: pathlib.Path, words: list[str]) -> str:
+    width = shutil.get_terminal_size().columns
+    return config_help.command_help(file, width, _help_words(words) or [])
+
+
+def _show(text: str) -> NoReturn:
+    """Prints a text and ends the process, with status 0 also where nobody reads to the end."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def config_flag(cls: type) -> Callable[[], Any]:
@@ -34,9 +115,13 @@ def config_flag(cls: type) -> Callable[[], Any]:
     Returns a function that gives the config, a `cls`, once the command line has been read. It
     raises `UserError` where there is none.
     """
+    from ml_collections import config_flags
+
+    # An override of a field that takes only some values is read as text; `checks` knows the values.
+    config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
     holder = config_flags.DEFINE_config_file(
         "config",
-        help_string="Python file whose get_config() returns the configuration. Override any field: "
+        help_string="A file of the configuration: Python, YAML or JSON. Override any field: "
         "--config.optimizer.lr=2e-6",
     )
     flags.FLAGS["config"].parser = _ConfigParser(cls)
@@ -60,7 +145,9 @@ class _ConfigParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> Any:
         """The config of a file; overrides of its fields must name some."""
-        config = load_config(argument, self.cls)
+        from sar_jax.training import config_files
+
+        config = config_files.load_config(argument, self.cls)
         for word in flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False):
             if override := re.match(r"--?(?:no)?config\.([^=]*)", word):
                 fields.check_path(self.cls, override[1])
@@ -68,72 +155,6 @@ class _ConfigParser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return "config file"
-
-
-def load_config(argument: str, cls: type) -> Any:
-    """What `get_config()` of a Python file returns, a `cls`.
-
-    argument   the file; with a text for get_config after a colon, "FILE:TEXT"
-
-    Raises `UserError` that names the file and, for what it does, the line.
-    """
-    path, colon, given = argument.partition(":")
-    file, words = pathlib.Path(path), [given] if colon else []
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is no file" if file.exists() else ""
-        raise UserError(f"--config: {path}: {what}" if what else f"--config: no such file: {path}")
-    module = types.ModuleType("config_file")
-    module.__file__ = path
-    sys.modules[module.__name__] = module  # where a dataclass looks for its own
-    try:
-        # compiled here and not imported: nothing stale is read, and nothing written
-        exec(compile(file.read_bytes(), path, "exec"), vars(module))
-        get_config = getattr(module, "get_config", None)
-        if not callable(get_config):
-            raise UserError(f"--config: {path}: it defines no function get_config()")
-        _check_arguments(path, get_config, words)
-        config = get_config(*words)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, UserError) and str(error).startswith("--config: "):
-            raise
-        raise UserError(f"--config: {_place(error, path)}{_said(error)}") from None
-    if not isinstance(config, cls):
-        hint = "; does it end without `return`?" if config is None else ""
-        raise UserError(
-            f"--config: {path}: get_config() must return a {cls.__name__}, not "
-            f"{'None' if config is None else 'a ' + type(config).__name__}{hint}"
-        )
-    return config
-
-
-def _check_arguments(path: str, get_config: Callable[..., Any], words: list[str]) -> None:
-    try:
-        inspect.signature(get_config).bind(*words)
-    except TypeError as error:
-        hint = "takes no text" if words else "needs a text: give --config=FILE:TEXT"
-        raise UserError(f"--config: {path}: get_config() {hint} ({error})") from None
-    except ValueError:  # a callable without a signature
-        return
-
-
-def _place(error: BaseException, path: str) -> str:
-    """The file, with the line of it in which an error arose."""
-    if isinstance(error, SyntaxError) and error.filename == path and error.lineno:
-        return f"{path}, line {error.lineno}: "
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == path
-    ]
-    return f"{path}, line {lines[-1]}: " if lines else f"{path}: "
-
-
-def _said(error: BaseException) -> str:
-    """An error's own words, in one line."""
-    if isinstance(error, UserError):
-        return str(error)
-    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def run(main: Callable[..., int | None], usage: str, words: bool = False) -> None:
@@ -146,11 +167,15 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     A `UserError`, a wrong flag and an error of the system end it with status 2 and one line on
     stderr, Ctrl-C with 130.
     """
+    from sar_jax.parallel import memory, multihost, outputs
+
     sys.modules["__main__"].__doc__ = usage
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no character that a locale lacks ends a run
-            stream.reconfigure(errors="backslashreplace")
+    outputs.outlive()
     app.define_help_flags()
+    given = sys.argv[1:]
+    if _help_words(given) is not None or "--helpfull" in given:
+        text = _help(pathlib.Path(sys.modules["__main__"].__file__), given)
+        _show(f"{text}{flags.FLAGS.get_help()}\n" if "--helpfull" in given else text)
     try:
         # in place: the flags of a config read it again
         sys.argv[1:] = map(_at_home, sys.argv[1:])
@@ -199,5 +224,7 @@ def refuse_words(words: list[str]) -> None:
 
 
 def _fail(message: str) -> None:
+    from sar_jax.parallel import multihost
+
     multihost.end(2, f"error: {' '.join(message.splitlines())}")
     sys.exit(2)

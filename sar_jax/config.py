@@ -34,6 +34,8 @@ class Model(Fields):
     # Attention: "xla" runs anywhere, "splash" and "cudnn" are fused kernels for TPUs and GPUs, and
     # "auto" is the device's fused kernel where the model allows it, else "xla".
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
+    # Families of your own, by model_type: FILE.py:NAME of a dict (docs/plugins.md).
+    families: str = ""
 
 
 @dataclasses.dataclass
@@ -91,6 +93,9 @@ class Prompt(Fields):
     # Text that ends an answer where the answer contains it, or several as a JSON list:
     # '["\n\n", "Question:"]'. The model's own tokens end it as well.
     stop: str = ""
+    # FILE.py:NAME of what makes the chat messages of a row, in place of `system`, `instruction` and
+    # `examples` (docs/plugins.md).
+    function: str = ""
 
 
 @dataclasses.dataclass
@@ -137,6 +142,9 @@ class Rewards(Fields):
     # How much shorter a right answer is than the group's other right answers; 0 for wrong ones.
     efficient_reasoner: float = 0.0
     length: float = 0.0  # -(length / answer limit).
+    # Rewards of your own, separated by commas: FILE.py:NAME=WEIGHT (docs/plugins.md).
+    custom: str = ""
+    custom_timeout: float = 60.0  # Seconds that one call of a reward of your own may take.
 
 
 @dataclasses.dataclass
@@ -279,18 +287,25 @@ class Evaluation(Fields):
 class Verification(Fields):
     """Comparison of final answers; those that are no plain numbers go to worker processes."""
 
+    # What says whether an answer is right: empty means by each row's kind; or one kind for all
+    # rows; or a function of your own, FILE.py:NAME; or "judge" (docs/plugins.md).
+    verifier: str = ""
     workers: int = 2  # Worker processes.
     # Seconds that one comparison may take; after that it counts as an error.
     timeout: float = 5.0
     # Errors count as wrong. A larger share of them among a step's answers stops the run.
     max_error_share: float = 0.1
+    # Of the verifier "judge": the address of an API as OpenAI's, without /chat/completions.
+    judge_url: str = ""
+    judge_model: str = ""  # Of the verifier "judge": the model's name there.
 
 
 @dataclasses.dataclass
 class Logging(Fields):
     """Where metrics go, and sampled answers that are kept and shown (docs/logging.md)."""
 
-    # Trackers that get metrics too, separated by commas: tensorboard, wandb, trackio, mlflow.
+    # Trackers that get metrics too, separated by commas: tensorboard, wandb, trackio, mlflow, and
+    # your own (docs/plugins.md).
     to: str = "tensorboard"
     project: str = "sar_jax"  # The project of a tracker, an experiment of MLflow.
     samples_every_steps: int = 10  # Steps between two files of sampled answers in samples/.
@@ -372,21 +387,6 @@ class PretrainConfig(Fields):
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
-
-
-def needs_reference(config: TrainConfig) -> bool:
-    """Is anything compared with the initial policy?"""
-    return config.loss.kl != 0 or config.advantage.kl_penalty != 0
-
-
-def updates_per_step(config: TrainConfig) -> int:
-    """Mini-batches of a step; each is one update of the policy."""
-    return config.rollout.questions // config.loss.minibatch_questions
-
-
-def total_updates(config: TrainConfig) -> int:
-    """Updates of the whole run: the learning rate's schedule ends with the last one."""
-    return config.steps * updates_per_step(config)
 
 
 def max_length(config: TrainConfig) -> int:

@@ -40,6 +40,7 @@ from rich.console import Console
 from sar_jax import cli, files
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
+from sar_jax.evaluation import plots
 from sar_jax.evaluation.pages import heatmap
 from sar_jax.parallel import backend, progress, sharding
 from sar_jax.text import answer_types as types_lib
@@ -64,6 +65,8 @@ def main(get_config) -> None:
     for name, output in zip(("output", "html", "png"), outputs):
         if output and output.exists():
             raise UserError(f"{output} exists: nothing is overwritten, choose another --{name}")
+    if values.png:
+        plots.figure()  # before the scoring: is there matplotlib?
     rows = given.read(values.input) if values.input else _made(values.answer_types)
     config = get_config() if flags.FLAGS["config"].present else None
     if config is not None and trained_lib.is_workdir(values.model):

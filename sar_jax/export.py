@@ -57,7 +57,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "dtype",
         None,
-        f"Number format of the weights: {', '.join(exported.DTYPES)}. Default: that of the base "
+        "Number format of the weights: float32, bfloat16 or float16. Default: that of the base "
         "model.",
     )
     flags.DEFINE_string(

@@ -28,7 +28,8 @@ from sar_jax.errors import UserError
 from sar_jax.planning import estimate, tables
 from sar_jax.training import calls, checks
 
-_ANSWER_TOKENS, _PROMPT_TOKENS = 900, 150  # mean lengths, where none are given
+_ANSWER_TOKENS = 900  # mean lengths, where none are given
+_PROMPT_TOKENS = 150
 
 
 @calls.one_line
@@ -47,7 +48,7 @@ def plan(
 
     Needs `pip install libtpu`, and no TPU. Raises `UserError`.
     """
-    config = _planned(calls.as_config(config, cli.load_config))
+    config = _planned(calls.as_config(config))
     if not isinstance(topology, str):
         raise UserError(f"topology is {topology!r}: give the name of a slice, such as v6e:2x4")
     for name, value in (("prompt_tokens", prompt_tokens), ("answer_tokens", answer_tokens)):

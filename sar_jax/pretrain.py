@@ -39,7 +39,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, exported, learner
+from sar_jax.training import checks, exported, learner, own_families
 from sar_jax.training import questions as questions_lib
 
 _TOKENIZER_ROWS = 10_000
@@ -140,6 +140,7 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
     if config.model.path:
         folder = download.locate(config.model.path)
         raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)
+        own_families.use(config.model.families)
         cfg, named = hf.load_config(folder, longest), hf.read_stop_ids(folder)
     else:
         folder, tokenizer = None, make_tokenizer(source, config)

@@ -52,7 +52,7 @@ def train(
     KeyboardInterrupt. A second Ctrl-C stops at once. A thread other than the main one hears no
     signals. Raises `UserError` for what is wrong with the config, files or devices.
     """
-    found = calls.as_config(config, cli.load_config)
+    found = calls.as_config(config)
     return session.train(found, workdir, on_step, extend=extend)
 
 

@@ -61,6 +61,8 @@ def policy():
 def test_the_names_are_these():
     assert {*sar_jax.__all__} == {
         "__version__",
+        "Answer",
+        "Family",
         "Plan",
         "Policy",
         "PretrainConfig",

@@ -16,7 +16,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import network
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, rewards
-from sar_jax.training import checks
+from sar_jax.training import checks, derived, rules
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 
@@ -309,11 +309,11 @@ def test_the_choices_are_those_that_the_package_has():
     for path, table in tables.items():
         assert sorted(table) == sorted(chosen(TrainConfig)[path]), path
     assert losses.TOKEN_WEIGHTS.keys() == losses.DIVISORS.keys()
-    assert rewards.REWARDS.keys() == vars(config_lib.Rewards()).keys()
+    assert rewards.REWARDS.keys() == derived.reward_weights(TrainConfig()).keys()
 
 
 def test_what_a_field_must_be_is_of_a_field():
     """A rule for a field that there is not would never be seen to fail."""
-    training = checks._SHARED | checks._TRAINING | checks._DECODING
+    training = rules.SHARED | rules.TRAINING | rules.DECODING
     assert training.keys() <= leaves(TrainConfig).keys()
-    assert (checks._SHARED | checks._PRETRAINING).keys() <= leaves(PretrainConfig).keys()
+    assert (rules.SHARED | rules.PRETRAINING).keys() <= leaves(PretrainConfig).keys()

@@ -5,9 +5,9 @@ import os
 import pytest
 from support.commands import one_error, run_command
 
-from sar_jax import cli
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.training import config_files
 
 GOOD = "from sar_jax.config import *\ndef get_config(*words):\n    return TrainConfig()\n"
 HEAD = "from sar_jax.config import *\n\ndef get_config():\n    config = TrainConfig()\n"
@@ -18,7 +18,7 @@ def error_of(tmp_path, content: str | bytes, words: str = "") -> str:
     path = tmp_path / "own.py"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as error:
-        cli.load_config(f"{path}{words}", TrainConfig)
+        config_files.load_config(f"{path}{words}", TrainConfig)
     message = str(error.value)
     assert message.startswith(f"--config: {path}") and "\n" not in message
     return message.removeprefix(f"--config: {path}")
@@ -79,7 +79,7 @@ def test_a_file_that_gives_no_config(tmp_path, content, words):
 def test_a_text_after_the_colon_is_given_to_get_config(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(GOOD.replace("TrainConfig()", "TrainConfig(steps=int(*words))"))
-    assert cli.load_config(f"{path}:7", TrainConfig).steps == 7
+    assert config_files.load_config(f"{path}:7", TrainConfig).steps == 7
     assert ": get_config() takes no text" in error_of(tmp_path, HEAD, ":7")
 
 
@@ -88,7 +88,7 @@ def test_a_file_is_read_as_it_is_now(tmp_path):
     path = tmp_path / "own.py"
     for steps in (3, 4):
         path.write_text(GOOD.replace("TrainConfig()", f"TrainConfig(steps={steps})"))
-        assert cli.load_config(str(path), TrainConfig).steps == steps
+        assert config_files.load_config(str(path), TrainConfig).steps == steps
     assert os.listdir(tmp_path) == ["own.py"]
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_file(tmp_path):
         (tmp_path / "nowhere.py", "no such file"),
     ):
         with pytest.raises(UserError, match=words):
-            cli.load_config(str(path), TrainConfig)
+            config_files.load_config(str(path), TrainConfig)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ REWARD = """
 import numpy as np
 from sar_jax import config
 from sar_jax.rl import rewards
+from sar_jax.training import derived
 
 signals = rewards.Signals(
     correct=np.array([[True, False, True]]),
@@ -26,7 +27,8 @@ signals = rewards.Signals(
     mean_logp_alone=np.zeros((1, 3)),
     max_length=100,
 )
-weights = vars(config.Rewards(self_aligned=0.0, short_and_right=2.0))
+own = config.Rewards(self_aligned=0.0, short_and_right=2.0)
+weights = derived.reward_weights(config.TrainConfig(rewards=own))
 total, parts = rewards.total(weights, signals)
 assert parts["short_and_right"].tolist() == [[0.75, 0, 0]]
 assert total.tolist() == [[2.5, 0, 1]]

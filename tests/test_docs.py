@@ -21,9 +21,10 @@ from support.training import read_metrics, small
 from sar_jax import config as config_lib
 from sar_jax.rl import alarms, rewards
 from sar_jax.text.tasks import own
+from sar_jax.training import config_files
 
 # Programs whose commands cannot be run here, or need not be.
-OTHERS = {"tensorboard", "wandb", "hf", "gcloud", "kubectl", "git", "ruff"}
+OTHERS = {"sar_jax", "tensorboard", "wandb", "hf", "gcloud", "kubectl", "git", "ruff"}
 # Where a command's words are places to be filled in.
 PLACES = {"--config=FILE": "--config=configs/tiny.py", "--process=$i": "--process=1"}
 # Stands for the Python of a launch script: prints its arguments, one a line; asked for a wheel it
@@ -150,6 +151,7 @@ WRONG = {
     "-m sar_jax.train --config=configs/tinny.py": "no such file: configs/tinny.py",
     "-m sar_jax.train --config=configs/tiny_pretrain.py": "TrainConfig",
     "-m sar_jax.train --workdir=runs/x": "--config is missing",
+    "-m sar_jax.train --help lorra": "no option and no field has 'lorra'",
     "-m sar_jax.train --config=configs/tiny.py stray": "stray",
     "-m sar_jax.pretrain --config=configs/tiny_pretrain.py --out=x": "out",
     "-m sar_jax.evaluate --model=x --task=gsm8k": "task",
@@ -168,8 +170,8 @@ def python_lines(command: docs.Command, folder: pathlib.Path) -> list[list[str]]
     if words[0] != "python":
         return []
     mentioned = words[1] == "-m" and len(words) <= 3  # a module's name alone
-    makes_a_page = words[1].startswith("docs/")  # has no options to read
-    return [] if mentioned or makes_a_page else [words[1:]]
+    has_no_options = words[1].startswith(("docs/", "examples/"))
+    return [] if mentioned or has_no_options else [words[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +217,7 @@ def test_a_wrong_line_is_found(line, faults):
 def test_other_programs_are_known(command):
     words = [*command.words]
     if words[0] == "pip":
-        extras = re.findall(r'^        "(\w+)": ', page("setup.py"), re.MULTILINE)
+        extras = tomllib.loads(page("pyproject.toml"))["project"]["optional-dependencies"]
         assert words[1] == "install"
         assert set(re.findall(r"\.\[(\w+)\]", words[-1])) <= set(extras)
     elif words[0] == "pytest":
@@ -307,8 +309,10 @@ def test_metrics_on_the_page_are_those_that_runs_write(group_run, critic_run):
         kinds = names[re.split(r"[/_]", row)[0]] if "NAME" in row else [""]
         described |= {row.replace("NAME", kind): row for kind in kinds}
     assert written - described.keys() == {"step"}
-    # model flops are compared with a chip's peak, which a CPU does not have
-    assert set(rows) - {described[name] for name in written - {"step"}} == {"mfu"}
+    # model flops are compared with a chip's peak, which a CPU does not have; the others are of
+    # functions of one's own (tests/test_own_functions.py)
+    own = {"time/reward", "verifier/judge_calls", "verifier/judge_tokens"}
+    assert set(rows) - {described[name] for name in written - {"step"}} == {"mfu"} | own
 
 
 def test_the_picture_is_of_what_explain_gives(tmp_path):
@@ -345,6 +349,14 @@ def test_rows_of_ones_own_are_those_that_a_page_shows(tmp_path):
     (tmp_path / "mine.jsonl").write_text(rows)
     source = own.load(str(tmp_path / "mine.jsonl"))
     assert [row.kind for row in source] == ["math", "choice", "boolean"]
+
+
+def test_the_yaml_that_a_page_shows_is_a_config(tmp_path):
+    (shown,) = docs.fences(page("docs/configuration.md"), "yaml")
+    (tmp_path / "own.yaml").write_text(shown)
+    config = config_files.load_config(f"{tmp_path}/own.yaml", config_lib.TrainConfig)
+    assert (config.prompt.thinking, config.optimizer.lr) == ("on", 1e-6)
+    assert (config.data.eval, config.steps, config.model.remat) == ("gsm8k", 200, True)
 
 
 def test_the_page_of_fields_is_made_of_the_config():

@@ -73,7 +73,7 @@ def imports(tree: ast.AST) -> set[str]:
 def own(name: str) -> set[str]:
     """The modules of the package that a module imports."""
     found = set()
-    for dotted in imports(TREES[name]):
+    for dotted in imports(TREES[name]) - {"sar_jax.__version__"}:
         parts = dotted.split(".")
         if parts[0] == "sar_jax":
             known = [

@@ -91,8 +91,8 @@ def compare(
     if output:
         output.mkdir(parents=True, exist_ok=True)
         write_atomically(output / "comparison.md", markdown)
-        plots.pareto(panels(found), output / "comparison.png")
-        print(f"table  {output / 'comparison.md'}\nplot   {output / 'comparison.png'}")
+        plot = plots.told(output / "comparison.png", plots.pareto, panels(found))
+        print(f"table  {output / 'comparison.md'}\nplot   {plot}")
 
 
 def _names(paths: Sequence[pathlib.Path]) -> list[str]:

@@ -47,7 +47,8 @@ class Decoder(NamedTuple):
 
 def item(row: Question, text: str, prefix: str = "") -> Item:
     """An answer to a row's question, as the verifier takes it. prefix: see `Decoder`."""
-    return Item(prefix + text, row.example.answer, row.example.kind, row.example.choices)
+    example = row.example
+    return Item(prefix + text, example.answer, example.kind, example.choices, example.row())
 
 
 _ROUND = 64  # fewer questions than a batch are padded to a multiple of this

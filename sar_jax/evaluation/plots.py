@@ -1,16 +1,16 @@
 """Accuracy against length, as PNG.
 
-Drawn on matplotlib's own canvas: no display and no window system is needed.
+Drawn on matplotlib's own canvas: no display and no window system is needed. matplotlib comes with
+the extra `plot`; it is imported once something is drawn.
 """
 
 import collections
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
+from sar_jax.errors import UserError
 from sar_jax.evaluation import measures
 from sar_jax.evaluation.records import Entry, Results
 
@@ -34,6 +34,29 @@ class Panel(NamedTuple):
     groups: Mapping[str, Sequence[Mark]]
 
 
+def figure(**options: Any) -> Any:
+    """A `matplotlib.figure.Figure`. Raises `UserError` without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(
+            f"drawing needs matplotlib ({error}): pip install 'sar_jax[plot]'"
+        ) from None
+    return Figure(**options)
+
+
+def told(path: pathlib.Path, draw: Callable[..., None], *what: Any) -> str:
+    """Draws to `path`, and gives the words for the screen: where the plot is, or why there is none.
+
+    draw   `accuracy_length` or `pareto`; what: its arguments before the path
+    """
+    try:
+        draw(*what, path)
+    except UserError as error:
+        return f"none: {error}"
+    return str(path)
+
+
 def mark(name: str, entry: Entry) -> Mark:
     """The point of a benchmark or an average."""
     return Mark(name, entry.result.accuracy, entry.result.length, entry.interval)
@@ -41,8 +64,8 @@ def mark(name: str, entry: Entry) -> Mark:
 
 def accuracy_length(found: Results, base: Results | None, path: pathlib.Path) -> None:
     """One evaluation: a point a benchmark; with a reference, an arrow from where that one is."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = _axes(figure, 111, found.model.path)
+    drawn = figure(figsize=(7, 5), layout="constrained")
+    axes = _axes(drawn, 111, found.model.path)
     theirs = {} if base is None else {**base.tasks, **base.averages}
     for i, (name, entry) in enumerate({**found.tasks, **found.averages}.items()):
         colour = _COLOURS[i % len(_COLOURS)]
@@ -54,7 +77,7 @@ def accuracy_length(found: Results, base: Results | None, path: pathlib.Path) ->
             axes.plot(*there, "o", markerfacecolor="none", color=colour)
             arrow = {"arrowstyle": "->", "color": colour}
             axes.annotate("", (here.length, 100 * here.accuracy), there, arrowprops=arrow)
-    _save(figure, path)
+    _save(drawn, path)
 
 
 def pareto(panels: Sequence[Panel], path: pathlib.Path) -> None:
@@ -63,9 +86,9 @@ def pareto(panels: Sequence[Panel], path: pathlib.Path) -> None:
     A group has a colour. A name that several groups have gets a shape of its own; other names are
     written at their points.
     """
-    figure = Figure(figsize=(7 * len(panels), 5.5), layout="constrained")
+    drawn = figure(figsize=(7 * len(panels), 5.5), layout="constrained")
     for i, panel in enumerate(panels):
-        axes = _axes(figure, (1, len(panels), i + 1), panel.title)
+        axes = _axes(drawn, (1, len(panels), i + 1), panel.title)
         counts = collections.Counter(m.name for marks in panel.groups.values() for m in marks)
         shared = [name for name, count in counts.items() if count > 1]
         shapes = dict(zip(shared, itertools.cycle(_SHAPES)))
@@ -78,20 +101,20 @@ def pareto(panels: Sequence[Panel], path: pathlib.Path) -> None:
         for name, shape in shapes.items():
             axes.plot([], [], shape, color="gray", label=name)
         axes.legend(fontsize="small", ncols=2)
-    _save(figure, path)
+    _save(drawn, path)
 
 
-def _save(figure: Figure, path: pathlib.Path) -> None:
+def _save(drawn: Any, path: pathlib.Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        figure.savefig(partial, dpi=150, format="png")
+        drawn.savefig(partial, dpi=150, format="png")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _axes(figure: Figure, place: Any, title: str) -> Any:
-    axes = figure.add_subplot(*(place if isinstance(place, tuple) else (place,)))
+def _axes(drawn: Any, place: Any, title: str) -> Any:
+    axes = drawn.add_subplot(*(place if isinstance(place, tuple) else (place,)))
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("mean tokens an answer")
     axes.set_ylabel("accuracy, %")

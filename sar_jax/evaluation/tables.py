@@ -229,13 +229,13 @@ def write(folder: pathlib.Path, ks: Sequence[int], base: Results | None) -> None
     markdown = to_markdown(found)
     folder_lib.write_json(folder / "results.json", found.to_json())
     write_atomically(folder / "results.md", markdown)
-    plots.accuracy_length(found, base, folder / "accuracy_length.png")
-    print(f"\n{markdown}")
-    files = {
-        "results": "results.json",
-        "table": "results.md",
-        "plot": "accuracy_length.png",
-        "answers": "answers",
+    png = folder / "accuracy_length.png"
+    said = {
+        "results": folder / "results.json",
+        "table": folder / "results.md",
+        "plot": plots.told(png, plots.accuracy_length, found, base),
+        "answers": folder / "answers",
     }
-    for what, name in files.items():
-        print(f"{what:8} {folder / name}")
+    print(f"\n{markdown}")
+    for what, place in said.items():
+        print(f"{what:8} {place}")

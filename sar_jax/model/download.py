@@ -3,6 +3,8 @@
 The latter two are copied here.
 """
 
+import contextlib
+import difflib
 import fnmatch
 import hashlib
 import json
@@ -16,6 +18,7 @@ import huggingface_hub
 
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
+from sar_jax.model import known
 from sar_jax.model.folder import read_object
 from sar_jax.parallel import progress
 
@@ -59,7 +62,12 @@ def _locate(path: str, revision: str | None) -> str:
         return _copy_here(path)
     path = os.path.expanduser(path)
     is_id = path.count("/") == 1 and not path.startswith((".", "/"))
-    if pathlib.Path(path).exists() or not is_id:
+    if pathlib.Path(path).exists():
+        return path
+    near = _near(path)
+    if not is_id:
+        if near:
+            raise UserError(f"{path}: no such folder: did you mean {near!r}?")
         return path
     try:
         return huggingface_hub.snapshot_download(
@@ -69,9 +77,26 @@ def _locate(path: str, revision: str | None) -> str:
         at = f" at the revision {revision} with which the run began" if revision else ""
         raise UserError(
             f"{path!r} is not a folder, and no model with this id can be fetched from the hub{at} "
-            f"({_first_line(error)}). On a machine with a network run `hf download {path} "
-            "--local-dir FOLDER`, then give FOLDER."
+            f"({_first_line(error)}). {f'Did you mean {near!r}? ' if near else ''}On a machine "
+            f"with a network run `hf download {path} --local-dir FOLDER`, then give FOLDER."
         ) from None
+
+
+def _near(path: str) -> str | None:
+    """What a model that is not there may mean: a folder beside it, or an id of `known.IDS`."""
+    wanted = pathlib.Path(path)
+    with contextlib.suppress(OSError):
+        beside = [entry.name for entry in os.scandir(wanted.parent) if entry.is_dir()]
+        if found := difflib.get_close_matches(wanted.name, beside, n=1, cutoff=0.8):
+            return str(wanted.with_name(found[0]))
+    # another size is another model, which may well be on the hub
+    numbers = lambda name: "".join(re.findall(r"\d", name))
+    ids = {id.lower(): id for id in known.IDS}
+    if "/" not in path:  # without the owner
+        ids = {id.partition("/")[2]: ids[id] for id in ids}
+    same = [id for id in ids if numbers(id) == numbers(path)]
+    found = difflib.get_close_matches(path.lower(), same, n=1, cutoff=0.85)
+    return ids[found[0]] if found and ids[found[0]] != path else None
 
 
 def _with_base(adapter: pathlib.Path) -> pathlib.Path:

@@ -1,7 +1,7 @@
-"""config.json of the models that the shipped configs train, as far as it says what is computed.
+"""Models by name: ids on the hub, and config.json of those that the shipped configs train.
 
-Published with the models. `sar_jax.plan` needs no more, so it works where the hub cannot be
-reached.
+The latter, published with the models, hold what says what is computed. `sar_jax.plan` needs no
+more, so it works where the hub cannot be reached.
 """
 
 from typing import Any
@@ -53,3 +53,55 @@ CONFIGS: dict[str, dict[str, Any]] = {
         sliding_window_pattern=6,
     ),
 }
+
+# The models of docs/models.md that are computed: what a misspelt id may mean.
+IDS: tuple[str, ...] = (
+    "Qwen/Qwen2.5-0.5B",
+    "Qwen/Qwen2.5-1.5B",
+    "Qwen/Qwen2.5-3B",
+    "Qwen/Qwen2.5-7B",
+    "Qwen/Qwen2.5-14B",
+    "Qwen/Qwen2.5-32B",
+    "Qwen/Qwen2.5-72B",
+    "Qwen/Qwen2.5-Math-7B",
+    "Qwen/Qwen2.5-7B-Instruct",
+    "Qwen/Qwen3-0.6B",
+    "Qwen/Qwen3-1.7B",
+    "Qwen/Qwen3-1.7B-Base",
+    "Qwen/Qwen3-4B",
+    "Qwen/Qwen3-4B-Base",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-14B",
+    "Qwen/Qwen3-32B",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
+    "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Llama-3.1-8B",
+    "meta-llama/Llama-3.1-70B",
+    "meta-llama/Llama-3.2-1B",
+    "meta-llama/Llama-3.2-3B",
+    "unsloth/Llama-3.2-1B",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "HuggingFaceTB/SmolLM3-3B",
+    "google/gemma-2-2b",
+    "google/gemma-2-9b",
+    "google/gemma-2-27b",
+    "google/gemma-3-1b-it",
+    "google/gemma-3-4b-it",
+    "google/gemma-3-12b-it",
+    "google/gemma-3-27b-it",
+    "microsoft/Phi-3.5-mini-instruct",
+    "microsoft/Phi-4-mini-instruct",
+    "microsoft/phi-4",
+    "mistralai/Mistral-7B-v0.1",
+    "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistralai/Mistral-Nemo-Instruct-2407",
+    "mistralai/Ministral-8B-Instruct-2410",
+    "mistralai/Mistral-Small-24B-Instruct-2501",
+    "allenai/OLMo-2-0425-1B",
+    "allenai/OLMo-2-1124-7B",
+    "allenai/OLMo-2-1124-13B",
+    "allenai/Olmo-3-7B-Instruct",
+)

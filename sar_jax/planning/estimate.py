@@ -21,6 +21,7 @@ from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, progress, sharding
 from sar_jax.planning import hlo, programs, roofline
+from sar_jax.training import own_families
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Plan:
 
 def read_model(config: config_lib.TrainConfig) -> ModelConfig:
     """The model's description: of its folder, of the models that are known here, or of the hub."""
+    own_families.use(config.model.families)
     path, longest = config.model.path, config_lib.max_length(config)
     if path in known.CONFIGS and not pathlib.Path(path).exists():
         return families.parse(known.CONFIGS[path], longest)

@@ -47,7 +47,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout import slots
 from sar_jax.structs import Batch, Packed, Sampling, ValueBatch
-from sar_jax.training import learner
+from sar_jax.training import derived, learner
 from sar_jax.training.assembly import Assembly, assemble
 
 
@@ -165,7 +165,7 @@ def _describe_rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, 
 
 def _residents(config: config_lib.TrainConfig, assembly: Assembly, arrays: _Arrays) -> Residents:
     critic = assembly.critic and assembly.critic.update.described
-    compared = config_lib.needs_reference(config)
+    compared = derived.needs_reference(config)
     weights = chip_bytes(arrays.weights)
     return Residents(
         masters=chip_bytes(arrays.masters),

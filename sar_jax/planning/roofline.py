@@ -16,6 +16,7 @@ from sar_jax.model import flops
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning.programs import Residents
+from sar_jax.training import derived
 
 _FILLED = 0.95  # of a packed row, as measured by the metric packing/filled on long rows
 _OCCUPIED = 0.9  # of the slots, by the metric rollout/occupancy
@@ -81,9 +82,9 @@ def _microbatches(config: config_lib.TrainConfig, work: Work) -> _Microbatches:
     filled = config.packing.row_tokens * _FILLED
     rows = lambda count, context: count * (context + work.answer_tokens) / filled
     micro = lambda count: math.ceil(count / config.packing.rows_per_microbatch)
-    updates = config_lib.updates_per_step(config)
+    updates = derived.updates_per_step(config)
     with_question = updates * micro(rows(answers / updates, work.prompt_tokens))
-    alone = micro(rows(answers, _STANDALONE)) if config.rewards.self_aligned else 0
+    alone = micro(rows(answers, _STANDALONE)) if derived.needs_standalone(config) else 0
     return _Microbatches(with_question, alone)
 
 
@@ -141,9 +142,9 @@ def _learner_calls(
         bytes_moved = recomputed * whole + 2 * r.gradients
         return Call((recomputed - spared) * forward, bytes_moved, micro.with_question)
 
-    updates = config_lib.updates_per_step(config)
+    updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
-    compared = 2 if config_lib.needs_reference(config) else 1
+    compared = 2 if derived.needs_reference(config) else 1
     found = {
         "score": Call(forward, whole, micro.with_question * compared + micro.alone),
         "gradient": learning(forward),

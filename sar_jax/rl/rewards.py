@@ -125,17 +125,23 @@ def total(
     weights: Mapping[str, float],
     signals: Signals,
     registry: Registry | None = None,
+    own: Mapping[str, Reward] | None = None,
 ) -> tuple[Reward, dict[str, Reward]]:
     """The weighted sum, and each reward that has a weight, unweighted.
 
     weights    by name
     registry   `REWARDS`, or one of its `variant`s
+    own        rewards that are computed already, by name
 
     Raises ValueError that names the reward and the answer where a value is not finite: a NaN is
     never a silent 0.
     """
-    registry = registry or REWARDS
-    parts = {name: registry[name](signals) for name, weight in weights.items() if weight != 0}
+    registry, own = registry or REWARDS, own or {}
+    parts = {
+        name: own[name] if name in own else registry[name](signals)
+        for name, weight in weights.items()
+        if weight != 0
+    }
     for name, values in parts.items():
         if not np.isfinite(values).all():
             question, sample = np.argwhere(~np.isfinite(values))[0]

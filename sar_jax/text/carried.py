@@ -34,8 +34,17 @@ class Carried:
 
     def asked(self, prompt: Prompt) -> Prompt:
         """What is asked for where a config wants `prompt`: its own settings, and these in place of
-        its defaults."""
+        its defaults.
+
+        Raises `UserError` where a function made the prompts: a folder may come from anywhere, and
+        does not choose what runs here.
+        """
         default, own = Prompt(), vars(prompt)
+        if self.prompt.function and not prompt.function:
+            raise UserError(
+                f"the model's prompts were made by a function, {self.prompt.function}, which its "
+                f"folder ({NAME}) does not hold: give yours in a config as prompt.function"
+            )
         wanted = {name: value for name, value in own.items() if value != getattr(default, name)}
         return dataclasses.replace(self.prompt, **wanted)
 

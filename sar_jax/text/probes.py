@@ -30,11 +30,11 @@ def check(prompter: Prompter) -> None:
             raise _fault(prompter, "makes another text of the same question each time", _PLAIN)
         around.add(_without(text, user if user in text else question))
         _check_parts(prompter, text)
-        _check_end(prompter, prompter.prompt(question), "a prompt")
+        check_end(prompter, prompter.prompt(question), "a prompt")
     if len(around) > 1:
         raise _fault(prompter, "makes texts of two questions that differ elsewhere too", _PLAIN)
     if prompter.config.standalone_context == "empty_question":
-        _check_end(prompter, prompter.standalone, "the context without a question")
+        check_end(prompter, prompter.standalone, "the context without a question")
 
 
 def takes_an_empty_question(prompter: Prompter) -> bool:
@@ -72,7 +72,7 @@ def _check_parts(prompter: Prompter, text: str) -> None:
         )
 
 
-def _check_end(prompter: Prompter, ids: list[int], what: str) -> None:
+def check_end(prompter: Prompter, ids: list[int], what: str) -> None:
     """Raises `UserError` where a prompt ends with a token that ends an answer."""
     if ids and ids[-1] in prompter.stops:
         token = prompter.tokenizer.convert_ids_to_tokens(ids[-1])

@@ -11,14 +11,15 @@ so the answer's token ids are reused as they are. A tokenizer without a chat tem
 first in the user's turn (Gemma's own template does the same).
 
 Worked examples are earlier turns, and a prefix of the assistant comes behind its header, in both
-contexts. `probes` tries all of it on two questions when a `Prompter` is made.
+contexts. `probes` tries all of it on two questions when a `Prompter` is made. A function of one's
+own (`own_prompts`) may make the messages of a row instead.
 """
 
 import dataclasses
 import datetime
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -26,7 +27,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
-from sar_jax.text import control, probes, shots, templates
+from sar_jax.text import control, own_prompts, probes, shots, templates
 from sar_jax.text.stopping import Stopping
 from sar_jax.text.tasks.example import Example
 
@@ -120,7 +121,9 @@ class Prompter:
     stops        every id that ends an answer: `end`, EOS, and those in the model's own files
     shots        worked examples that come before every question
     stopping     ends an answer at the texts of prompt.stop
-    standalone   token ids of the context that replaces the question in ppl(a)
+    standalone   token ids of the context that replaces the question in ppl(a); of prompts of one's
+                 own, once there is one
+    own          what makes messages of rows, where it is a function of one's own
     asks_day     does the template ask for the date? It gets `day`
     """
 
@@ -156,6 +159,7 @@ class Prompter:
                 "no such switch: use 'default'"
             )
         self.shots = shots.read(config.examples)
+        self.own = own_prompts.OwnPrompts(config.function) if config.function else None
         self._prompts = control.Encoder(tokenizer, template + config.assistant_prefix)
         self._answers = control.Encoder(tokenizer)
         self._before, self._in_parts, self.system_role = [], False, False
@@ -166,15 +170,29 @@ class Prompter:
             self._before = self._tokens_before_text()
         self.stops = tuple(sorted({*named, tokenizer.eos_token_id, self.end}))
         self.stopping = Stopping(tokenizer, config.stop)
-        self.standalone: list[int] = self._standalone()
-        probes.check(self)
+        self.standalone: list[int] = []
+        if self.own is None:
+            self.standalone = self._standalone()
+            probes.check(self)
 
-    def prompt(self, question: str) -> list[int]:
+    def prompt(self, question: str, row: Mapping[str, Any] | None = None) -> list[int]:
         """Token ids of the question's prompt, up to where the answer begins.
+
+        row   of the question without its answer, for prompts of one's own
 
         Control tokens that the question spells are text (`sar_jax.text.control`).
         """
-        return self._render(self.asked(question))
+        if self.own is None:
+            return self._render(self.asked(question))
+        row = {"question": question} if row is None else row
+        chat = self.own.chat(row)
+        ids = self._render_chat(chat)
+        if not self.standalone:
+            probes.check_end(self, ids, "a prompt")
+            self.standalone = self._standalone_of(chat)
+        if self.config.standalone_context == "empty_question":
+            self.own.check_before(chat, row)
+        return ids
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a given answer, ended as the model would; what it spells is text."""
@@ -201,6 +219,24 @@ class Prompter:
         ids = self._checked(self._prompts.chat, self._contents(user), with_prefix)
         return [*self._before, *ids]
 
+    def _render_chat(self, chat: own_prompts.Chat) -> list[int]:
+        """Token ids of a prompt of one's own."""
+        roles, contents = chat
+        if self.chat and not self.system_role and roles[0] == "system":
+            roles, contents = roles[1:], (f"{contents[0]}\n\n{contents[1]}", *contents[2:])
+        make = self._chat_of if self.chat else self._plain_of
+        with_prefix = lambda *contents: make(roles, contents) + self.config.assistant_prefix
+        ids = self._checked(self._prompts.chat, list(contents), with_prefix)
+        return [*self._before, *ids]
+
+    def _standalone_of(self, chat: own_prompts.Chat) -> list[int]:
+        """The context without a question, of prompts of one's own."""
+        if self.config.standalone_context == "bos":
+            return self._one_token()
+        around = self._render_chat(chat._replace(contents=(*chat.before.contents, "")))
+        probes.check_end(self, around, "the context without a question")
+        return around
+
     def _text(self, *contents: str) -> str:
         make = self._chat if self.chat else self._plain
         return make(*contents) + self.config.assistant_prefix
@@ -222,8 +258,11 @@ class Prompter:
 
     def _plain(self, *contents: str) -> str:
         """The text of a chat without a template."""
+        return self._plain_of(_roles(contents), contents)
+
+    def _plain_of(self, roles: Sequence[str], contents: Sequence[str]) -> str:
         names = {"system": "System", "user": "User", "assistant": "Assistant"}
-        turns = [f"{names[role]}: {text}\n" for role, text in zip(_roles(contents), contents)]
+        turns = [f"{names[role]}: {text}\n" for role, text in zip(roles, contents)]
         return f"{''.join(turns)}Assistant:"
 
     def _checked(self, encode: Callable[..., list[int]], *given: Any) -> list[int]:
@@ -244,7 +283,10 @@ class Prompter:
 
     def _chat(self, *contents: str) -> str:
         """The template's text around the messages of a chat, the last of which is the user's."""
-        messages = [self._message(role, text) for role, text in zip(_roles(contents), contents)]
+        return self._chat_of(_roles(contents), contents)
+
+    def _chat_of(self, roles: Sequence[str], contents: Sequence[str]) -> str:
+        messages = [self._message(role, text) for role, text in zip(roles, contents)]
         return templates.render(
             self.tokenizer,
             messages,
@@ -280,13 +322,15 @@ class Prompter:
                     f"{templates.where(self.tokenizer)}: the chat template drops the question: of "
                     f"the message {_PROBE!r} it makes {text[-200:]!r}"
                 )
-        self.system_role = bool(self.config.system) and self._has_system_role()
+        system = _PROBE if self.own else self.config.system
+        self.system_role = bool(system) and self._has_system_role(system)
         self.end = self._turn_end()
 
-    def _has_system_role(self) -> bool:
+    def _has_system_role(self, system: str) -> bool:
         """False where the template refuses a system message, or drops it."""
+        user = "Why?" if system == _PROBE else _PROBE
         try:
-            return self.config.system.strip() in self._chat(self.config.system, _PROBE)
+            return system.strip() in self._chat(system, user)
         except UserError:
             return False
 
@@ -320,12 +364,15 @@ class Prompter:
 
     def _standalone(self) -> list[int]:
         if self.config.standalone_context == "bos":
-            bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-            return [eos if bos is None else bos]
+            return self._one_token()
         if not self.chat or probes.takes_an_empty_question(self):
             return self._render("")
         # the template refuses a message without text, or makes something else of it
         return self._render("", self._around_text)
+
+    def _one_token(self) -> list[int]:
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return [eos if bos is None else bos]
 
     def _around_text(self, *contents: str) -> str:
         """As `_chat`, made of a chat with a text at the end that is then taken out."""

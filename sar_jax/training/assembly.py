@@ -27,7 +27,7 @@ from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.training import critic as critic_lib
-from sar_jax.training import handover, learner, score
+from sar_jax.training import derived, handover, learner, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,7 @@ def assemble(config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh) -> As
     light = int8.described(cfg, config.rollout.weights_dtype)
     decoding = sharding.decoding_mesh(mesh, config.rollout.tensor, cfg.num_kv_heads)
     optimizer = learner.make_optimizer(
-        config.optimizer, config_lib.total_updates(config), parameters.decays(specs)
+        config.optimizer, derived.total_updates(config), parameters.decays(specs)
     )
     chunk = config.packing.logprob_chunk
     masters = parameters.describe(specs, sharding.param_shardings(specs, mesh))

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory
+from sar_jax.training import config_files
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -43,15 +44,14 @@ def one_line(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @one_line
-def as_config(given: Any, load: Callable[[str, type], Any]) -> TrainConfig:
+def as_config(given: Any) -> TrainConfig:
     """The config that was given, or that of the file whose path it is.
-
-    load   reads a file: (path, class) -> config
 
     Raises `UserError` for anything else.
     """
     if isinstance(given, str | os.PathLike):
-        return load(os.path.expanduser(os.fspath(given)), TrainConfig)
+        path = os.path.expanduser(os.fspath(given))
+        return config_files.load_config(path, TrainConfig)
     if not isinstance(given, TrainConfig):
         raise UserError(
             f"config is a {type(given).__name__}: give a TrainConfig, or the path of a config file"

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sar_jax import config as config_lib
 from sar_jax.text import tasks
 from sar_jax.text.tasks.published import Published
+from sar_jax.training import derived, own_rewards
 
 _TEMPLATE = """\
 ---
@@ -32,8 +33,12 @@ Greedy answers to questions of `{{ evaluated }}`:
 {%- endif %}
 The questions were put in this form:
 
+{% if function -%}
+- by `{{ function }}`, a function that is not part of this folder
+{%- else -%}
 - system: {{ system }}
 - user: the question, then {{ instruction }}
+{%- endif %}
 
 `sar_jax.json` says the same to `sar_jax.explain`, `sar_jax.evaluate` and `sar_jax.train`, with the
 limits of prompt and answer and the ids that end an answer.
@@ -79,7 +84,8 @@ def model_card(
     adapter   are there adapters alone?
     """
     base, rows = config.model.path, _results(step, metrics)
-    weights = {name: weight for name, weight in vars(config.rewards).items() if weight}
+    every = derived.reward_weights(config) | own_rewards.weights(config.rewards.custom)
+    weights = {name: weight for name, weight in every.items() if weight}
     snippet = (_ADAPTER if adapter else _WHOLE).format(
         name=name, messages=_messages(config.prompt), limit=config.rollout.max_answer_tokens
     )
@@ -93,6 +99,7 @@ def model_card(
         data=config.data.train,
         evaluated=config.data.eval,
         rows=rows,
+        function=config.prompt.function,
         system=repr(config.prompt.system),
         instruction=repr(config.prompt.instruction),
         snippet=snippet,

@@ -1,30 +1,28 @@
 """What a config must satisfy before anything slow starts, and what it is warned of.
 
     choices     a field that takes only some values lists them in its type (`sar_jax.config`)
-    rules       what each number must be: the tables at the end of this file
+    rules       what each number must be                                               (`rules`)
     relations   what fields must be to each other: the functions
 
 Every failed check is one `UserError` that names the field, its value and what it may be.
 """
 
 import dataclasses
+import difflib
 import math
-import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sar_jax import structs
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
-from sar_jax.training import trackers
+from sar_jax.text import plugins
+from sar_jax.text.answers import judge
+from sar_jax.training import derived, own_rewards
+from sar_jax.training.rules import DECODING, PRETRAINING, SHARED, TRAINING, Rule
 
-
-class _Rule(NamedTuple):
-    """words: how an error ends, "it must ..."; holds: does a value satisfy it?"""
-
-    words: str
-    holds: Callable[[Any], bool]
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits
 
 
 class _Leaf(NamedTuple):
@@ -37,7 +35,7 @@ class _Leaf(NamedTuple):
 
 def check(config: TrainConfig) -> None:
     """Raises `UserError` that names the first field of a training config that cannot work."""
-    _check_fields(config, _SHARED | _TRAINING | _DECODING)
+    _check_fields(config, SHARED | TRAINING | DECODING)
     _check_named(config)
     _check_lengths(config, config.rollout.max_answer_tokens, "rollout.max_answer_tokens")
     questions, minibatch = config.rollout.questions, config.loss.minibatch_questions
@@ -46,8 +44,10 @@ def check(config: TrainConfig) -> None:
         f"config.loss.minibatch_questions is {minibatch}: it must divide rollout.questions "
         f"({questions})",
     )
+    _check_own(config)
+    own = own_rewards.parse(config.rewards.custom)
     _require(
-        any(vars(config.rewards).values()),
+        any(derived.reward_weights(config).values()) or any(reward.weight for reward in own),
         "config.rewards: every weight is 0, so there is nothing to learn",
     )
     _require(
@@ -66,7 +66,7 @@ def check(config: TrainConfig) -> None:
 
 def check_pretrain(config: PretrainConfig) -> None:
     """Raises `UserError` that names the first field of a pretraining config that cannot work."""
-    _check_fields(config, _SHARED | _PRETRAINING)
+    _check_fields(config, SHARED | PRETRAINING)
     _check_named(config)
     _check_lengths(config, config.max_answer_tokens, "max_answer_tokens")
     made = config.architecture
@@ -83,7 +83,8 @@ def check_evaluation(config: TrainConfig) -> None:
     What only training reads is not looked at.
     """
     sections = ("model.", "data.", "prompt.", "rollout.", "evaluation.", "verification.", "mesh.")
-    _check_fields(config, _SHARED | _DECODING, only=("seed", "packing.logprob_chunk", *sections))
+    _check_fields(config, SHARED | DECODING, only=("seed", "packing.logprob_chunk", *sections))
+    _check_own(config)
 
 
 def check_positions(config: TrainConfig | PretrainConfig, limit: int) -> None:
@@ -115,7 +116,7 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[_Leaf]:
             yield _Leaf(path, value, typing.get_args(field.type))
 
 
-def _check_fields(config: Any, rules: Mapping[str, _Rule], only: tuple[str, ...] = ("",)) -> None:
+def _check_fields(config: Any, rules: Mapping[str, Rule], only: tuple[str, ...] = ("",)) -> None:
     """Each field on its own: its choices, its rule, and that its numbers have 32 bits.
 
     only   the beginnings of the paths that are looked at
@@ -144,6 +145,30 @@ def _check_named(config: TrainConfig | PretrainConfig) -> None:
         "config.data.train is empty: name a data set (docs/data.md) or give the path of a JSONL "
         "file",
     )
+
+
+def _check_own(config: TrainConfig) -> None:
+    """That what is meant as a function of one's own can be read as one."""
+    for section, name in (("prompt", "function"), ("model", "families")):
+        if text := getattr(getattr(config, section), name):
+            plugins.parse(text, f"config.{section}.{name}")
+    found, own = config.verification, "config.verification.verifier"
+    if found.verifier == "judge":
+        for name in ("judge_url", "judge_model"):
+            _require(
+                getattr(found, name) != "",
+                f"config.verification.{name} is empty: {own} is 'judge', which asks a model",
+            )
+    elif found.verifier and ":" in found.verifier:
+        plugins.parse(found.verifier, own)
+    elif found.verifier:
+        kinds = ", ".join(judge.VERIFIERS)
+        near = difflib.get_close_matches(found.verifier, judge.VERIFIERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        _require(
+            found.verifier in judge.VERIFIERS,
+            f"{own} is {found.verifier!r}: it must be empty, {kinds}, judge, or FILE.py:NAME{hint}",
+        )
 
 
 def _check_lengths(config: TrainConfig | PretrainConfig, answer: int, name: str) -> None:
@@ -272,128 +297,3 @@ def _of_variants(config: TrainConfig) -> Iterator[str]:
             "self_aligned.form is difference: without self_aligned.cap the reward can be as large "
             "as a perplexity."
         )
-
-
-_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits
-_POSITIVE = _Rule("be greater than 0", lambda x: x > 0)
-_NOT_NEGATIVE = _Rule("not be negative", lambda x: x >= 0)
-_SHARE = _Rule("be in [0, 1]", lambda x: 0 <= x <= 1)
-_BELOW_ONE = _Rule("be in [0, 1)", lambda x: 0 <= x < 1)
-_POSITIVE_OR_ALL = _Rule("be greater than 0, or -1", lambda x: x == -1 or x > 0)
-
-_SHARED: Mapping[str, _Rule] = {
-    "seed": _Rule("be in [0, 2**32)", lambda x: 0 <= x < 2**32),
-    "steps": _POSITIVE,
-    "data.max_prompt_tokens": _POSITIVE,
-    "data.eval_questions": _POSITIVE,
-    "data.unstated_share": _SHARE,
-    "optimizer.lr": _POSITIVE,
-    "optimizer.b1": _BELOW_ONE,
-    "optimizer.b2": _BELOW_ONE,
-    "optimizer.eps": _Rule(
-        "be at least 1.2e-38, below which a float32 is 0", lambda x: x >= 1.2e-38
-    ),
-    "optimizer.weight_decay": _NOT_NEGATIVE,
-    "optimizer.clip_norm": _POSITIVE,
-    "optimizer.warmup_updates": _NOT_NEGATIVE,
-    "optimizer.final_lr_fraction": _SHARE,
-    "packing.row_tokens": _POSITIVE,
-    "packing.rows_per_microbatch": _POSITIVE,
-    "packing.logprob_chunk": _POSITIVE,
-    **{f"mesh.{axis}": _POSITIVE_OR_ALL for axis in ("data", "fsdp", "tensor")},
-}
-_TRAINING: Mapping[str, _Rule] = {
-    "profile_steps": _NOT_NEGATIVE,
-    "rollout.questions": _POSITIVE,
-    "rollout.samples": _POSITIVE,
-    "rollout.refill_rounds": _NOT_NEGATIVE,
-    "self_aligned.cap": _Rule(
-        "be greater than 1, since no perplexity is below 1, or 0 for none",
-        lambda x: x == 0 or x > 1,
-    ),
-    "self_aligned.copied_run": _Rule(
-        "be at least 2, since single tokens of the question are in every answer, or 0 for off",
-        lambda x: x == 0 or x >= 2,
-    ),
-    "self_aligned.peak_at": _SHARE,
-    "self_aligned.target_share": _Rule("be between 0 and 1", lambda x: 0 < x < 1),
-    "advantage.gamma": _SHARE,
-    "advantage.lam": _SHARE,
-    "advantage.kl_penalty": _NOT_NEGATIVE,
-    "critic.lr": _POSITIVE,
-    "critic.value_clip": _POSITIVE,
-    "critic.warmup_steps": _NOT_NEGATIVE,
-    "lora.rank": _NOT_NEGATIVE,
-    "lora.alpha": _POSITIVE,
-    "loss.minibatch_questions": _POSITIVE,
-    "loss.clip_low": _NOT_NEGATIVE,
-    "loss.clip_high": _NOT_NEGATIVE,
-    "loss.dual_clip": _Rule("be greater than 1", lambda x: x > 1),
-    "loss.importance_cap": _Rule("be at least 1, or 0 for no weights", lambda x: x == 0 or x >= 1),
-    "loss.kl": _NOT_NEGATIVE,
-    "evaluation.every_steps": _POSITIVE,
-    "evaluation.heat_maps": _NOT_NEGATIVE,
-    "verification.max_error_share": _SHARE,
-    "logging.to": _Rule(
-        f"be empty, or some of {', '.join(trackers.NAMES)}, separated by commas",
-        lambda names: not set(trackers.named(names)) - set(trackers.NAMES),
-    ),
-    "logging.project": _Rule(
-        "be 1 to 128 letters, digits, blanks and any of - _ .",
-        lambda name: re.fullmatch(r"[\w][\w .-]{0,127}", name) is not None,
-    ),
-    "logging.samples_every_steps": _POSITIVE,
-    "logging.samples_shown": _NOT_NEGATIVE,
-    "guards.short_length": _BELOW_ONE,
-    "guards.falling_evaluations": _NOT_NEGATIVE,
-    "guards.low_entropy": _NOT_NEGATIVE,
-    "guards.trend_steps": _Rule("be at least 8, or 0 for no alarm", lambda x: x == 0 or x >= 8),
-    "guards.echo": _BELOW_ONE,
-    "guards.unrewarded_steps": _NOT_NEGATIVE,
-    "guards.cut_off_steps": _NOT_NEGATIVE,
-    "guards.skipped_updates": _NOT_NEGATIVE,
-    "guards.high_kl": _NOT_NEGATIVE,
-    "guards.entropy_rise": _NOT_NEGATIVE,
-    "guards.not_finite": _NOT_NEGATIVE,
-    "checkpoint.every_steps": _POSITIVE,
-    "checkpoint.keep": _POSITIVE,
-    "checkpoint.retry_seconds": _NOT_NEGATIVE,
-}
-_PRETRAINING: Mapping[str, _Rule] = {
-    "batch_examples": _POSITIVE,
-    "empty_question_fraction": _BELOW_ONE,
-    "log_every_steps": _POSITIVE,
-    "eval_batch": _POSITIVE,
-    "max_answer_tokens": _POSITIVE,
-    **{
-        f"architecture.{size}": _POSITIVE
-        for size in ("num_layers", "embed_dim", "num_heads", "num_kv_heads", "ffw_dim")
-    },
-    "architecture.head_dim": _Rule(
-        "be even and greater than 0: the halves of a head are rotated as pairs",
-        lambda x: x > 0 and x % 2 == 0,
-    ),
-    "architecture.vocab_size": _Rule(
-        "be at least 259: the 256 bytes and three tokens of the template", lambda x: x >= 259
-    ),
-    "architecture.rope_theta": _POSITIVE,
-    "architecture.max_positions": _POSITIVE,
-}
-# what answers questions, in training and in an evaluation
-_DECODING: Mapping[str, _Rule] = {
-    "evaluation.batch": _POSITIVE,
-    # each is a process of about 0.1 GB
-    "verification.workers": _Rule("be from 1 to 4096", lambda x: 1 <= x <= 4096),
-    # the system waits for milliseconds of 32 bits, and a worker twice as long
-    "verification.timeout": _Rule("be greater than 0 and at most 1e6", lambda x: 0 < x <= 1e6),
-    "rollout.slots": _POSITIVE,
-    "rollout.tensor": _POSITIVE_OR_ALL,
-    "rollout.max_answer_tokens": _POSITIVE,
-    "rollout.temperature": _Rule(
-        "be at least 1e-30: greedy answers to a question would all be the same",
-        lambda x: x >= 1e-30,  # below that, logits overflow
-    ),
-    "rollout.top_k": _Rule("be at least 0, which is off", lambda x: x >= 0),
-    "rollout.top_p": _Rule("be in (0, 1]; 1 is off", lambda x: 0 < x <= 1),
-    "rollout.min_p": _Rule("be in [0, 1]; 0 is off", lambda x: 0 <= x <= 1),
-}

@@ -29,7 +29,7 @@ from sar_jax.parallel import sharding
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.rl import losses
 from sar_jax.structs import Packed, ValueBatch
-from sar_jax.training import learner
+from sar_jax.training import derived, learner
 
 HEAD = "value_head"
 Values = Callable[[Params, Packed], Float[Array, "R T"]]
@@ -48,7 +48,7 @@ def make(config: config_lib.TrainConfig, network: Network, mesh: Mesh) -> Critic
     own = specs(network.cfg)
     optimizer = learner.make_optimizer(
         dataclasses.replace(config.optimizer, lr=config.critic.lr),
-        config_lib.total_updates(config),
+        derived.total_updates(config),
         parameters.decays(own),
     )
     described = parameters.describe(own, shardings(network.cfg, mesh))

@@ -28,8 +28,8 @@ from sar_jax.parallel import progress, sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
-from sar_jax.text import prompts, tasks
-from sar_jax.text.answers.verifier import Verifier
+from sar_jax.text import plugins, prompts, tasks
+from sar_jax.text.answers import chosen, model_judge
 from sar_jax.training import checks
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import trained as trained_lib
@@ -44,9 +44,14 @@ class Task(NamedTuple):
 
 
 def label(name: str) -> str:
-    """A data source's name in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl."""
+    """A data source's name in results: gsm8k=FOLDER:100 is gsm8k, data/mine.jsonl is mine.jsonl.
+
+    A function's is its own: my.py:rows is rows.
+    """
 
     def one(part: str) -> str:
+        if own := tasks.functions(part):
+            return plugins.parse(own[0], part).name
         if re.search(r"\.jsonl?(:\d+)?$", part.split("=")[0]):
             return pathlib.Path(re.sub(r":\d+$", "", part)).name
         return re.split("[=@:]", part)[0]
@@ -91,9 +96,11 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
         if getattr(rollout, name):
             found[name] = getattr(rollout, name)
     for field in dataclasses.fields(config.prompt):
-        if field.name != "standalone_context":  # which no answer depends on
+        if field.name not in ("standalone_context", "function"):  # no answer depends on the first
             found[f"prompt.{field.name}"] = getattr(config.prompt, field.name)
-    return found
+    # which folders of before do not name
+    later = {"prompt.function": config.prompt.function, "verifier": config.verification.verifier}
+    return found | {name: value for name, value in later.items() if value}
 
 
 def load_tasks(
@@ -107,7 +114,7 @@ def load_tasks(
     for name in names:
         share = config.data.unstated_share
         source = tasks.load(name, "test", questions_lib.columns(config.data))
-        source, unstated = questions_lib.stated(source, name, share)
+        source, unstated = questions_lib.stated(source, name, share, config.verification)
         rows, left_out = questions_lib.prepare(source, prompter, longest, name)
         info = TaskInfo(name, questions_lib.fingerprint(rows), len(rows), left_out)
         found[label(name)] = Task(label(name), info, rows)
@@ -198,8 +205,10 @@ def answer(
     limits, seed = config.verification, jax.random.key(config.seed)
     decode = make_decoder(candidate, samples, greedy=samples == 1)
     shapes_lib.check_cache(config, decode.network, candidate.mesh)
-    params = weights()
-    with jax.set_mesh(candidate.mesh), Verifier(limits.workers, limits.timeout) as verifier:
+    verifier = chosen.verifier(limits, str(output / model_judge.name(0)))
+    with verifier:
+        chosen.rehearse(verifier, limits, next(iter(loaded.values())).rows[0].example)
+        params = weights()
         decoder = judged.Decoder(
             decode,
             samples,
@@ -214,7 +223,10 @@ def answer(
             key = jax.random.fold_in(seed, zlib.crc32(name.encode()))
             rows = loaded[name].rows
             done = len(rows) - len(numbers)
-            with progress.bar(name, "questions", len(rows), done) as bar:
+            with (
+                jax.set_mesh(candidate.mesh),
+                progress.bar(name, "questions", len(rows), done) as bar,
+            ):
                 for part in judged.answers(decoder, params, rows, numbers, key):
                     folder_lib.write_batch(output, name, part)
                     bar.advance(len(part) // samples)

@@ -4,6 +4,7 @@
     pack         rows with the question, mini-batch by mini-batch; rows standalone        (`grids`)
     start, fetch policy on all of them, reference and critic on those with the question   (`grids`)
     signals      what the rewards see of each answer, [Q, M]                            (`records`)
+    values       rewards of one's own                                               (`own_rewards`)
     total        rewards, [Q, M]                                                      (rl.`rewards`)
     assign       each token's advantage                                            (rl.`advantages`)
     make         micro-batches of `Batch`, and of `ValueBatch` for the critic       (`minibatches`)
@@ -24,9 +25,9 @@ from sar_jax.model.parameters import Params
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import Signals
+from sar_jax.training import derived, own_rewards, records
 from sar_jax.training import grids as grids_lib
 from sar_jax.training import minibatches as minibatches_lib
-from sar_jax.training import records
 from sar_jax.training import rollouts as rollouts_lib
 from sar_jax.training.grids import Scored
 from sar_jax.training.minibatches import Minibatch
@@ -69,7 +70,7 @@ def collect(
     alpha       this step's weight of the self-aligned reward; None = the config's
     told        of what goes on: "rollout", "score", "verify" or "value"
 
-    Raises `UserError` where too many answers cannot be verified.
+    Raises `UserError` where too many answers cannot be verified, or a reward of one's own fails.
     """
     config, clock = tools.config, _Clock(told)
     clock.begin("rollout")
@@ -81,17 +82,16 @@ def collect(
     pending = grids_lib.start(tools, grids, tools.scoring_weights(masters), reference, critic)
     clock.begin("verify")
     verdicts = asked.verdicts()
-    clock.begin("score")
-    scored = grids_lib.fetch(pending)
-    if critic is not None:
-        clock.begin("value")
-        scored = scored._replace(values=grids_lib.fetch_values(pending))
+    scored = _scored(pending, clock, critic)
+    signals = records.make_signals(rows, rollouts, verdicts, scored, config)
+    if tools.rewards:
+        clock.begin("reward")
+    own = own_rewards.values(tools.rewards, rows, rollouts, verdicts, scored, signals)
     times = clock.end()
 
-    signals = records.make_signals(rows, rollouts, verdicts, scored, config)
-    coefficients = vars(config.rewards) | ({} if alpha is None else {"self_aligned": alpha})
+    coefficients = _coefficients(config, alpha)
     form = rewards.variant(config.self_aligned.form, config.self_aligned.cap)
-    rewarded = records.Rewarded(*rewards.total(coefficients, signals, form))
+    rewarded = records.Rewarded(*rewards.total(coefficients, signals, form, own))
     credit = _assign(config, coefficients, signals, rewarded, scored)
     trained = rollouts.stopped if config.loss.mask_clipped else np.ones(len(rollouts.stopped), bool)
     drawn = [x[:n] for x, n in zip(rollouts.sampling_logps, rollouts.lengths)]
@@ -104,9 +104,25 @@ def collect(
         minibatches,
         asked.sampled,
         Lengths(prompts, rollouts.lengths),
-        described | credit.metrics | asked.metrics | times,
+        described | credit.metrics | asked.metrics | tools.meter() | times,
         records.records(rows, rollouts, verdicts, scored, signals, rewarded, credit),
     )
+
+
+def _scored(pending: grids_lib.Pending, clock: "_Clock", critic: Params | None) -> Scored:
+    """Waits for the scores, and for the critic's values where there is one."""
+    clock.begin("score")
+    scored = grids_lib.fetch(pending)
+    if critic is None:
+        return scored
+    clock.begin("value")
+    return scored._replace(values=grids_lib.fetch_values(pending))
+
+
+def _coefficients(config: config_lib.TrainConfig, alpha: float | None) -> dict[str, float]:
+    """Each reward's weight in this step, by name."""
+    weights = derived.reward_weights(config) | own_rewards.weights(config.rewards.custom)
+    return weights if alpha is None else weights | {"self_aligned": alpha}
 
 
 def _assign(

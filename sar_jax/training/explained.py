@@ -53,7 +53,8 @@ def explain(
     """
     prompter = prompts.Prompter(tokenizer, config.prompt, vocab_size=cfg.vocab_size, day=day)
     answers = [prompter.answer(row["answer"]) for row in rows]
-    contexts = [prompter.prompt(row["question"]) for row in rows]
+    asked = [{name: value for name, value in row.items() if name != "answer"} for row in rows]
+    contexts = [prompter.prompt(row["question"], row) for row in asked]
     pairs = Pairs(
         [*contexts, *[prompter.standalone] * len(rows)],
         [*answers, *answers],

@@ -23,7 +23,7 @@ from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
 from sar_jax.text.tokenizer import save_tokenizer
 from sar_jax.training import card as card_lib
-from sar_jax.training import saved
+from sar_jax.training import own_families, saved
 from sar_jax.training import workdir as workdir_lib
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -176,6 +176,7 @@ def export(
     step = saved.pick_step(workdir, step)
     source = saved.base_folder(workdir, step, config)
     raw, tokenizer = hf.read_json(source, "config.json"), prompts.load_tokenizer(source)
+    own_families.use(config.model.families)
     cfg = hf.load_config(source, config_lib.max_length(config))
     dtype = dtype or raw.get("dtype") or raw.get("torch_dtype") or "float32"
     if dtype not in DTYPES:

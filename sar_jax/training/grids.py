@@ -19,6 +19,7 @@ from sar_jax.parallel import multihost, sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Layout, Packed, Rollouts, Scores
 from sar_jax.text.prompts import Question
+from sar_jax.training import derived
 from sar_jax.training.rollouts import Tools
 
 PerAnswer = Sequence[np.ndarray]  # one number a token, for each of the B answers
@@ -73,7 +74,7 @@ def pack(
         packed, layout = packing.pack(contexts, [ids[b] for b in part], width, multiple)
         asked.append(Grid(packed, layout, part))
     alone = []
-    if config.rewards.self_aligned:
+    if derived.needs_standalone(config):
         packed, layout = packing.pack([standalone] * len(ids), ids, width, multiple)
         alone.append(Grid(packed, layout, range(len(ids))))
     return Grids(asked, alone)

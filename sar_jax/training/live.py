@@ -37,6 +37,7 @@ _SPENT = {
     "rollout": ("time/rollout",),
     "verify": ("time/verify",),
     "score": ("time/score", "time/value"),
+    "reward": ("time/reward",),
     "update": ("time/update", "time/critic_update"),
 }
 

@@ -28,6 +28,7 @@ from etils import epath
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
+from sar_jax.training import own_trackers
 from sar_jax.training import trackers as trackers_lib
 from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.trackers import TRACKERS, Begun, Table, Tracker
@@ -58,7 +59,9 @@ class Mark(NamedTuple):
 def check(config: config_lib.TrainConfig) -> None:
     """Raises `UserError` where a tracker that was asked for cannot be used."""
     for name in _asked(config):
-        if importlib.util.find_spec(name) is None:
+        if name not in TRACKERS:
+            own_trackers.load(name)
+        elif importlib.util.find_spec(name) is None:
             raise UserError(
                 f"config.logging.to names {name}, which is not installed: pip install "
                 f"'sar_jax[{name}]'"
@@ -87,7 +90,7 @@ def _check_login() -> None:
 
 
 def _asked(config: config_lib.TrainConfig) -> list[str]:
-    return [name for name in trackers_lib.named(config.logging.to) if name in TRACKERS]
+    return [name for name in trackers_lib.named(config.logging.to) if name != "tensorboard"]
 
 
 class Loggers:
@@ -129,7 +132,8 @@ class Loggers:
                 settings,
                 folder,
             )
-            self.senders.append(_Sender(name, trackers[name](), begun, mark.step, self._note))
+            made = trackers[name]() if name in trackers else own_trackers.OwnTracker(name)
+            self.senders.append(_Sender(name, made, begun, mark.step, self._note))
 
     def begin(self, lines: Sequence[Mapping[str, float]]) -> None:
         """Starts. lines: of metrics.jsonl, of which each tracker is sent what it lacks."""

@@ -27,7 +27,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, heatmaps, live, loggers, reported, screen
+from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -194,9 +194,15 @@ def steps(started: Started, told: live.Screen, control: Control) -> int:
         make_up_evaluation(run, states, step, told)
     profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
     while step < config.steps and not asked:
+        before = iterator.get_state()
+        try:
+            with profile.step(step + 1):
+                stepped = train_step(run, states, iterator, step + 1, told)
+        except UserError as error:  # before the update: the states are those of the last step
+            iterator.set_state(before)
+            raise _kept(error, step, lambda: save(last=True)) from None
         step += 1
-        with profile.step(step):
-            states, metrics, samples, learnt = train_step(run, states, iterator, step, told)
+        states, metrics, samples, learnt = stepped
         last, asked = step == config.steps, stop.asked()
         due = step % config.evaluation.every_steps == 0
         if last or due and not asked:  # asked to stop: save first, a resumed run makes it up
@@ -218,6 +224,16 @@ def steps(started: Started, told: live.Screen, control: Control) -> int:
     if step:
         save(last=True)  # waits; does nothing where the checkpoint is there already
     return step
+
+
+def _kept(error: UserError, step: int, save: Callable[[], None]) -> UserError:
+    """The error of a step that could not be made, once what was before it is saved."""
+    if step == 0:
+        return error
+    save()
+    return UserError(
+        f"{error}. The run is saved at step {step}: once this is mended, the same command continues"
+    )
 
 
 def is_evaluation_owed(run: Run, step: int) -> bool:
@@ -243,7 +259,7 @@ def stop_if_nothing_is_learnt(
 ) -> None:
     """Raises `UserError` where too many updates in a row were left out; saves the last batch."""
     limit = run.config.guards.skipped_updates
-    updates = config_lib.updates_per_step(run.config)
+    updates = derived.updates_per_step(run.config)
     count = alarms.skipped_in_a_row(run.watch.lines, updates)
     if not limit or count < limit:
         return

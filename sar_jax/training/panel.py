@@ -17,8 +17,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 KEPT = 60  # values of a sparkline that are kept
-PHASES = ("rollout", "verify", "score", "update", "save", "evaluation")
-_COLOURS = dict(zip(PHASES, ("cyan", "yellow", "blue", "magenta", "white", "green")))
+PHASES = ("rollout", "verify", "score", "reward", "update", "save", "evaluation")
+_COLOURS = dict(zip(PHASES, ("cyan", "yellow", "blue", "red", "magenta", "white", "green")))
 _GAP = 2  # columns between two parts of a row
 _LEAST_SPARK, _LEAST_BAR = 4, 16  # columns, below which there is none
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import grain
 
-from sar_jax.config import Data
+from sar_jax.config import Data, Verification
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
-from sar_jax.text.answers import truths
+from sar_jax.text.answers import chosen, truths
 from sar_jax.text.prompts import Prompter, Question
 from sar_jax.text.tasks import mix
 from sar_jax.text.tasks.example import Columns, Example, Source
@@ -45,7 +45,7 @@ def prepare(
     dropped = 0
     for index in range(len(source)):
         example = source[index]
-        prompt = prompter.prompt(example.question)
+        prompt = prompter.prompt(example.question, example.row())
         if len(prompt) > max_prompt_tokens:
             dropped += 1
             continue
@@ -67,17 +67,23 @@ class Stated(NamedTuple):
     left_out: int
 
 
-def stated(source: Source, name: str, share: float) -> Stated:
+def stated(
+    source: Source, name: str, share: float, verification: Verification | None = None
+) -> Stated:
     """The examples whose truth states something that an answer can equal.
 
-    name    of the source, for messages
-    share   of a user's own rows that may be left out; of published sets, any
+    name           of the source, for messages
+    share          of a user's own rows that may be left out; of published sets, any
+    verification   says how answers are compared; a function may compare with anything
 
     Raises `UserError` with file and line of the first one where there are more.
     """
+    verification = verification or Verification()
     every = [source[index] for index in range(len(source))]
-    kept = [e for e in every if truths.states(e.answer, e.kind)]
-    own = [e for e in every if e.place and not truths.states(e.answer, e.kind)]
+    _check_truths(every, verification)
+    states = lambda e: truths.states(e.answer, chosen.compares(verification, e.kind))
+    kept = [e for e in every if states(e)]
+    own = [e for e in every if e.place and not states(e)]
     if len(own) > share * len(every):
         raise UserError(
             f"{own[0].place}: no answer can be equal to the answer {own[0].answer[:60]!r} "
@@ -89,22 +95,38 @@ def stated(source: Source, name: str, share: float) -> Stated:
     return Stated(kept, len(every) - len(kept))
 
 
+def _check_truths(examples: Sequence[Example], verification: Verification) -> None:
+    """That the truths can be compared as `verification.verifier` wants it for all rows."""
+    for example in examples:
+        try:
+            chosen.check_truth(verification, example)
+        except ValueError as error:
+            raise UserError(
+                f"{example.place or example.id}: the answer {example.answer!r:.60} {error}, and "
+                f"config.verification.verifier is {verification.verifier}"
+            ) from None
+
+
 def columns(config: Data) -> Columns:
     """Which fields of a user's own rows are read."""
     return Columns(config.question_field, config.answer_field, config.kind_field)
 
 
-def load(config: Data, prompter: Prompter) -> tuple[list[Question], list[Question]]:
+def load(
+    config: Data, prompter: Prompter, verification: Verification | None = None
+) -> tuple[list[Question], list[Question]]:
     """A run's training and evaluation rows; prints how many, and what was left out.
 
     Training rows whose question is in the evaluation set are taken out: in all of it, not only in
     the `eval_questions` that the run asks, since the rest of it is asked later. Raises `UserError`.
     """
     share = config.unstated_share
-    train = stated(tasks.load(config.train, "train", columns(config)), config.train, share)
+    source = tasks.load(config.train, "train", columns(config))
+    train = stated(source, config.train, share, verification)
     test = Stated([], 0)
     if config.eval:
-        test = stated(tasks.load(config.eval, "test", columns(config)), config.eval, share)
+        source = tasks.load(config.eval, "test", columns(config))
+        test = stated(source, config.eval, share, verification)
     kept, shared = mix.decontaminate(train.examples, [test.examples])
     if not kept:
         raise UserError(

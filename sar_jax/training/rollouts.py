@@ -41,6 +41,8 @@ class Tools(NamedTuple):
 
     errors             stops the run when too many answers cannot be verified
     values             the critic's; None without one
+    rewards            of one's own
+    meter              metrics of what a judge took since the last step
     scoring_weights    masters -> what `score` takes
     decoding_weights   masters -> what `sample` takes
     fetch_reference    brings the reference to the devices
@@ -57,6 +59,8 @@ class Tools(NamedTuple):
     scoring_weights: Callable[[Params], Params]
     decoding_weights: Callable[[Params], Params]
     fetch_reference: Callable[[Params], Params]
+    rewards: Sequence[Any] = ()  # of `own_rewards.OwnReward`, which imports this file
+    meter: Callable[[], dict[str, float]] = dict
 
 
 class Verdicts(NamedTuple):

@@ -19,6 +19,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
+from sar_jax import files
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf, lora, parameters
 from sar_jax.model.parameters import ModelConfig, Params
@@ -28,9 +29,10 @@ from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
 from sar_jax.text import carried, prompts
+from sar_jax.text.answers import chosen, model_judge
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
-from sar_jax.training import checks, learner
+from sar_jax.training import checks, derived, learner, own_families, own_rewards, plugged
 from sar_jax.training import critic as critic_lib
 from sar_jax.training import loggers as loggers_lib
 from sar_jax.training import metrics as metrics_lib
@@ -90,6 +92,14 @@ class Inputs(NamedTuple):
     fingerprint: str
 
 
+class Own(NamedTuple):
+    """Rewards of one's own, and the verifier, whoever made it; meter: what a judge took."""
+
+    rewards: list[own_rewards.OwnReward]
+    verifier: Verifier
+    meter: Callable[[], dict[str, float]]
+
+
 class Learned(NamedTuple):
     """What a run learns from.
 
@@ -119,7 +129,10 @@ def setup(
     config = _asked(config, folder)
     multihost.first(lambda: _check(config, workdir, extend))
     inputs = _read(config, folder, facts.day)
-    own = Identity(facts.run, multihost.first(lambda: of_model(inputs.folder)), inputs.fingerprint)
+    own = _rehearsed(config, workdir, inputs.train_rows)
+    identity = Identity(
+        facts.run, multihost.first(lambda: of_model(inputs.folder)), inputs.fingerprint
+    )
     assembly = assemble(config, inputs.cfg, inputs.mesh)
     learned = _load_learned(config, inputs, assembly)
     processes = jax.process_count()
@@ -129,7 +142,7 @@ def setup(
     )
     multihost.first(lambda: _claim(config, workdir, lock, facts))
     patience = config.checkpoint.retry_seconds
-    checkpoints = checkpoints_lib.Checkpoints(workdir, own, config.checkpoint.keep, patience)
+    checkpoints = checkpoints_lib.Checkpoints(workdir, identity, config.checkpoint.keep, patience)
     resumed = checkpoints.resume(_described_states(assembly), iterator)
     if resumed is None:
         resumed = Resumed(_first_states(inputs, assembly, learned), 0, None)
@@ -142,7 +155,7 @@ def setup(
         config,
         workdir,
         assembly,
-        _tools(config, inputs, assembly, learned),
+        _tools(config, inputs, assembly, learned, own),
         greedy=_decoder(config, inputs, assembly)(1, greedy=True),
         eval_rows=inputs.eval_rows,
         reference=learned.reference,
@@ -197,7 +210,8 @@ def _asked(config: config_lib.TrainConfig, folder: str) -> config_lib.TrainConfi
 
 
 def _check(config: config_lib.TrainConfig, workdir: epath.Path, extend: bool) -> None:
-    for line in workdir_lib.check(workdir, config, extend):
+    said = workdir_lib.check(workdir, config, extend)
+    for line in [*said, *plugged.changed(workdir, config)]:
         print(line, flush=True)
 
 
@@ -207,6 +221,7 @@ def _claim(
     workdir.mkdir(parents=True, exist_ok=True)
     lock.take()
     workdir_lib.claim(workdir, config, facts)
+    plugged.write(workdir, config)
 
 
 def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> Inputs:
@@ -214,6 +229,7 @@ def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> In
 
     day   on which the run began
     """
+    own_families.use(config.model.families)
     cfg = hf.load_config(folder, config_lib.max_length(config))
     tokenizer = prompts.load_tokenizer(folder)
     checks.check_positions(config, cfg.max_positions)
@@ -222,7 +238,7 @@ def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> In
     prompter = prompts.Prompter(tokenizer, config.prompt, stops, cfg.vocab_size, day)
     if prompter.asks_day:
         print(f"every prompt of the run has its date{prompter.told_day()}", flush=True)
-    train_rows, eval_rows = questions_lib.load(config.data, prompter)
+    train_rows, eval_rows = questions_lib.load(config.data, prompter, config.verification)
     if told := questions_lib.repeated(len(train_rows), config.rollout.questions):
         print(told, flush=True)
     multihost.same(config_lib.to_json(config), "the command's options")
@@ -251,7 +267,7 @@ def _load_learned(config: config_lib.TrainConfig, inputs: Inputs, assembly: Asse
     if config.lora.rank:
         return _load_adapters(config, assembly, base=load(whole, config.model.dtype))
     reference, fetch = None, lambda reference: reference
-    if config_lib.needs_reference(config):
+    if derived.needs_reference(config):
         waiting = whole
         if config.model.offload_reference:
             waiting = jax.tree.map(lambda s: s.with_memory_kind("pinned_host"), whole)
@@ -269,7 +285,7 @@ def _load_adapters(config: config_lib.TrainConfig, assembly: Assembly, base: Par
     init = jax.jit(functools.partial(lora.init, assembly.network.cfg), out_shardings=own)
     load = lambda: init(jax.random.key(config.seed))
     reference = None
-    if config_lib.needs_reference(config):
+    if derived.needs_reference(config):
         reference = assembly.scoring_weights(load(), base)
     return Learned(load, base, reference, lambda reference: reference)
 
@@ -304,8 +320,46 @@ def _decoder(
     )
 
 
+def _rehearsed(
+    config: config_lib.TrainConfig, workdir: epath.Path, rows: list[prompts.Question]
+) -> Own:
+    """Rewards and verifier, tried before anything slow starts. Raises `UserError`."""
+    rewards = own_rewards.load(config)
+    own_rewards.rehearse(rewards, rows)
+    kept = (
+        None if files.is_remote(workdir) else str(workdir / model_judge.name(jax.process_index()))
+    )
+    verifier = chosen.verifier(config.verification, kept)
+    try:
+        chosen.rehearse(verifier, config.verification, rows[0].example)
+    except BaseException:
+        verifier.close()
+        raise
+    return Own(rewards, verifier, _meter(config, kept))
+
+
+def _meter(config: config_lib.TrainConfig, kept: str | None) -> Callable[[], dict[str, float]]:
+    """What a judge took since the last step, of all processes; nothing without one."""
+    if config.verification.verifier != chosen.JUDGE:
+        return dict
+    total = [model_judge.usage(kept)]
+
+    def metrics() -> dict[str, float]:
+        now = model_judge.usage(kept)
+        gathered = multihost.gather([b - a for a, b in zip(total[0], now)])
+        total[0] = now
+        calls, tokens = (float(sum(values)) for values in zip(*gathered))
+        return {"verifier/judge_calls": calls, "verifier/judge_tokens": tokens}
+
+    return metrics
+
+
 def _tools(
-    config: config_lib.TrainConfig, inputs: Inputs, assembly: Assembly, learned: Learned
+    config: config_lib.TrainConfig,
+    inputs: Inputs,
+    assembly: Assembly,
+    learned: Learned,
+    own: Own,
 ) -> Tools:
     rollout, limits = config.rollout, config.verification
     own_answers = rollout.questions * rollout.samples // jax.process_count()
@@ -314,7 +368,7 @@ def _tools(
         config=config,
         prompter=inputs.prompter,
         sample=_decoder(config, inputs, assembly)(rollout.samples),
-        verifier=Verifier(limits.workers, limits.timeout),
+        verifier=own.verifier,
         errors=ErrorShare(limits.max_error_share, own_answers),
         mesh=inputs.mesh,
         score=assembly.score,
@@ -322,4 +376,6 @@ def _tools(
         scoring_weights=with_base(assembly.scoring_weights),
         decoding_weights=with_base(assembly.decoding_weights),
         fetch_reference=learned.fetch_reference,
+        rewards=own.rewards,
+        meter=own.meter,
     )

@@ -16,7 +16,7 @@ from sar_jax.evaluation import judged
 from sar_jax.model import flops
 from sar_jax.parallel import chips, sharding
 from sar_jax.rl import losses
-from sar_jax.training import experience, heatmaps, screen
+from sar_jax.training import derived, experience, heatmaps, screen
 from sar_jax.training.learner import States
 from sar_jax.training.live import Screen
 from sar_jax.training.minibatches import Minibatch
@@ -141,7 +141,7 @@ def model_flops(run: Run, sampled: Lengths, trained: Lengths, learns: bool) -> f
     decoding = of(sampled.prompts, head=False) + of(questions + sampled.answers, starts=questions)
     whole = np.repeat(trained.prompts, samples) + trained.answers
     scoring = of(whole) * (1 if run.reference is None else 2)
-    if config.rewards.self_aligned:
+    if derived.needs_standalone(config):
         scoring += of(trained.answers + len(run.tools.prompter.standalone))
     backward = 1 if run.frozen else 2
     learning = of(whole) * (1 + backward) * learns

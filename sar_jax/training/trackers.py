@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from sar_jax.text import plugins
+
 
 class Begun(NamedTuple):
     """What a tracker is told of a run.
@@ -192,4 +194,9 @@ NAMES = ("tensorboard", *TRACKERS)  # of which `board` is the first one's own
 
 def named(names: str) -> list[str]:
     """The names of `logging.to`, each once."""
-    return list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    return list(dict.fromkeys(plugins.split(names)))
+
+
+def is_known(name: str) -> bool:
+    """Is it a tracker's name, or may it be a function of one's own?"""
+    return name in NAMES or plugins.looks_like(name)

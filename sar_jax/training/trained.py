@@ -26,7 +26,7 @@ from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
-from sar_jax.training import checks, digests, identity, saved
+from sar_jax.training import checks, digests, identity, own_families, saved
 from sar_jax.training import workdir as workdir_lib
 
 
@@ -94,6 +94,7 @@ def locate(
             config.rollout.max_answer_tokens = found.max_answer_tokens
         config.prompt = found.asked(config.prompt)
     checks.check_evaluation(config)
+    own_families.use(config.model.families)
     cfg = hf.load_config(folder, config_lib.max_length(config))
     hf.Weights(folder).check(cfg)  # the files' headers only
     stops = sorted({*hf.read_stop_ids(folder), *carried.stops(folder)})
@@ -109,6 +110,7 @@ def _of_workdir(
     asked = "--config" if config else "the run's config"
     config = config or trained
     checks.check_evaluation(config)
+    own_families.use(config.model.families or trained.model.families)
     folder = saved.base_folder(workdir, step, trained)
     # LongRoPE's factors follow the longest sequence: a checkpoint keeps those that it was trained
     # with.

@@ -31,6 +31,8 @@ _FREE = (
     "verification",
     "profile_steps",
     "model.path",
+    "model.families",
+    "rewards.custom_timeout",
     "data.train",
     "data.eval",
     "data.eval_questions",

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 from support.commands import run_command
@@ -194,6 +195,21 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
         and "2509.05489" in markdown
     )
     assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_there_is_all_but_the_plots(three, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # what an import then finds
+    comparison.compare(three, None, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["comparison.md"]
+    missing = "none: drawing needs matplotlib"
+    assert f"plot   {missing}" in capsys.readouterr().out
+    labels = (*MATHS, "mine.jsonl")
+    folder = made(tmp_path / "alone", dict.fromkeys(labels, 0.4), [500] * 6)
+    tables.write(folder, [], None)
+    printed = capsys.readouterr().out
+    assert f"plot     {missing}" in printed and "pip install 'sar_jax[plot]'" in printed
+    assert {"results.json", "results.md"} <= {path.name for path in folder.iterdir()}
+    assert not list(folder.glob("*.png"))
 
 
 def test_the_reference_comes_first(three, tmp_path):

@@ -3,11 +3,13 @@
 import json
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from sar_jax.errors import UserError
 from sar_jax.evaluation.pages import heatmap, page
 
 EVIL = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u202egnp.\u202c\"'&\x00"
@@ -122,3 +124,10 @@ def test_lines_of_a_picture_hold_every_character_once():
 def test_a_picture_is_drawn(tmp_path):
     heatmap.picture([scored("a $x_$ \\frac \u4e2d", id=1), scored()], tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # what an import then finds
+    with pytest.raises(UserError, match=r"pip install 'sar_jax\[plot\]'"):
+        heatmap.picture([scored()], tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

@@ -19,7 +19,12 @@ from sar_jax.training import questions as questions_lib
 SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplexity", "entropy")
 
 
-KEPT = ("--config.logging.samples_every_steps=1", "--config.checkpoint.every_steps=2")
+OWN = f"{ROOT}/tests/support/own.py"
+KEPT = (
+    "--config.logging.samples_every_steps=1",
+    "--config.checkpoint.every_steps=2",
+    f"--config.rewards.custom={OWN}:letters=0.1,{OWN}:apart=0.01",
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,19 @@ def test_two_processes_then_one_then_two_train_like_one(alone, tmp_path):
             assert "step" not in silent.lower() and "accuracy" not in silent
     assert_same_run(workdir, alone)
     assert read_metrics(workdir)[2]["compilations"] == 0
+
+
+def test_a_reward_that_fails_on_one_process_ends_all_of_them_saved(alone, tmp_path):
+    (asked,) = {
+        row["question"]
+        for row in pq.read_table(alone / "samples/step_000002.parquet").to_pylist()[:1]
+    }
+    fails = f"--config.rewards.custom={OWN}:fails(question={asked!r})=1"
+    statuses, outputs = finished(2, tmp_path / "run", fails, "--config.steps=4")
+    assert statuses == [2, 2], "\n".join(o[-1500:] for o in outputs)
+    assert "ValueError: no such question. The run is saved at step 1" in outputs[0]
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1]
+    assert (tmp_path / "run/checkpoints/00000001").is_dir()
 
 
 @pytest.mark.soak

@@ -15,9 +15,10 @@ One question, four answers:        A      B      C      D
 import numpy as np
 import pytest
 
-from sar_jax.config import Rewards
+from sar_jax.config import Rewards, TrainConfig
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
+from sar_jax.training import derived
 
 LN2, LN5, T = np.log(2), np.log(5), np.tanh(0.5)
 
@@ -57,13 +58,17 @@ BASELINES = {
 }
 
 
+def weights_of(own: Rewards) -> dict[str, float]:
+    return derived.reward_weights(TrainConfig(rewards=own))
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_from_answers_to_advantages(name):
     weights, by_hand = BASELINES[name]
-    total, parts = rewards.total(vars(weights), SIGNALS)
+    total, parts = rewards.total(weights_of(weights), SIGNALS)
     # ER's own epsilon is 1e-5
     np.testing.assert_allclose(advantages_lib.group_advantages(total), [by_hand], atol=2e-6)
-    assert set(parts) == {n for n, w in vars(weights).items() if w}
+    assert set(parts) == {n for n, w in weights_of(weights).items() if w}
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -71,7 +76,7 @@ def test_other_estimators_of_the_same(name):
     """Four samples: leave-one-out is 4/3 of it; GRPO's own is divided by sqrt(sum of squares / 3) +
     1e-4."""
     weights, by_hand = BASELINES[name]
-    total, _ = rewards.total(vars(weights), SIGNALS)
+    total, _ = rewards.total(weights_of(weights), SIGNALS)
     np.testing.assert_allclose(
         advantages_lib.leave_one_out_advantages(total), [np.array(by_hand) * 4 / 3], atol=3e-6
     )

@@ -12,6 +12,7 @@ from support.drawn import holds_for
 from sar_jax import config
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import REWARDS, Signals
+from sar_jax.training import derived
 
 # Three questions, four answers each: mixed, all wrong, one right.
 CORRECT = [[True, False, True, True], [False] * 4, [False, True, False, False]]
@@ -98,7 +99,7 @@ def test_efficient_reasoner_by_hand():
 
 
 def test_the_registry_holds_the_six_rewards_that_have_weights():
-    assert set(REWARDS) == set(vars(config.Rewards())) == set(NAMES)
+    assert set(REWARDS) == set(derived.reward_weights(config.TrainConfig())) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", ["o1_pruner", "efficient_reasoner"])
@@ -220,7 +221,7 @@ def test_total_is_the_weighted_sum():
 
 
 def test_total_by_default_is_verifiable_plus_a_fifth_of_self_aligned():
-    total, parts = rewards.total(vars(config.Rewards()), signals())
+    total, parts = rewards.total(derived.reward_weights(config.TrainConfig()), signals())
     assert set(parts) == {"verifiable", "self_aligned"}
     np.testing.assert_allclose(total, np.array(CORRECT) + 0.2 * rewards.self_aligned(signals()))
 
@@ -302,7 +303,7 @@ def test_the_forms_by_hand(form, cap, values):
 
 def test_the_published_form_is_bit_equal_by_default():
     default = config.SelfAligned()
-    weights = vars(config.Rewards())
+    weights = derived.reward_weights(config.TrainConfig())
     variant = rewards.total(weights, signals(), rewards.variant(default.form, default.cap))
     plain = rewards.total(weights, signals())
     np.testing.assert_array_equal(variant[0], plain[0])

@@ -11,11 +11,10 @@ from etils import epath
 from support.commands import ROOT
 from support.soak import VALUES, Tally
 
-from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.model import download
 from sar_jax.rollout import shapes
-from sar_jax.training import assembly, checks, setup, workdir
+from sar_jax.training import assembly, checks, config_files, setup, workdir
 
 pytestmark = pytest.mark.soak
 
@@ -79,7 +78,7 @@ def changed(source: str, cls: type, rng: random.Random) -> str:
 
 def use(path: str, cls: type) -> None:
     """What a command does with a config before it reads weights."""
-    config = cli.load_config(path, cls)
+    config = config_files.load_config(path, cls)
     if cls is config_lib.PretrainConfig:
         checks.check_pretrain(config)
     else:

@@ -102,7 +102,7 @@ class Cloud:
         self.env = {
             k: v
             for k, v in os.environ.items()
-            if k not in {*VARIABLES, "CAPACITY", "RUNTIME", "ENV_FILE"}
+            if k not in {*VARIABLES, "CAPACITY", "RUNTIME", "ENV_FILE", "FILES", "PACKAGES"}
         } | {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HERE": str(here),
@@ -122,10 +122,13 @@ class Cloud:
         for name, text in files.items():
             (self.here / name).write_text(text + "\n")
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    def run(
+        self, *arguments: str, cwd: pathlib.Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess:
         env = {k: v for k, v in (self.env | VARIABLES | variables).items() if v}
         return subprocess.run(
             [LAUNCH / "tpu_vm.sh", *arguments],
+            cwd=cwd,
             env=env,
             capture_output=True,
             text=True,

@@ -8,7 +8,7 @@ import shlex
 
 from support.commands import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(page for place in (".", "docs", "examples") for page in (ROOT / place).glob("*.md"))
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`]+)`")
@@ -98,11 +98,10 @@ def commands() -> list[Command]:
             for line in fence.replace("\\\n", " ").splitlines()
         ]
         for piece in code(text):
-            if re.match(r"sar_jax\.\w+ --", piece):  # in the README's table
-                piece = f"python -m {piece}"
+            if re.match(r"sar_jax \w+ ", piece):
                 # options that may be left out are checked like the others
                 piece = re.sub(r"\[--config\.any\.field=value\]|[\[\]]", "", piece)
-            if re.match(r"(python|pytest|pip|launch/\w+\.sh) ", piece):
+            if re.match(r"(python|sar_jax|pytest|pip|launch/\w+\.sh) ", piece):
                 lines.append(piece)
         exported: tuple[str, ...] = ()
         for line in lines:
@@ -110,5 +109,7 @@ def commands() -> list[Command]:
                 if words[0] == "export":
                     exported += words[1:]
                 else:
+                    if words[0] == "sar_jax" and len(words) > 1 and words[1][0] != "-":
+                        words = ("python", "-m", f"sar_jax.{words[1]}", *words[2:])
                     found.append(Command(page, words, exported + environment))
     return found

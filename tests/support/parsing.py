@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import pathlib
 import runpy
 import sys
 
@@ -33,7 +34,7 @@ def read_module(name: str, arguments: list[str]) -> None:
     from absl import flags
 
     from sar_jax import cli, config
-    from sar_jax.training import checks
+    from sar_jax.training import checks, config_help
 
     getters = []
 
@@ -42,6 +43,9 @@ def read_module(name: str, arguments: list[str]) -> None:
         return getters[-1]
 
     def run(main, usage, words=False):
+        if (asked := cli._help_words(sys.argv[1:])) is not None:
+            shown = config_help.command_help(pathlib.Path(sys.argv[0]), 80, asked)
+            raise Parsed if "--" in shown else AssertionError(shown)
         rest = flags.FLAGS(sys.argv)
         if not words:
             cli.refuse_words(rest[1:])

@@ -32,6 +32,13 @@ def test_it_takes_the_place_of_defaults_and_of_nothing_else():
     assert ASKED.asked(own) == Prompt(system="Own.", instruction="", thinking="off", format="plain")
 
 
+def test_a_folder_does_not_choose_what_runs():
+    own = dataclasses.replace(ASKED, prompt=Prompt(function="os:getcwd"))
+    with pytest.raises(UserError, match="os:getcwd.*give yours in a config as prompt.function"):
+        own.asked(Prompt())
+    assert own.asked(Prompt(function="my.py:f")).function == "my.py:f"
+
+
 @pytest.mark.parametrize(
     "change",
     [

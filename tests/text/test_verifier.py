@@ -359,7 +359,7 @@ def test_a_worker_answers_with_a_verdict_or_the_name_of_an_exception():
     def ask():
         for pair in (("1", "1"), ("1", "2"), ("1", "zero")):
             replies.append(ours.recv())
-            ours.send(pair)
+            ours.send((False, pair))
         replies.append(ours.recv())
         ours.close()
 

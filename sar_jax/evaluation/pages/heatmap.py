@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.text import Text
 
+from sar_jax.evaluation import plots
 from sar_jax.evaluation.pages.page import page
 
 FULL = 3.0  # nats
@@ -121,9 +122,10 @@ def fragment(row: Mapping[str, Any]) -> str:
 
 
 def picture(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, columns: int = 88) -> None:
-    """The answers as a PNG: monospaced text, `columns` characters wide."""
-    from matplotlib.figure import Figure  # here and not above: a run's page needs none
+    """The answers as a PNG: monospaced text, `columns` characters wide.
 
+    Raises `UserError` without matplotlib.
+    """
     lines: list[list[tuple[str, str | None]]] = []
     for row in rows:
         lines += [[(part, None)] for part in _wrapped(row["question"], columns)]
@@ -132,7 +134,7 @@ def picture(rows: Sequence[Mapping[str, Any]], path: pathlib.Path, columns: int 
         ppl = f"ppl(a) {row['ppl_standalone']:.3f}  ppl(a|q) {row['ppl_conditional']:.3f}"
         lines += [[(f"{ppl}  {reward}", None)], []]
     wide, high, size = 0.078, 0.19, 9  # inches of a character and a line; points
-    figure = Figure(figsize=(columns * wide + 0.4, len(lines) * high + 0.4), dpi=130)
+    figure = plots.figure(figsize=(columns * wide + 0.4, len(lines) * high + 0.4), dpi=130)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     width, height = figure.get_size_inches()

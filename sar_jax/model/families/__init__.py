@@ -12,8 +12,10 @@ does not know changes nothing there, so it changes nothing here, and is named. A
 is used, known to be without effect, or supported with one value only and otherwise refused by name.
 """
 
+from sar_jax.model.families.family import Family as Family
 from sar_jax.model.families.reading import MODEL_TYPES as MODEL_TYPES
 from sar_jax.model.families.reading import Json as Json
+from sar_jax.model.families.reading import add as add
 from sar_jax.model.families.reading import parse as parse
 from sar_jax.model.families.reading import qwen3_json as qwen3_json
 from sar_jax.model.families.reading import text_part as text_part

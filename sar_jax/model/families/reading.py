@@ -33,6 +33,21 @@ _LACKING = (
 )
 
 
+def add(kind: Any, family: Any) -> None:
+    """Makes a family of one's own known. kind: its model_type. Raises `UserError` if it is taken.
+
+    A family that was added before may be replaced.
+    """
+    if not isinstance(kind, str):
+        raise UserError(f"a model_type is text, and not {kind!r:.60}")
+    if kind in MODEL_TYPES:
+        raise UserError(f"there is a family {kind!r} already, which comes along")
+    if not isinstance(family, Family):
+        made = type(family).__name__
+        raise UserError(f"the family {kind!r} must be a Family, and is a {made}")
+    _FAMILIES[kind] = family
+
+
 def text_part(raw: Json) -> Json:
     """The part of a config.json that describes a decoder of text: of most models, all of it."""
     if raw.get("model_type") != "gemma3":

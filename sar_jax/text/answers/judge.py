@@ -18,7 +18,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from sar_jax.text.answers import algebra, labels, quantities, statements, times
+from sar_jax.text.answers import algebra, labels, named, quantities, statements, times
 from sar_jax.text.answers.quantities import (
     LONGEST_STATEMENT,
     NUMBER,
@@ -47,6 +47,10 @@ class Pair(NamedTuple):
 
     given: str
     truth: str
+
+
+class Match(Pair):
+    """A text and a pattern, the truth; a search may take for ever."""
 
 
 def boxed(text: str) -> str | None:
@@ -207,8 +211,14 @@ def _last_number(text: str, truth: str, choices: int = 0) -> bool:
     return int(bottom) != 0 and Fraction(int(top), int(bottom)) * (-1 if sign else 1) == expected
 
 
+def _regex(text: str, truth: str, choices: int = 0) -> bool | Pair:
+    """Does the pattern, which is the truth, match somewhere in the answer?"""
+    section = answered(text)
+    return section is not None and Match(section.text, truth)
+
+
 def judge(text: str, truth: str, kind: str = "math", choices: int = 0) -> bool | Pair:
-    """Right or wrong, or the two expressions that `algebra.equal` has to compare.
+    """Right or wrong, or what a process has to compare: two expressions, or a `Match`.
 
     text      of an answer; the time is linear in its length
     truth     the final answer alone, or a worked answer that states it
@@ -231,7 +241,8 @@ def verify(text: str, truth: str) -> bool:
     if not isinstance(judged, Pair):
         return judged
     try:
-        return algebra.equal(*judged)
+        compare = named.matches if isinstance(judged, Match) else algebra.equal
+        return compare(*judged)
     except Exception:  # parsers and simplifiers raise anything
         return False
 
@@ -250,4 +261,8 @@ VERIFIERS = {
     "last_number": _last_number,
     "choice": labels.choice,
     "boolean": labels.boolean,
+    "exact": named.exact,
+    "contains": named.contains,
+    "json": named.same_json,
+    "regex": _regex,
 }

@@ -29,15 +29,17 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sar_jax.errors import UserError
+from sar_jax.text import plugins
 from sar_jax.text.answers import judge
-from sar_jax.text.answers.worker import READY
+from sar_jax.text.answers.worker import OWN, READY
 
 _MEMORY = 2**30  # bytes of address space of a worker, about 0.1 GB of which it needs
+_OWN_MEMORY = 2**33  # of a worker whose function is a user's, which may import large libraries
 _START = 120.0  # seconds in which a worker must have imported its libraries, on a busy machine too
 # of one worker; then a fresh one takes over, since caches of computer algebra only grow
 _COMPARISONS = 10_000
@@ -57,12 +59,14 @@ class Item:
 
     kind      a name in `judge.VERIFIERS`
     choices   how many options a question of the kind "choice" has (0: four)
+    row       of the question, as a function of one's own gets it
     """
 
     text: str
     truth: str
     kind: str = "math"
     choices: int = 0
+    row: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Handle:
@@ -113,7 +117,9 @@ class _Process:
     """A worker process as its thread sees it."""
 
     def __init__(self, timeout: float, equal: str):
-        self.timeout, self.compared = timeout, 0
+        self.timeout, self.equal, self.compared = timeout, equal, 0
+        self.subject = f"{equal.removeprefix(OWN).partition('(')[0]} " if equal[:4] == OWN else ""
+        self.patience = plugins.IMPORT_SECONDS if equal.startswith(OWN) else _START
         self.connection, theirs = Pipe()
         command = [
             sys.executable,
@@ -121,7 +127,7 @@ class _Process:
             "sar_jax.text.answers.worker",
             str(theirs.fileno()),
             str(2 * timeout + 2),
-            str(_MEMORY),
+            str(_OWN_MEMORY if equal.startswith(OWN) else _MEMORY),
             equal,
         ]
         # It has to find this package, and `equal`, wherever the trainer found them.
@@ -137,12 +143,19 @@ class _Process:
         self.ready = False
 
     def _await_start(self) -> None:
-        try:
-            self.ready = self.connection.poll(_START) and self.connection.recv() == READY
-        except (EOFError, OSError):
-            pass
+        said = None
+        with contextlib.suppress(EOFError, OSError):
+            said = self.connection.recv() if self.connection.poll(self.patience) else None
+        self.ready = said == READY
         if not self.ready:
             self.stop()
+            if said is not None:  # what is wrong with a function of one's own
+                raise UserError(said)
+            if self.equal.startswith(OWN):
+                raise UserError(
+                    f"config.verification.verifier: {self.equal.removeprefix(OWN)}: its process "
+                    f"ended, or was not ready within {self.patience:g} seconds"
+                )
             raise UserError(
                 "a verification worker did not start; does `python -c 'import math_verify'` work "
                 "here?"
@@ -151,8 +164,8 @@ class _Process:
     def is_usable(self) -> bool:
         return self.compared < _COMPARISONS and self.process.poll() is None
 
-    def compare(self, pair: judge.Pair) -> bool | str:
-        """Equal or not, or why nobody knows.
+    def compare(self, arguments: tuple[Any, ...]) -> bool | str:
+        """Equal or not, or why nobody knows. arguments: a pair, or those of one's own function.
 
         After a reason, other than an exception's name, the process is gone.
         """
@@ -160,7 +173,7 @@ class _Process:
             self._await_start()
         self.compared += 1
         try:
-            self.connection.send(tuple(pair))
+            self.connection.send((isinstance(arguments, judge.Match), tuple(arguments)))
             if self.connection.poll(self.timeout):
                 reply = self.connection.recv()
                 if reply == "MemoryError":  # what it still holds would fail the items after it
@@ -168,9 +181,9 @@ class _Process:
                 return reply
         except (EOFError, OSError):
             self.stop()
-            return f"its process died (exit status {self.process.returncode})"
+            return f"{self.subject}its process died (exit status {self.process.returncode})"
         self.stop()
-        return f"took over {self.timeout:g} seconds"
+        return f"{self.subject}took over {self.timeout:g} seconds"
 
     def stop(self) -> None:
         self.process.kill()
@@ -182,13 +195,19 @@ class Verifier:
     """A pool of processes that compare expressions. Usable by any thread."""
 
     def __init__(
-        self, workers: int, timeout: float, equal: str = "sar_jax.text.answers.algebra:equal"
+        self,
+        workers: int,
+        timeout: float,
+        equal: str = "sar_jax.text.answers.algebra:equal",
+        kind: str = "",
     ):
         """The processes start when they are first needed.
 
         workers   how many processes
         timeout   of each comparison, in seconds
-        equal     "module:function" that compares two expressions in the workers
+        equal     "module:function" that compares two expressions in the workers; or `worker.OWN`
+                  and a function of one's own, which then judges every item
+        kind      takes the place of every item's; empty for none
 
         Raises ValueError for a number of workers or seconds that is not positive.
         """
@@ -196,9 +215,12 @@ class Verifier:
             raise ValueError(
                 f"a verifier needs workers and time, not {workers} workers and {timeout} seconds"
             )
+        if kind:
+            judge.check_kind(kind)
+        self._kind, self._is_own = kind, equal.startswith(OWN)
         self._timeout, self._equal, self._closed = timeout, equal, False
         self._lock = threading.Lock()  # nothing is put behind the end of the queue
-        self._queue: queue.SimpleQueue[tuple[Handle, int, judge.Pair] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Handle, int, tuple] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._serve, daemon=True, name=f"verifier-{i}")
             for i in range(workers)
@@ -215,11 +237,8 @@ class Verifier:
             judge.check_kind(item.kind)
         handle, tasks = Handle(items), []
         for i, item in enumerate(handle.items):
-            try:
-                judged = judge.judge(item.text, item.truth, item.kind, item.choices)
-            except Exception as error:  # of this item alone, whatever it is
-                judged = f"{type(error).__name__}: {error}"
-            if isinstance(judged, judge.Pair):
+            judged = self._judged(item)
+            if isinstance(judged, tuple):
                 tasks.append((handle, i, judged))
             else:
                 handle._set(i, judged)
@@ -229,6 +248,15 @@ class Verifier:
             for task in tasks:
                 self._queue.put(task)
         return handle
+
+    def _judged(self, item: Item) -> bool | str | tuple[Any, ...]:
+        """Right or wrong, why nobody knows, or the arguments of a comparison in a process."""
+        if self._is_own:
+            return item.text, item.truth, dict(item.row)
+        try:
+            return judge.judge(item.text, item.truth, self._kind or item.kind, item.choices)
+        except Exception as error:  # of this item alone, whatever it is
+            return f"{type(error).__name__}: {error}"
 
     def check(self, items: Sequence[Item]) -> list[Outcome]:
         """One outcome an item, in order. Waits for all of them."""
@@ -265,12 +293,12 @@ class Verifier:
                     process = self._usable(process)
             if (task := self._queue.get()) is None:
                 break
-            handle, i, pair = task
+            handle, i, arguments = task
             try:
                 if self._closed:
                     raise RuntimeError("the verifier was closed before it came to this answer")
                 process = self._usable(process)
-                verdict = process.compare(pair)
+                verdict = process.compare(arguments)
             except Exception as error:
                 handle._fail(error)
             else:

@@ -9,7 +9,7 @@ import numbers
 import unicodedata
 from typing import Any, Protocol, runtime_checkable
 
-KINDS = ("math", "choice", "boolean")
+KINDS = ("math", "choice", "boolean", "exact", "contains", "json", "regex")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Example:
     answer     the final answer alone
     solution   a worked answer for supervised training, or empty
     kind       how an answer is compared: "math" as a number or text; "choice" by one of the letters
-               A, B, ...; "boolean" by true or false
-    choices    number of options; 0 for "math"
+               A, B, ...; "boolean" by true or false; others as `answers.named` does
+    choices    number of options; 0 where there are none
     place      its file and line, where a user wrote the file; else empty
     extra      the other columns of a user's row, as JSON has them
     """
@@ -35,6 +35,12 @@ class Example:
     choices: int = 0
     place: str = dataclasses.field(default="", compare=False)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def row(self) -> dict[str, Any]:
+        """As functions of one's own get it: without the answer, which is given to those that may
+        see it."""
+        own = {"id": self.id, "question": self.question, "kind": self.kind, "choices": self.choices}
+        return {**self.extra, **own}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from sar_jax.text.answers import named
 from sar_jax.text.tasks.example import KINDS, Example, RowError
 
 _LINE = re.compile(r"\s*(?:\(?([A-Z])[).:]|choice_(\d+):)(?:\s+(.*))?")
@@ -84,6 +85,12 @@ def of_kind(example: Example, kind: Any) -> Example:
         raise RowError(f"the kind {kind!r:.60} is not one of {', '.join(KINDS)}")
     if kind == "math":
         return example
+    if kind not in ("choice", "boolean"):
+        try:
+            named.check(example.answer, kind)
+        except ValueError as error:
+            raise RowError(f"the answer {example.answer!r:.60} {error}") from None
+        return dataclasses.replace(example, kind=kind)
     stem, found = read(example.question)
     if kind == "choice":
         if not found:

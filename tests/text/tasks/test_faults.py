@@ -185,6 +185,25 @@ def test_a_wrong_name_says_what_is_right(name, fault):
     assert re.search(fault, fails(name))
 
 
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("gms8k", "gsm8k"),
+        ("GSM8K:100", "gsm8k:100"),
+        ("arithmetic+numnia=some/folder", "numina=some/folder"),
+        ("gsm-symbolic@tfds", "gsm_symbolic@tfds"),
+        ("aime24", "aime"),
+    ],
+)
+def test_a_misspelt_name_is_recognised(name, near):
+    assert f"did you mean '{near}'? Otherwise give one of" in fails(name)
+
+
+@pytest.mark.parametrize("name", ["my_data", "train", "questions", "x"])
+def test_another_name_is_not_taken_for_a_misspelt_one(name):
+    assert "did you mean" not in fails(name)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch, name):
     import datasets

@@ -1,0 +1,57 @@
+"""A verifier of one's own, `verification.verifier`: f(text, truth, row) -> right | wrong | error.
+
+    def check(text, truth, row):
+        return "right" if text.strip().endswith(truth) else "wrong"
+
+text    an answer, as the model wrote it
+truth   the row's answer
+row     its question, kind, id and other columns
+
+It runs in the verification processes, with their limits: `verification.timeout` seconds, and
+memory. True and False are taken for right and wrong. An error counts as wrong, and is counted. No
+JAX.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sar_jax.errors import UserError
+from sar_jax.text import plugins
+from sar_jax.text.answers import model_judge
+
+WHERE = "config.verification.verifier"
+_VERDICTS = {"right": True, "wrong": False, True: True, False: False}
+
+
+def loaded(text: str) -> Callable[..., bool | str]:
+    """The function that a config names, as a worker calls it. Raises `UserError`.
+
+    What it returns is True, False, or a reason in words why nobody knows.
+    """
+    plugin = plugins.load(plugins.parse(text, WHERE), WHERE)
+    name = "the judge" if plugin.spec.place == model_judge.__name__ else plugin.spec.text
+
+    def judged(text: str, truth: str, row: Mapping[str, Any]) -> bool | str:
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(said):  # a run would drown in it
+                found = plugin.value(text, truth, row, **plugin.spec.params)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as error:
+            return f"{name} raised: {plugins.said_by(error, plugin.file)}"
+        if isinstance(found, (str, bool)) and found in _VERDICTS:
+            return _VERDICTS[found]
+        if isinstance(found, str) and (found == "error" or found.startswith("error: ")):
+            return f"{name} says {found[:300]}"
+        hint = "; does it end without `return`?" if found is None else ""
+        return f"{name} returned {found!r:.60}: it must return right, wrong or error{hint}"
+
+    return judged
+
+
+def fault(reason: str) -> UserError:
+    """The error of a verifier that cannot be used."""
+    return UserError(f"{WHERE}: {reason}")

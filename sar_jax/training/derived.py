@@ -1,0 +1,29 @@
+"""What follows from a config: numbers and needs that several places ask for."""
+
+from sar_jax.config import TrainConfig
+
+
+def reward_weights(config: TrainConfig) -> dict[str, float]:
+    """The weights of the rewards that come along, by name."""
+    weights = vars(config.rewards).items()
+    return {name: weight for name, weight in weights if not name.startswith("custom")}
+
+
+def needs_standalone(config: TrainConfig) -> bool:
+    """Are answers scored without their question too? A reward of one's own may look at that."""
+    return config.rewards.self_aligned != 0 or config.rewards.custom != ""
+
+
+def needs_reference(config: TrainConfig) -> bool:
+    """Is anything compared with the initial policy?"""
+    return config.loss.kl != 0 or config.advantage.kl_penalty != 0
+
+
+def updates_per_step(config: TrainConfig) -> int:
+    """Mini-batches of a step; each is one update of the policy."""
+    return config.rollout.questions // config.loss.minibatch_questions
+
+
+def total_updates(config: TrainConfig) -> int:
+    """Updates of the whole run: the learning rate's schedule ends with the last one."""
+    return config.steps * updates_per_step(config)
