@@ -219,6 +219,12 @@ def test_a_workdir_is_no_file_but_has_one(tmp_path):
         config_files.load_config(str(tmp_path), TrainConfig)
 
 
+def test_a_mark_of_the_encoding_is_no_part_of_the_file(tmp_path):
+    """Editors on Windows write one."""
+    for suffix in ("json", "yaml"):
+        assert read(tmp_path, b'\xef\xbb\xbf{"steps": 5}', suffix) == TrainConfig(steps=5)
+
+
 def test_every_field_of_a_shipped_config_can_be_written(tmp_path):
     """What Python's file returns, YAML's and JSON's do."""
     for name, cls in (("tiny", TrainConfig), ("tiny_pretrain", PretrainConfig)):
