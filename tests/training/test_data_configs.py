@@ -175,6 +175,11 @@ def test_what_is_wrong_in_yaml_is_one_line(tmp_path, content, words):
     assert words in error_of(tmp_path, content)
 
 
+@pytest.mark.parametrize("content", ["steps: many", "model.remat: 1", "steps: 1.5"])
+def test_only_what_has_quotes_is_told_to_leave_them(tmp_path, content):
+    assert "quotes" not in error_of(tmp_path, content)
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
