@@ -33,15 +33,10 @@ _OTHERS = (".toml", ".ini", ".cfg", ".xml")  # forms that are not read
 _STANDARD = "tag:yaml.org,2002:"
 _NULL, _INT, _FLOAT, _STR = (_STANDARD + kind for kind in ("null", "int", "float", "str"))
 _BOOL, _MAP, _SEQ, _MERGE = (_STANDARD + kind for kind in ("bool", "map", "seq", "merge"))
-# The core schema (YAML 1.2, section 10.3.2): pattern, and what it can begin with.
+# What a plain scalar is, by the core schema of YAML 1.2 (section 10.3.2), and what it can begin
+# with. Numbers are missing: a scalar is text until its field asks for one.
 _CORE = {
     _BOOL: (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    _INT: (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    _FLOAT: (
-        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
     _NULL: (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
     _MERGE: (r"<<", "<"),  # not in the schema; named, so that it is refused by name
 }
@@ -50,7 +45,7 @@ _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; plain scalars have the tags of YAML 1.2's core schema."""
+    """Composes nodes; plain scalars have the tags of `_CORE`."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 

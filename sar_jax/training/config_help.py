@@ -6,11 +6,13 @@ is that of its `flags.DEFINE_...`, a command's the docstring of its module.
 """
 
 import ast
+import contextlib
 import json
 import pathlib
 import re
 import textwrap
 import tokenize
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -91,23 +93,41 @@ def summary(command: pathlib.Path) -> str:
 
 def options(tree: ast.Module) -> list[Option]:
     """The options that a module defines, in its order."""
-    constants = {}  # that the text of an option may name
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names, found = _Names(tree), []
+    for call in sorted(calls, key=lambda call: call.lineno):
+        if match := re.fullmatch(r"flags\.DEFINE_(\w+)", ast.unparse(call.func)):
+            name, default, *_, text = [
+                eval(ast.unparse(given), {"__builtins__": {}}, names) for given in call.args
+            ]
+            found.append(Option(name, match[1].replace("boolean", "bool"), default, text))
+    return found
+
+
+class _Names(dict):
+    """What the text of an option may name: constants of its module, and of modules it imports."""
+
+    def __init__(self, tree: ast.Module):
+        super().__init__(_constants(tree))
+        self.tree = tree
+
+    def __missing__(self, name: str) -> types.SimpleNamespace:
+        for node in self.tree.body:
+            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                if (alias.asname or alias.name) == name:
+                    file = f"{node.module}.{alias.name}".replace(".", "/") + ".py"
+                    tree = ast.parse((CONFIG.parent.parent / file).read_text())
+                    return types.SimpleNamespace(**_constants(tree))
+        raise KeyError(name)
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    """What is assigned once and is written out."""
+    found = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    found = []
-    for call in sorted(calls, key=lambda call: call.lineno):
-        match = re.fullmatch(r"flags\.DEFINE_(\w+)", ast.unparse(call.func))
-        if match:
-            values = [
-                eval(ast.unparse(given), {"__builtins__": {}}, constants) for given in call.args
-            ]
-            name, default, text = values[0], values[1], values[-1]
-            found.append(Option(name, match[1].replace("boolean", "bool"), default, text))
+            with contextlib.suppress(ValueError):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
     return found
 
 

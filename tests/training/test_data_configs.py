@@ -175,6 +175,11 @@ def test_what_is_wrong_in_yaml_is_one_line(tmp_path, content, words):
     assert words in error_of(tmp_path, content)
 
 
+@pytest.mark.parametrize("content", ["steps: many", "model.remat: 1", "steps: 1.5"])
+def test_only_what_has_quotes_is_told_to_leave_them(tmp_path, content):
+    assert "quotes" not in error_of(tmp_path, content)
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -217,6 +222,12 @@ def test_a_workdir_is_no_file_but_has_one(tmp_path):
     (tmp_path / "config.json").write_text(to_json(TrainConfig()))
     with pytest.raises(UserError, match=f"is a folder; give its file: {tmp_path}/config.json"):
         config_files.load_config(str(tmp_path), TrainConfig)
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_the_file(tmp_path):
+    """Editors on Windows write one."""
+    for suffix in ("json", "yaml"):
+        assert read(tmp_path, b'\xef\xbb\xbf{"steps": 5}', suffix) == TrainConfig(steps=5)
 
 
 def test_every_field_of_a_shipped_config_can_be_written(tmp_path):
