@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from sar_jax.planning.estimate import Plan
     from sar_jax.train import train
     from sar_jax.training.found import Evaluation, Explained, Generated, TaskResult
-    from sar_jax.training.own_rewards import Answer
+    from sar_jax.training.own.rewards import Answer
     from sar_jax.training.policy import Policy
     from sar_jax.training.session import Run
 
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Answer": "training.own_rewards",
+    "Answer": "training.own.rewards",
     "Family": "model.families",
     "Evaluation": "training.found",
     "Explained": "training.found",

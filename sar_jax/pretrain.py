@@ -39,8 +39,9 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, exported, learner, own_families
+from sar_jax.training import checks, exported, learner
 from sar_jax.training import questions as questions_lib
+from sar_jax.training.own import families as own_families
 
 _TOKENIZER_ROWS = 10_000
 _EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least

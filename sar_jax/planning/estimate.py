@@ -21,7 +21,7 @@ from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, progress, sharding
 from sar_jax.planning import hlo, programs, roofline
-from sar_jax.training import own_families
+from sar_jax.training.own import families as own_families
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from sar_jax import config as config_lib
 from sar_jax.text import tasks
 from sar_jax.text.tasks.published import Published
-from sar_jax.training import derived, own_rewards
+from sar_jax.training import derived
+from sar_jax.training.own import rewards as own_rewards
 
 _TEMPLATE = """\
 ---

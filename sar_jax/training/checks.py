@@ -19,7 +19,8 @@ from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.text import plugins
 from sar_jax.text.answers import judge
-from sar_jax.training import derived, own_rewards
+from sar_jax.training import derived
+from sar_jax.training.own import rewards as own_rewards
 from sar_jax.training.rules import DECODING, PRETRAINING, SHARED, TRAINING, Rule
 
 _LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of 32 bits

@@ -4,7 +4,7 @@
     pack         rows with the question, mini-batch by mini-batch; rows standalone        (`grids`)
     start, fetch policy on all of them, reference and critic on those with the question   (`grids`)
     signals      what the rewards see of each answer, [Q, M]                            (`records`)
-    values       rewards of one's own                                               (`own_rewards`)
+    values       rewards of one's own                                               (`own.rewards`)
     total        rewards, [Q, M]                                                      (rl.`rewards`)
     assign       each token's advantage                                            (rl.`advantages`)
     make         micro-batches of `Batch`, and of `ValueBatch` for the critic       (`minibatches`)
@@ -25,12 +25,13 @@ from sar_jax.model.parameters import Params
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import Signals
-from sar_jax.training import derived, own_rewards, records
+from sar_jax.training import derived, records
 from sar_jax.training import grids as grids_lib
 from sar_jax.training import minibatches as minibatches_lib
 from sar_jax.training import rollouts as rollouts_lib
 from sar_jax.training.grids import Scored
 from sar_jax.training.minibatches import Minibatch
+from sar_jax.training.own import rewards as own_rewards
 from sar_jax.training.rollouts import Draw, Lengths, Tools
 
 

@@ -23,8 +23,9 @@ from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
 from sar_jax.text.tokenizer import save_tokenizer
 from sar_jax.training import card as card_lib
-from sar_jax.training import own_families, saved
+from sar_jax.training import saved
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.own import families as own_families
 
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -28,9 +28,9 @@ from etils import epath
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.files import is_remote, write_atomically
-from sar_jax.training import own_trackers
 from sar_jax.training import trackers as trackers_lib
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.own import trackers as own_trackers
 from sar_jax.training.trackers import TRACKERS, Begun, Table, Tracker
 
 NAME = "loggers.json"

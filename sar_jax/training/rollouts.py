@@ -59,7 +59,7 @@ class Tools(NamedTuple):
     scoring_weights: Callable[[Params], Params]
     decoding_weights: Callable[[Params], Params]
     fetch_reference: Callable[[Params], Params]
-    rewards: Sequence[Any] = ()  # of `own_rewards.OwnReward`, which imports this file
+    rewards: Sequence[Any] = ()  # of `own.rewards.OwnReward`, which imports this file
     meter: Callable[[], dict[str, float]] = dict
 
 

@@ -32,7 +32,7 @@ from sar_jax.text import carried, prompts
 from sar_jax.text.answers import chosen, model_judge
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
-from sar_jax.training import checks, derived, learner, own_families, own_rewards, plugged
+from sar_jax.training import checks, derived, learner
 from sar_jax.training import critic as critic_lib
 from sar_jax.training import loggers as loggers_lib
 from sar_jax.training import metrics as metrics_lib
@@ -44,6 +44,9 @@ from sar_jax.training.checkpoints import Resumed
 from sar_jax.training.identity import Identity, of_model
 from sar_jax.training.learner import States
 from sar_jax.training.lock import Lock
+from sar_jax.training.own import families as own_families
+from sar_jax.training.own import rewards as own_rewards
+from sar_jax.training.own import sources as own_sources
 from sar_jax.training.rollouts import Tools
 
 
@@ -211,7 +214,7 @@ def _asked(config: config_lib.TrainConfig, folder: str) -> config_lib.TrainConfi
 
 def _check(config: config_lib.TrainConfig, workdir: epath.Path, extend: bool) -> None:
     said = workdir_lib.check(workdir, config, extend)
-    for line in [*said, *plugged.changed(workdir, config)]:
+    for line in [*said, *own_sources.changed(workdir, config)]:
         print(line, flush=True)
 
 
@@ -221,7 +224,7 @@ def _claim(
     workdir.mkdir(parents=True, exist_ok=True)
     lock.take()
     workdir_lib.claim(workdir, config, facts)
-    plugged.write(workdir, config)
+    own_sources.write(workdir, config)
 
 
 def _read(config: config_lib.TrainConfig, folder: str, day: datetime.date) -> Inputs:

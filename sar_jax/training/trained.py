@@ -26,8 +26,9 @@ from sar_jax.evaluation import records
 from sar_jax.model import download, hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.text import carried, prompts
-from sar_jax.training import checks, digests, identity, own_families, saved
+from sar_jax.training import checks, digests, identity, saved
 from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.own import families as own_families
 
 
 class Trained(NamedTuple):

@@ -10,8 +10,8 @@ from sar_jax.structs import Rollouts
 from sar_jax.text.answers.verifier import Outcome
 from sar_jax.text.prompts import Question
 from sar_jax.text.tasks.example import Example
-from sar_jax.training import own_rewards
 from sar_jax.training.grids import Scored
+from sar_jax.training.own import rewards as own_rewards
 from sar_jax.training.rollouts import Verdicts
 
 SOURCE = """

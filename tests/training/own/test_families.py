@@ -7,7 +7,7 @@ import pytest
 
 from sar_jax.errors import UserError
 from sar_jax.model import families
-from sar_jax.training import own_families
+from sar_jax.training.own import families as own_families
 
 SOURCE = """
 from sar_jax.model.families.family import Family, sizes

@@ -1,0 +1,1 @@
+"""Functions of one's own that training uses (docs/plugins.md)."""
