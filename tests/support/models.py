@@ -153,7 +153,7 @@ def make_hf_folder(
     settings = dict(
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
-        **_ODD | FAMILIES[family] | overrides,
+        **_ODD | FAMILIES.get(family, {}) | overrides,
     )
     torch.manual_seed(seed)
     network = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
