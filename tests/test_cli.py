@@ -163,6 +163,24 @@ def test_the_options_that_help_shows_are_those_that_commands_take():
         assert ours == defined, name
 
 
+def test_the_text_of_an_option_may_name_constants():
+    source = """
+from sar_jax import cli as c
+A, B = 1, (2.5, "x")
+D = len(B)
+flags.DEFINE_integer("a", A, f"one of {', '.join(c.COMMANDS)}")
+if True:
+    flags.DEFINE_boolean("b", False, "yes " "or no", short_name="y")
+    flags.DEFINE_enum("c", None, ["u", "v"], f"{B[0]}", module_name="m")
+"""
+    found = config_help.options(ast.parse(source))
+    assert found == [
+        ("a", "integer", 1, f"one of {', '.join(cli.COMMANDS)}"),
+        ("b", "bool", False, "yes or no"),
+        ("c", "enum", None, "2.5"),
+    ]
+
+
 def test_a_command_is_what_python_m_is(tmp_path):
     """The folder where it is started is searched for modules; errors and statuses are the same."""
     (tmp_path / "mine.py").write_text("def get_config():\n    import beside\n    beside.x\n")
