@@ -185,7 +185,8 @@ def test_a_command_is_what_python_m_is(tmp_path):
     """The folder where it is started is searched for modules; errors and statuses are the same."""
     (tmp_path / "mine.py").write_text("def get_config():\n    import beside\n    beside.x\n")
     (tmp_path / "beside.py").write_text("")
-    done = console("train", "--config=mine.py", cwd=tmp_path)
+    script = "sys.path[0] = '/the/folder/of/the/script'"
+    done = console("train", "--config=mine.py", cwd=tmp_path, before=script)
     error = one_error(done)
     assert (
         error == "error: --config: mine.py, line 3: AttributeError: module 'beside' has no attrib"
