@@ -122,12 +122,18 @@ class _Names(dict):
 
 
 def _constants(tree: ast.Module) -> dict[str, Any]:
-    """What is assigned once and is written out."""
+    """A module's names whose values are written out: `A = 1`, `A, B = 1, 2`."""
     found = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            with contextlib.suppress(ValueError):
-                found[node.targets[0].id] = ast.literal_eval(node.value)
+        if not isinstance(node, ast.Assign):
+            continue
+        target = node.targets[0]
+        with contextlib.suppress(ValueError):  # what is computed
+            value = ast.literal_eval(node.value)
+            if isinstance(target, ast.Tuple):
+                found |= {name.id: each for name, each in zip(target.elts, value)}
+            elif isinstance(target, ast.Name):
+                found[target.id] = value
     return found
 
 
