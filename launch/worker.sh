@@ -57,7 +57,7 @@ install() {
     local wheel python
     rm -f installed
     wheel=$(ls ./*.whl)
-    for python in python3.12 python3.11; do
+    for python in python3.12 python3.13 python3.11; do
         if [[ ! -x venv/bin/python ]] && command -v "$python" >/dev/null; then "$python" -m venv venv || rm -rf venv; fi
     done
     # The images come with an older Python. uv fetches a newer one without touching the system's.
@@ -65,8 +65,8 @@ install() {
         python3 -m pip install -q --user uv
         python3 -m uv venv -q --seed --python 3.12 venv
     fi
-    if ! venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
-        say "Python 3.11 or 3.12 is needed, not $(venv/bin/python -V)" >&2
+    if ! venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; then
+        say "Python 3.11, 3.12 or 3.13 is needed, not $(venv/bin/python -V)" >&2
         exit 1
     fi
     venv/bin/python -m pip install -q -c constraints.txt "${wheel}[tpu]"

@@ -206,6 +206,8 @@ def test_a_terminal_that_closes_saves(hf_folder, tmp_path, piped):
         stdin=theirs,
         stdout=to,
         stderr=to,
+        # the tests may run under nohup, which a session does not
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     os.close(theirs)
     metrics, printed = workdir / "metrics.jsonl", b""

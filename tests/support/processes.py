@@ -158,6 +158,7 @@ def command(arguments: list[str], cwd: str, env: dict[str, str], outputs: list[i
     # as Python opens them: those of the server know of another file, where it is in it
     sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)
     sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
