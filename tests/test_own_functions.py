@@ -154,6 +154,11 @@ def test_export_and_report_need_none_of_it_and_evaluate_uses_the_verifier(projec
     assert answers.stem == "rows"
     for row in pq.read_table(answers).to_pylist():
         assert row["correct"] == (len(row["answer"]) % 2 == 0)
+    file.write_text(SOURCE.replace("% 2 == 0", "% 2 == 1"))
+    try:
+        assert "verification.verifier.source" in one_error(run_command(*evaluate))
+    finally:
+        file.write_text(SOURCE)
 
 
 @pytest.mark.parametrize(

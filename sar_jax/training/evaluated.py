@@ -33,6 +33,7 @@ from sar_jax.text.answers import chosen, model_judge
 from sar_jax.training import checks
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import trained as trained_lib
+from sar_jax.training.own import sources as own_sources
 
 
 class Task(NamedTuple):
@@ -100,7 +101,8 @@ def decoding(config: config_lib.TrainConfig, samples: int) -> dict[str, Any]:
             found[f"prompt.{field.name}"] = getattr(config.prompt, field.name)
     # which folders of before do not name
     later = {"prompt.function": config.prompt.function, "verifier": config.verification.verifier}
-    return found | {name: value for name, value in later.items() if value}
+    sources = own_sources.of_answers(config)
+    return found | {name: value for name, value in (later | sources).items() if value}
 
 
 def load_tasks(

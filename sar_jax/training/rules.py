@@ -46,7 +46,7 @@ TRAINING: Mapping[str, Rule] = {
     "rollout.questions": _POSITIVE,
     "rollout.samples": _POSITIVE,
     "rollout.refill_rounds": _NOT_NEGATIVE,
-    "rewards.custom_timeout": _POSITIVE,
+    "rewards.custom_timeout": Rule("be greater than 0 and at most 1e6", lambda x: 0 < x <= 1e6),
     "self_aligned.cap": Rule(
         "be greater than 1, since no perplexity is below 1, or 0 for none",
         lambda x: x == 0 or x > 1,

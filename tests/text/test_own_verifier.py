@@ -9,12 +9,14 @@ from sar_jax.text.answers.verifier import Item, Outcome
 from sar_jax.text.tasks.example import Example
 
 SOURCE = """
-import os, time
+import os, time, numpy
 
 def check(text, truth, row, word="ok"):
     print("nobody reads this")
     return {
-        "right": lambda: "right", "wrong": lambda: "wrong", "error": lambda: "error",
+        "one": lambda: 1.0, "zero": lambda: 0, "case": lambda: " Right ",
+        "numpy": lambda: numpy.bool_(True), "error": lambda: "error",
+        "right": lambda: "right", "wrong": lambda: "wrong",
         "why": lambda: "error: the row is odd", "true": lambda: True, "false": lambda: False,
         "hint": lambda: row["hint"] == word, "none": lambda: None, "number": lambda: 3,
         "raise": lambda: 1 / 0, "exit": lambda: exit(5), "die": lambda: os._exit(4),
@@ -45,10 +47,11 @@ def made(name: str, seconds: float = 60.0) -> tuple:
 @pytest.mark.quick
 def test_what_it_says_counts(file):
     verifier, _ = made(f"{file}:check(word='no')")
-    texts = ["right", "wrong", "true", "false", "hint", "7", "8"]
+    right = ["right", "true", "hint", "7", "one", "case", "numpy"]
+    wrong = ["wrong", "false", "8", "zero"]
     with verifier:
-        items = [Item(text, "7", row={"hint": "no"}) for text in texts]
-        assert verifier.check(items) == [RIGHT, WRONG, RIGHT, WRONG, RIGHT, RIGHT, WRONG]
+        items = [Item(text, "7", row={"hint": "no"}) for text in right + wrong]
+        assert verifier.check(items) == [RIGHT] * len(right) + [WRONG] * len(wrong)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +61,9 @@ def test_what_it_says_counts(file):
         ("why", "says error: the row is odd"),
         ("none", "returned None: it must return right, wrong or error; does it end without"),
         ("number", "returned 3: it must return right, wrong or error"),
-        ("raise", "raised: line 10: ZeroDivisionError: division by zero"),
-        ("hint", "raised: line 9: KeyError: 'hint'"),
-        ("exit", "raised: line 10: SystemExit: 5"),
+        ("raise", "raised: line 12: ZeroDivisionError: division by zero"),
+        ("hint", "raised: line 11: KeyError: 'hint'"),
+        ("exit", "raised: line 12: SystemExit: 5"),
         ("die", "its process died (exit status 4)"),
         ("sleep", "took over 3 seconds"),
     ],
@@ -76,7 +79,7 @@ def test_what_goes_wrong_is_an_error_of_its_own_answer_with_the_functions_name(f
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("raises", "raised: line 15: KeyError: 'hint' (of the made-up answer 'The answer is 7.')"),
+        ("raises", "raised: line 17: KeyError: 'hint' (of the made-up answer 'The answer is 7.')"),
         ("judgement", "returned None"),
         ("chekk", "has no 'chekk': did you mean 'check'?"),
     ],

@@ -8,8 +8,8 @@ truth   the row's answer
 row     its question, kind, id and other columns
 
 It runs in the verification processes, with their limits: `verification.timeout` seconds, and
-memory. True and False are taken for right and wrong. An error counts as wrong, and is counted. No
-JAX.
+memory. True and 1 are taken for right, False and 0 for wrong. An error counts as wrong, and is
+counted. No JAX.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from sar_jax.text import plugins
 from sar_jax.text.answers import model_judge
 
 WHERE = "config.verification.verifier"
-_VERDICTS = {"right": True, "wrong": False, True: True, False: False}
+_VERDICTS = {"right": True, "wrong": False, 1: True, 0: False}  # True and 1.0 are 1 here
 
 
 def loaded(text: str) -> Callable[..., bool | str]:
@@ -42,7 +42,8 @@ def loaded(text: str) -> Callable[..., bool | str]:
             raise
         except (Exception, SystemExit) as error:
             return f"{name} raised: {plugins.said_by(error, plugin.file)}"
-        if isinstance(found, (str, bool)) and found in _VERDICTS:
+        found = _plain(found)
+        if isinstance(found, (str, int, float)) and found in _VERDICTS:
             return _VERDICTS[found]
         if isinstance(found, str) and (found == "error" or found.startswith("error: ")):
             return f"{name} says {found[:300]}"
@@ -50,6 +51,14 @@ def loaded(text: str) -> Callable[..., bool | str]:
         return f"{name} returned {found!r:.60}: it must return right, wrong or error{hint}"
 
     return judged
+
+
+def _plain(found: Any) -> Any:
+    """A verdict without what does not matter: case, blanks, numpy's types."""
+    if isinstance(found, str):
+        stripped = found.strip()
+        return stripped.lower() if stripped.lower() in _VERDICTS else stripped
+    return found.item() if getattr(found, "shape", None) == () else found
 
 
 def fault(reason: str) -> UserError:

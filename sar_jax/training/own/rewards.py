@@ -106,6 +106,11 @@ class OwnReward:
     def __init__(self, plugin: Plugin, seconds: float):
         self.plugin, self.seconds = plugin, seconds
         self.name, self.by_group = plugin.spec.name, False
+        if inspect.isclass(plugin.value):
+            raise UserError(
+                f"{WHERE}: {plugin.spec.text} is a class: name a function, or an object that can "
+                "be called"
+            )
         try:
             signature = inspect.signature(plugin.value)
         except (TypeError, ValueError):  # of a function that Python cannot look into

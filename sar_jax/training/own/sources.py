@@ -44,6 +44,16 @@ def sources(config: config_lib.TrainConfig) -> dict[str, str]:
     }
 
 
+def of_answers(config: config_lib.TrainConfig) -> dict[str, str]:
+    """Digests of the functions that make an evaluation's prompts and judge its answers."""
+    options = ("config.prompt.function", "config.verification.verifier")
+    found = [(option, text) for option, text in named(config) if option in options]
+    return {
+        f"{option.removeprefix('config.')}.source": plugins.source(plugins.parse(text, option))
+        for option, text in found
+    }
+
+
 def changed(workdir: epath.Path, config: config_lib.TrainConfig) -> list[str]:
     """What is to be said of functions whose source is another than at the last start."""
     try:

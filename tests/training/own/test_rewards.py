@@ -169,6 +169,7 @@ def test_and_later_too(file):
         ("my.py:length=1", "a reward that comes along is named 'length'"),
         ("my.py:none_at_all=1", "cannot be called with the answers and its parameters"),
         ("my.py:sees(kept=2)=1", "cannot be called with the answers and its parameters"),
+        ("my.py:Callable=1", "my.py:Callable is a class: name a function"),
         ("my.py:zees=1", "my.py has no 'zees': did you mean 'sees'?"),
     ],
 )
