@@ -6,8 +6,8 @@
 seconds, the least of seven. Without an argument both rewards of examples/own_reward.
 """
 
+import argparse
 import pathlib
-import sys
 import time
 
 import numpy as np
@@ -63,4 +63,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [f"{REWARDS}:no_filler", f"{REWARDS}:shortest_right"])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="FILE.py:NAME")
+    given = parser.parse_args().names
+    main(given or [f"{REWARDS}:no_filler", f"{REWARDS}:shortest_right"])

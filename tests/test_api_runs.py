@@ -17,6 +17,14 @@ def handlers():
     return [signal.getsignal(number) for number in loop.SIGNALS]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _ctrl_c_interrupts():
+    """Where tests run in the background, a shell has had Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of three steps, and what `on_step` was told."""

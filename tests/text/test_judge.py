@@ -312,7 +312,8 @@ def test_only_the_end_of_a_long_text_is_read():
 
 
 def test_an_unknown_kind_is_refused_by_name():
-    with pytest.raises(ValueError, match="'maths'.*math, last_number, choice and boolean"):
+    known = "'maths'.*math, last_number, choice, boolean, exact, contains, json and regex"
+    with pytest.raises(ValueError, match=known):
         judge("5", "5", "maths")
 
 
