@@ -110,6 +110,11 @@ def test_it_is_called_with_its_parameters_and_may_import_its_neighbours(file):
     assert load(f"{file}:double").call((4,), 60, WHERE) == 8
 
 
+def test_two_functions_of_a_file_share_what_it_has_loaded(file):
+    one, other = load("my.py:double"), load(f"{file}:prints")
+    assert one.value.__globals__ is other.value.__globals__
+
+
 def test_a_module_of_this_folder_is_found(file):
     (file.parent / "in_this_folder.py").write_text("def f():\n    return 1\n")
     assert load("in_this_folder:f").call((), 60, WHERE) == 1
