@@ -39,6 +39,7 @@ from sar_jax.text.answers.verifier import Item, Outcome, Verifier
         ("json", 'First {"a": 2}, then {"a": 1}.', '{"a": 1}', True),
         ("json", 'First {"a": 1}, then {"a": 2}.', '{"a": 1}', False),
         ("json", '{"x": {"a": 1}}', '{"a": 1}', False),
+        ("json", 'It is {"x": {"a": 1}}', '{"a": 1}', False),
         ("json", '{"a": true}', '{"a": 1}', False),
         ("json", "[1, 2]", "[2, 1]", False),
         ("json", "42", "42", True),

@@ -26,6 +26,9 @@ def check(text, truth, row, word="ok"):
 def raises(text, truth, row):
     raise KeyError("hint")
 
+def fussy(text, truth, row):
+    return "error: this is no answer that I know"
+
 def judgement(text, truth, row):
     pass
 """
@@ -91,8 +94,10 @@ def test_it_is_tried_before_anything_slow_starts(file, name, words):
     assert words in str(error.value) and "config.verification.verifier" in str(error.value)
 
 
-def test_a_trial_of_one_that_works_says_nothing(file, capfd):
-    verifier, config = made(f"{file}:check")
+@pytest.mark.parametrize("name", ["check", "fussy"])
+def test_a_trial_of_one_that_works_says_nothing(file, capfd, name):
+    """One that cannot tell may say so, also of an answer that was made up."""
+    verifier, config = made(f"{file}:{name}")
     with verifier:
         chosen.rehearse(verifier, config, Example("1", "?", "7"))
     assert capfd.readouterr() == ("", "")
