@@ -105,6 +105,16 @@ def test_ctrl_c_saves_and_then_interrupts(tmp_path, capfd):
     assert f"workdir='{tmp_path / 'run'}'" in capfd.readouterr().out
 
 
+def test_a_signal_comes_again_also_where_the_run_fails(tmp_path):
+    def on_step(step, metrics):
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("of mine")
+
+    with pytest.raises(KeyboardInterrupt) as found:
+        sar_jax.train(small_config(), tmp_path / "run", on_step)
+    assert str(found.value.__context__) == "of mine"
+
+
 def test_a_second_ctrl_c_does_not_wait_and_the_next_run_begins(tmp_path):
     def on_step(step, metrics):
         signal.raise_signal(signal.SIGINT)

@@ -98,7 +98,7 @@ def test_a_family_scores_as_torch_does_and_a_run_is_exported_and_evaluated(file,
         mlp_bias=True,
         rope_parameters={"rope_type": "default", "rope_theta": 777.0},
     )
-    (line,) = commands("model.families", file, HF_DIR=folder)
+    (line,) = commands("model.path=HF_DIR", file, HF_DIR=folder)
     workdir = tmp_path / "run"
     train(line, workdir, "data.train=arithmetic:100")
     hf = tmp_path / "hf"

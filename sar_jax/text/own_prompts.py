@@ -39,7 +39,8 @@ class OwnPrompts:
     def __init__(self, text: str):
         """text: FILE.py:NAME. It is loaded when it is first called: an export needs none."""
         self.spec = plugins.parse(text, WHERE)
-        self.first: Chat | None = None
+        self.first: Chat | None = None  # and its question
+        self.asked: Any = None
 
     @functools.cached_property
     def plugin(self) -> plugins.Plugin:
@@ -54,7 +55,9 @@ class OwnPrompts:
             again = self._read(self.plugin.call((dict(row),), _SECONDS, WHERE), row)
             if again != chat:
                 raise self._fault("makes other messages of the same row each time", row)
-            self.first = chat
+            self.first, self.asked = chat, row.get("question")
+        if chat == self.first and row.get("question") != self.asked:
+            raise self._fault("makes the same messages of two questions", row)
         return chat
 
     def check_before(self, chat: Chat, row: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import io
 import pathlib
 import re
@@ -68,7 +69,14 @@ class Plugin(NamedTuple):
         Raises `UserError` where it raises, ends the process or takes longer.
         """
         call = functools.partial(self.value, *arguments, **self.spec.params)
-        return limited(call, seconds, f"{where}: {self.spec.text}", self.file)
+        found = limited(call, seconds, f"{where}: {self.spec.text}", self.file)
+        if inspect.iscoroutine(found):
+            found.close()
+            raise UserError(
+                f"{where}: {self.spec.text} is async: name a plain function, which may call "
+                "asyncio.run"
+            )
+        return found
 
     @property
     def file(self) -> str:
@@ -163,6 +171,19 @@ def load(spec: Spec, where: str, kind: str = "a function") -> Plugin:
         shown = type(value).__name__
         raise UserError(f"{where}: {spec.text} must be {kind}, and is of the type {shown}")
     return Plugin(spec, value)
+
+
+def made(plugin: Plugin, where: str, seconds: float) -> Plugin:
+    """The same; of a class, an object that is made once, with the parameters, and then called.
+
+    Raises `UserError` where it cannot be made, or called.
+    """
+    if not inspect.isclass(plugin.value):
+        return plugin
+    found = plugin.call((), seconds, where)
+    if not callable(found):
+        raise UserError(f"{where}: {plugin.spec.text} is a class without a method __call__")
+    return Plugin(plugin.spec._replace(params={}), found)
 
 
 def _module(spec: Spec, where: str) -> types.ModuleType:

@@ -67,12 +67,14 @@ def train(
     """
     again = "call sar_jax.train with the same config and workdir='{}'"
     control = loop.Control(on_step, again)
-    folder = _train(config, workdir, control, extend)
-    if control.error is not None:
-        raise control.error
-    if control.heard is not None:
-        sys.stdout.flush()  # it may end the process
-        signal.raise_signal(control.heard)
+    try:
+        folder = _train(config, workdir, control, extend)
+        if control.error is not None:
+            raise control.error
+    finally:  # also where the run has failed meanwhile
+        if control.heard is not None:
+            sys.stdout.flush()  # it may end the process
+            signal.raise_signal(control.heard)
     metrics = workdir_lib.read_metrics(folder)
     step = max((int(line["step"]) for line in metrics), default=0)
     return Run(folder, step, metrics)

@@ -131,6 +131,7 @@ def setup(
     facts = facts._replace(revision=download.revision_of(folder))
     config = _asked(config, folder)
     multihost.first(lambda: _check(config, workdir, extend))
+    own_rewards.load(config)  # before the data: a typo in its name costs nothing
     inputs = _read(config, folder, facts.day)
     own = _rehearsed(config, workdir, inputs.train_rows)
     identity = Identity(

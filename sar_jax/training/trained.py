@@ -54,6 +54,8 @@ class Trained(NamedTuple):
     def told(self) -> str:
         """How the model is asked, for the screen."""
         prompt = self.config.prompt
+        if prompt.function:
+            return f"prompt: by the function {prompt.function} (from {self.asked})"
         return (
             f"prompt: system {prompt.system!r}, instruction {prompt.instruction!r}, format "
             f"{prompt.format} (from {self.asked})"

@@ -28,6 +28,7 @@ def differs(row):
 def changes(row):
     return [{"role": "user", "content": f"{row['question']} {next(COUNT)}"}]
 
+def same(row): return [{"role": "user", "content": "Go."}]
 def nothing(row): return None
 def text(row): return row["question"]
 def empty(row): return []
@@ -86,6 +87,13 @@ def test_columns_of_the_row_are_there(file):
     assert "Why? think" in prompter.tokenizer.decode(ids)
     other = prompter.prompt("How?", {"question": "How?"})
     assert "How?" in prompter.tokenizer.decode(other)
+
+
+def test_a_prompt_that_leaves_out_the_question_is_named(file):
+    prompter = made(CHATS[0], f"{file}:same")
+    prompter.prompt("Why?"), prompter.prompt("Why?")
+    with pytest.raises(UserError, match="makes the same messages of two questions"):
+        prompter.prompt("How?")
 
 
 def test_what_differs_before_the_last_message_leaves_one_token_alone(file):

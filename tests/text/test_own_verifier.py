@@ -29,6 +29,13 @@ def raises(text, truth, row):
 def fussy(text, truth, row):
     return "error: this is no answer that I know"
 
+class Checks:
+    def __init__(self, end=""): self.end = end
+    def __call__(self, text, truth, row): return text == truth + self.end
+
+async def later(text, truth, row):
+    return "right"
+
 def judgement(text, truth, row):
     pass
 """
@@ -67,7 +74,7 @@ def test_what_it_says_counts(file):
         ("raise", "raised: line 12: ZeroDivisionError: division by zero"),
         ("hint", "raised: line 11: KeyError: 'hint'"),
         ("exit", "raised: line 12: SystemExit: 5"),
-        ("die", "its process died (exit status 4)"),
+        ("die", "died (exit status 4)"),
         ("sleep", "took over 3 seconds"),
     ],
 )
@@ -84,6 +91,7 @@ def test_what_goes_wrong_is_an_error_of_its_own_answer_with_the_functions_name(f
     [
         ("raises", "raised: line 17: KeyError: 'hint' (of the made-up answer 'The answer is 7.')"),
         ("judgement", "returned None"),
+        ("later", "is async: name a plain function"),
         ("chekk", "has no 'chekk': did you mean 'check'?"),
     ],
 )
@@ -92,6 +100,12 @@ def test_it_is_tried_before_anything_slow_starts(file, name, words):
     with verifier, pytest.raises(UserError) as error:
         chosen.rehearse(verifier, config, Example("1", "?", "7"))
     assert words in str(error.value) and "config.verification.verifier" in str(error.value)
+
+
+def test_a_class_is_made_once_with_its_parameters(file):
+    verifier, _ = made(f"{file}:Checks(end='!')")
+    with verifier:
+        assert verifier.check([Item("7!", "7"), Item("7", "7")]) == [RIGHT, WRONG]
 
 
 @pytest.mark.parametrize("name", ["check", "fussy"])

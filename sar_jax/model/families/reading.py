@@ -98,7 +98,8 @@ def _family(raw: Json) -> Family:
     why = next(lacking, "")
     supported = ", ".join((*_FAMILIES, "gemma3"))
     raise UserError(
-        f"model_type {kind!r} is not supported{': ' if why else ''}{why} (supported: {supported})"
+        f"model_type {kind!r} is not supported{': ' if why else ''}{why} (supported: {supported}; "
+        "config.model.families adds one of your own)"
     )
 
 

@@ -12,6 +12,7 @@ memory. True and 1 are taken for right, False and 0 for wrong. An error counts a
 counted. No JAX.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ def loaded(text: str) -> Callable[..., bool | str]:
     What it returns is True, False, or a reason in words why nobody knows.
     """
     plugin = plugins.load(plugins.parse(text, WHERE), WHERE)
+    plugin = plugins.made(plugin, WHERE, plugins.IMPORT_SECONDS)
     name = "the judge" if plugin.spec.place == model_judge.__name__ else plugin.spec.text
 
     def judged(text: str, truth: str, row: Mapping[str, Any]) -> bool | str:
@@ -38,6 +40,9 @@ def loaded(text: str) -> Callable[..., bool | str]:
             raise
         except (Exception, SystemExit) as error:
             return f"{name} raised: {plugins.said_by(error, plugin.file)}"
+        if inspect.iscoroutine(found):
+            found.close()
+            return f"{name} is async: name a plain function, which may call asyncio.run"
         found = _plain(found)
         if isinstance(found, (str, int, float)) and found in _VERDICTS:
             return _VERDICTS[found]

@@ -181,7 +181,8 @@ class _Process:
                 return reply
         except (EOFError, OSError):
             self.stop()
-            return f"{self.subject}its process died (exit status {self.process.returncode})"
+            of = f"the process of {self.subject}" if self.subject else "its process "
+            return f"{of}died (exit status {self.process.returncode})"
         self.stop()
         return f"{self.subject}took over {self.timeout:g} seconds"
 

@@ -91,7 +91,10 @@ def parse(text: str) -> list[Weighted]:
     for name in names:
         if names.count(name) > 1 or hasattr(config_lib.Rewards(), name):
             other = "two of them are" if names.count(name) > 1 else "a reward that comes along is"
-            raise UserError(f"{WHERE}: {other} named {name!r}: metrics need a name for each")
+            raise UserError(
+                f"{WHERE}: {other} named {name!r}, and metrics need a name for each: rename yours, "
+                "or import it under another name in a file of yours"
+            )
     return found
 
 
@@ -104,13 +107,9 @@ class OwnReward:
     """One function. name: of its metrics; by_group: is it called for each question?"""
 
     def __init__(self, plugin: Plugin, seconds: float):
-        self.plugin, self.seconds = plugin, seconds
+        self.plugin, self.seconds = plugins.made(plugin, WHERE, seconds), seconds
         self.name, self.by_group = plugin.spec.name, False
-        if inspect.isclass(plugin.value):
-            raise UserError(
-                f"{WHERE}: {plugin.spec.text} is a class: name a function, or an object that can "
-                "be called"
-            )
+        plugin = self.plugin
         try:
             signature = inspect.signature(plugin.value)
         except (TypeError, ValueError):  # of a function that Python cannot look into
@@ -140,11 +139,12 @@ class OwnReward:
         found = self.plugin.call((list(answers),), self.seconds, WHERE)
         shown = f"{WHERE}: {self.plugin.spec.text}"
         try:
-            values = [_number(value) for value in found]
+            values = [_number(value) for value in _flat(found)]
         except (TypeError, ValueError, OverflowError):
-            what = f"returned {found!r:.80}" if not isinstance(found, Sequence) else "is wrong"
+            said = " ".join(repr(found).split())
             raise UserError(
-                f"{shown} {what}: it must return a list with one number for each answer"
+                f"{shown} returned {said:.80}: it must return a list with one number for each "
+                "answer"
             ) from None
         if len(values) != len(answers):
             raise UserError(f"{shown} returned {len(values)} numbers for {len(answers)} answers")
@@ -152,6 +152,13 @@ class OwnReward:
             if not math.isfinite(value):
                 raise UserError(f"{shown} returned {value} for the answer {answer.text[-60:]!r}")
         return values
+
+
+def _flat(found: Any) -> Any:
+    """Numbers one after the other; arrays and tensors may have an axis of one more."""
+    if hasattr(found, "detach"):  # a tensor of torch
+        found = found.detach().float().cpu().numpy()
+    return np.asarray(found).reshape(-1) if hasattr(found, "reshape") else found
 
 
 def _number(value: Any) -> float:
@@ -194,7 +201,7 @@ def _made_up(row: Question) -> list[Answer]:
             Answer(
                 question=example.question,
                 truth=example.answer,
-                extra=example.extra,
+                extra=dict(example.extra),
                 text=text,
                 tokens=list(range(len(values))),
                 length=len(values),
@@ -238,7 +245,7 @@ def _answer(
     return Answer(
         question=row.example.question,
         truth=row.example.answer,
-        extra=row.example.extra,
+        extra=dict(row.example.extra),
         text=verdicts.texts[b],
         tokens=rollouts.tokens[b, :length].tolist(),
         length=length,

@@ -45,6 +45,21 @@ def none_at_all(): return []
 class Callable:
     def __call__(self, answers): return [1.0] * len(answers)
 an_object = Callable()
+class NoCall: pass
+class Sized:
+    def __init__(self, by): self.by = by
+    def __call__(self, group): return [self.by * answer.length for answer in group]
+async def waits(answers): return [1.0] * len(answers)
+def column(answers): return np.ones((len(answers), 1))
+def tensor(answers):
+    import torch
+    return torch.ones(len(answers), 1, dtype=torch.bfloat16, requires_grad=True)
+def changes(answers):
+    for answer in answers:
+        answer.extra["level"] = 99
+        answer.tokens.clear()
+        answer.values[:] = 0
+    return [0.0] * len(answers)
 """
 
 
@@ -123,19 +138,35 @@ def test_columns_truth_values_generators_and_objects(file):
     assert set(found) == {"hint", "bools", "an_object"}  # without a weight it is not called
 
 
+def test_classes_arrays_and_tensors(file):
+    rewards = load("my.py:Sized(by=3)=1, my.py:Callable=1, my.py:column=1, my.py:tensor=1")
+    found = own_rewards.values(rewards, *step())
+    assert found["Sized"].tolist() == [[3, 6], [9, 12]]
+    assert all(found[name].tolist() == [[1, 1]] * 2 for name in ("Callable", "column", "tensor"))
+
+
+def test_what_it_changes_stays_its_own(file):
+    inputs = step()
+    own_rewards.values(load("my.py:changes=1"), *inputs)
+    assert [row.example.extra for row in inputs[0]] == [{"level": 3}, {"level": 7}]
+    assert inputs[1].tokens.tolist() == np.arange(16).reshape(4, 4).tolist()
+    assert inputs[3].alone[0].tolist() == [-1.5]
+
+
 @pytest.mark.parametrize(
     "name, words",
     [
         ("few", "returned 1 numbers for 2 answers"),
         ("nan", "returned nan for the answer 'The answer is 5.'"),
         ("infinite", "returned inf for the answer"),
-        ("nones", "it must return a list with one number for each answer"),
-        ("texts", "it must return a list with one number for each answer"),
+        ("nones", "returned [None, None]: it must return a list with one number for each answer"),
+        ("texts", "returned ['1', '1']: it must return a list with one number for each answer"),
         ("nothing", "returned None: it must return a list"),
         ("one", "returned 1.0: it must return a list"),
         ("raises", "line 24: ZeroDivisionError: division by zero"),
         ("exits", "line 25: SystemExit"),
         ("sleeps", "it took over 0.5 seconds"),
+        ("waits", "is async: name a plain function"),
     ],
 )
 def test_what_is_wrong_shows_on_made_up_answers(file, name, words):
@@ -169,7 +200,8 @@ def test_and_later_too(file):
         ("my.py:length=1", "a reward that comes along is named 'length'"),
         ("my.py:none_at_all=1", "cannot be called with the answers and its parameters"),
         ("my.py:sees(kept=2)=1", "cannot be called with the answers and its parameters"),
-        ("my.py:Callable=1", "my.py:Callable is a class: name a function"),
+        ("my.py:NoCall=1", "my.py:NoCall is a class without a method __call__"),
+        ("my.py:Callable(size=1)=1", "TypeError: Callable() takes no arguments"),
         ("my.py:zees=1", "my.py has no 'zees': did you mean 'sees'?"),
     ],
 )
