@@ -176,6 +176,9 @@ _IN_COMPOUND = re.compile(rf"\d\s*{_NAMES}\b\.?,?\s+(?:and\s+)?$", re.IGNORECASE
 _IS_NAMED = re.compile(rf"\s*{_NAMES}\b", re.IGNORECASE)
 
 
+_FAR = 200  # characters, within which words belong to a number
+
+
 def opens_before(text: str, end: int) -> bool:
     """Do the words before position `end` leave the number there open, "at least", or deny it?"""
     return _BEFORE.search(text, max(0, end - 40), end) is not None
@@ -183,13 +186,14 @@ def opens_before(text: str, end: int) -> bool:
 
 def opens_after(text: str, start: int) -> bool:
     """Do the words from position `start` on change the number before it, "or more", or deny it?"""
-    return _AFTER.match(text, start) is not None or _COMPOUND.match(text, start) is not None
+    # not to the end of a text that may be nothing but blanks, each of which would be tried
+    return any(words.match(text, start, start + _FAR) for words in (_AFTER, _COMPOUND))
 
 
 def in_compound(text: str, start: int, end: int) -> bool:
     """Is the number from `start` to `end` the second one of "2 hours and 40 minutes"?"""
     before = _IN_COMPOUND.search(text, max(0, start - 40), start)
-    return before is not None and _IS_NAMED.match(text, end) is not None
+    return before is not None and _IS_NAMED.match(text, end, end + _FAR) is not None
 
 
 _OPEN = re.compile(

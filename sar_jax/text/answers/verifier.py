@@ -39,7 +39,7 @@ from sar_jax.text.answers import judge
 from sar_jax.text.answers.worker import OWN, READY
 
 _MEMORY = 2**30  # bytes of address space of a worker, about 0.1 GB of which it needs
-_OWN_MEMORY = 2**33  # of a worker whose function is a user's, which may import large libraries
+_OWN_MEMORY = 2**35  # of a worker whose function is a user's: large libraries reserve much
 _START = 120.0  # seconds in which a worker must have imported its libraries, on a busy machine too
 # of one worker; then a fresh one takes over, since caches of computer algebra only grow
 _COMPARISONS = 10_000
