@@ -10,13 +10,9 @@ and some minutes of processor time for a model of billions of parameters.
 
 import copy
 import importlib.metadata
-import inspect
 import json
 import os
 import pathlib
-import sys
-import types
-from typing import Any
 
 import jax
 from absl import flags
@@ -66,16 +62,8 @@ def _planned(config: config_lib.TrainConfig) -> config_lib.TrainConfig:
     return config
 
 
-class _Called(types.ModuleType):
-    """`sar_jax.plan` is this module for whoever imports it, and is called as its function."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> estimate.Plan:
-        return plan(*arguments, **options)
-
-
 if __name__ != "__main__":
-    sys.modules[__name__].__class__ = _Called
-    __signature__ = inspect.signature(plan)
+    calls.make_callable(__name__, plan)
 
 
 def main(get_config) -> None:

@@ -15,12 +15,9 @@ end of the ssh session (SIGHUP) saves and exits. On several hosts start the same
 (docs/tpu.md); the first one writes files and prints.
 """
 
-import inspect
 import os
 import sys
 import time
-import types
-from typing import Any
 
 import jax
 from absl import flags
@@ -56,16 +53,8 @@ def train(
     return session.train(found, workdir, on_step, extend=extend)
 
 
-class _Called(types.ModuleType):
-    """`sar_jax.train` is this module for whoever imports it, and is called as its function."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> session.Run:
-        return train(*arguments, **options)
-
-
 if __name__ != "__main__":
-    sys.modules[__name__].__class__ = _Called
-    __signature__ = inspect.signature(train)
+    calls.make_callable(__name__, train)
 
 
 def main(get_config) -> int:

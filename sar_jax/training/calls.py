@@ -1,8 +1,11 @@
 """Calls from Python: the config that they take, and the errors that they raise."""
 
 import functools
+import inspect
 import os
 import re
+import sys
+import types
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -41,6 +44,21 @@ def one_line(function: Callable[P, R]) -> Callable[P, R]:
         raise UserError(re.sub(r"(?<![\w-])--(?=[a-z])", "", " ".join(said.splitlines())))
 
     return called
+
+
+def make_callable(module: str, function: Callable[..., Any]) -> None:
+    """Calls of a module are from now on those of its function of the same name.
+
+    module   a name in `sys.modules`; whoever imports it has it in the place of the function
+    """
+
+    class Called(types.ModuleType):
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            return function(*arguments, **options)
+
+    found = sys.modules[module]
+    found.__class__ = Called
+    found.__signature__ = inspect.signature(function)
 
 
 @one_line
