@@ -34,8 +34,13 @@ def log(step, metrics, to):
     with open(to, "a") as file:
         print(step, metrics.get("reward/spelt/mean"), file=file)
 """
-BROKEN = SOURCE.replace(
-    "    print(", "    if len(answers) > 2: raise ValueError('no more')\n    print("
+FIRST_LINE = '    print("looked at"'
+FAILS = "    if {condition}: raise ValueError('no more')\n"
+BROKEN = SOURCE.replace(FIRST_LINE, FAILS.format(condition="len(answers) > 2") + FIRST_LINE)
+# the trial on made-up answers is the first call, so this is step 3
+BREAKS_IN_STEP_3 = "CALLS = []\n" + SOURCE.replace(
+    FIRST_LINE,
+    "    CALLS.append(1)\n" + FAILS.format(condition="len(CALLS) == 4") + FIRST_LINE,
 )
 
 
@@ -106,13 +111,35 @@ def test_the_workdir_knows_their_sources(project):
     assert all(len(digest) == 64 for digest in known.values())
 
 
-def test_one_that_breaks_on_the_way_leaves_the_run_saved_and_mended_it_goes_on(
-    project, tmp_path_factory
-):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The same project, whose run of four steps never broke."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "my.py").write_text(SOURCE)
+    run_command(*command(folder, "steps=4"), check=True)
+    return folder
+
+
+def learnt(folder) -> list[dict[str, float]]:
+    """What each step asked and learnt, by its metrics."""
+    kept = ("reward", "loss", "kl", "accuracy", "completions")
+    lines = read_metrics(folder / "run")
+    return [{n: v for n, v in line.items() if n.startswith(kept)} for line in lines]
+
+
+def test_a_step_that_fails_is_made_up_with_its_own_questions(whole, tmp_path):
+    """No checkpoint was due before it: the one that is saved must not have asked them yet."""
+    (tmp_path / "my.py").write_text(BREAKS_IN_STEP_3)
+    rarely = ("steps=4", "checkpoint.every_steps=100")
+    done = run_command(*command(tmp_path, *rarely))
+    assert "no more. The run is saved at step 2" in one_error(done)
+    (tmp_path / "my.py").write_text(SOURCE)
+    run_command(*command(tmp_path, *rarely), check=True)
+    assert learnt(tmp_path) == learnt(whole)
+
+
+def test_one_that_breaks_at_once_after_a_restart_is_mended_and_goes_on(project, whole):
     folder, _ = project
-    whole = tmp_path_factory.mktemp("whole")
-    (whole / "my.py").write_text(SOURCE)
-    run_command(*command(whole, "steps=4"), check=True)
     (folder / "my.py").write_text(BROKEN)
     done = run_command(*command(folder, "steps=4"))
     assert one_error(done) == (
@@ -124,9 +151,7 @@ def test_one_that_breaks_on_the_way_leaves_the_run_saved_and_mended_it_goes_on(
     (folder / "my.py").write_text(SOURCE)
     done = run_command(*command(folder, "steps=4"), check=True)
     assert "resumed at step 2" in done.stdout and changed in done.stdout
-    kept = lambda line: {n: v for n, v in line.items() if n.startswith(("reward", "loss", "kl"))}
-    ours, theirs = (read_metrics(place / "run") for place in (folder, whole))
-    assert list(map(kept, ours)) == list(map(kept, theirs))
+    assert learnt(folder) == learnt(whole)
 
 
 def test_export_and_report_need_none_of_it_and_evaluate_uses_the_verifier(project, tmp_path):
