@@ -196,7 +196,7 @@ def faults(shown) -> list[str | None]:
         input=json.dumps(lines),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
