@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from support import docs
-from support.commands import ROOT, run_command
+from support.commands import PATIENCE, ROOT, run_command
 from support.training import read_metrics, small
 
 from sar_jax import config as config_lib
@@ -132,7 +132,7 @@ def as_script(command: docs.Command, folder: pathlib.Path) -> list[list[str]]:
         env=os.environ | {"PYTHON": str(python), "BUILD": str(folder / "build")} | values,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     if words[0].endswith("tpu_vm.sh"):
@@ -196,7 +196,7 @@ def faults(shown) -> list[str | None]:
         input=json.dumps(lines),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
