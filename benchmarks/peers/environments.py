@@ -1,0 +1,29 @@
+"""Virtual environments that other projects' packages are installed in, apart from sar_jax's."""
+
+import pathlib
+import subprocess
+import sys
+
+PACKAGES = {
+    "torch": ("torch==2.13.0", "transformers==5.24.0"),
+    "tunix": ("google-tunix==0.1.7", "jax==0.12.0.1", "jaxlib==0.12.0.1", "einops"),
+}
+
+
+def python(name: str, folder: pathlib.Path, base: str = "") -> str:
+    """The Python of an environment, which is made where it is missing.
+
+    name     of `PACKAGES`; the environment is the folder of this name in `folder`
+    base     the Python to make it of; empty: the one that runs this
+
+    Raises CalledProcessError where pip fails.
+    """
+    found = folder / name / "bin/python"
+    names = [package.partition("==")[0] for package in PACKAGES[name]]
+    asks = f"from importlib.metadata import version; [version(n) for n in {names}]"
+    if found.exists() and subprocess.run([found, "-c", asks], capture_output=True).returncode == 0:
+        return str(found)
+    told = lambda words: subprocess.run(words, check=True, stdout=sys.stderr)
+    told([base or sys.executable, "-m", "venv", str(folder / name)])
+    told([str(found), "-m", "pip", "install", *PACKAGES[name]])
+    return str(found)
