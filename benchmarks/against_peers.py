@@ -1,4 +1,4 @@
-"""Score and update beside PyTorch and Tunix, on the same rows, in turn.
+"""Score, update and rollout beside PyTorch and Tunix, on the same rows, in turn.
 
     python benchmarks/against_peers.py --environments=FOLDER [--only=score,update] [--peers=torch]
 
@@ -6,7 +6,7 @@ Every comparison starts one process for each program, lets them warm up, and the
 turn, so that each pair of calls sees the same machine. One line of JSON a figure: medians of
 processor seconds and of seconds, peak memory, and sar_jax's ratios to the others (below 1: sar_jax
 takes less). A ratio is the median of the rounds' ratios. `first_value` is what each program
-computed: the sum of all logprobs, or the loss of the update, which have to agree.
+computed: the sum of all logprobs, the loss of the update, or tokens; these have to agree.
 
 The comparisons, of a random 4-layer Qwen3 (width 256, 8 heads, 4 key and value heads of 32,
 feed-forward 1,024, vocabulary 4,096):
@@ -15,14 +15,16 @@ feed-forward 1,024, vocabulary 4,096):
     update       gradient of GRPO's loss on these, and AdamW
     lengths      both, of answers with published lengths divided by 8: packed here, padded by others
     vocabulary   score of 8 rows with a vocabulary of 151,936
+    rollout      256 tokens after each of 64 prompts, all drawn from the whole distribution
 
 sar_jax has the defaults of a config, and its options can be given: --set=model.remat=false. The
 others keep their activations, and compute --rows rows at once.
 
 The peers' packages are installed into virtual environments below --environments, once. PYTHONPATH
 says which sar_jax is measured, where it is not the one that is installed. Where there is an NVIDIA
-GPU, everything runs on it in bfloat16. Give this the machine alone: other work moves the seconds,
-and the ratios less."""
+GPU, everything runs on it in bfloat16 (Tunix where its jax has CUDA), and --peers=vllm can be asked
+for: rollout alone. Give this the machine alone: other work moves the seconds, and the ratios
+less."""
 
 import argparse
 import dataclasses
@@ -34,11 +36,12 @@ import sys
 from collections.abc import Sequence
 
 from peers import environments, turns
+from peers import options as options_lib
 from peers.turns import Side
 from peers.work import Work
 
-COMPARISONS = ("score", "update", "lengths", "vocabulary")
-PEERS = ("torch", "tunix")
+COMPARISONS = ("score", "update", "lengths", "vocabulary", "rollout")
+PEERS = ("torch", "tunix", "vllm")
 LARGE = 151_936
 
 
@@ -72,6 +75,7 @@ def works(options: argparse.Namespace) -> dict[str, Work]:
         "update": dataclasses.replace(standard, task="update"),
         "lengths": dataclasses.replace(standard, **of_lengths),
         "vocabulary": dataclasses.replace(standard, **few),
+        "rollout": dataclasses.replace(standard, task="rollout", warm_ups=1),
     }
     return {name: found[name] for name in options.only}
 
@@ -112,9 +116,7 @@ def chosen(known: Sequence[str], optional: bool = False):
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_lib.parser(__doc__)
     add = parser.add_argument
     add(
         "--environments",
@@ -122,12 +124,17 @@ def parse() -> argparse.Namespace:
         required=True,
         help="folder of the peers' environments and of the random models; kept for the next time",
     )
-    add("--only", type=chosen(COMPARISONS), default=list(COMPARISONS), help="comparisons to make")
+    add(
+        "--only",
+        type=chosen(COMPARISONS),
+        default=list(COMPARISONS),
+        help=f"comparisons to make, of {', '.join(COMPARISONS)}; all of them by default",
+    )
     add(
         "--peers",
         type=chosen(PEERS, optional=True),
-        default=list(PEERS),
-        help="programs to compare with; empty for none",
+        default=["torch", "tunix"],
+        help="programs to compare with: torch, tunix, vllm; empty for none",
     )
     add("--rounds", type=int, default=6, help="calls of each program")
     add("--beside", metavar="CHECKOUT", help="another checkout of sar_jax, to compare with too")
@@ -138,20 +145,9 @@ def parse() -> argparse.Namespace:
     )
     add("--rows", type=int, default=64, help="rows that the peers compute at once")
     add("--peers-recompute", action="store_true", help="the peers recompute activations")
-    add("--questions", type=int, default=16, help="of score and update, 4 answers each")
-    add("--prompt", type=int, default=64, help="tokens of a question of score and update")
-    add("--answer", type=int, default=256, help="tokens of an answer of score and update")
     add("--lengths-questions", type=int, default=128, help="of lengths, 6 answers each; even")
-    add(
-        "--set",
-        dest="overrides",
-        metavar="FIELD=VALUE",
-        action="append",
-        default=[],
-        help="an option of sar_jax's config, such as packing.rows_per_microbatch=16; repeat it",
-    )
-    add("--dtype", choices=("float32", "bfloat16"), help="bfloat16 where there is an NVIDIA GPU")
     add("--model", default="", help="a Hugging Face folder in place of the random model")
+    options_lib.add_sizes(parser)
     return parser.parse_args()
 
 
@@ -163,7 +159,8 @@ def main() -> None:
     for name, work in works(options).items():
         vocabulary = LARGE if name == "vocabulary" else 4096
         work = dataclasses.replace(work, model=work.model or model(options, running[0], vocabulary))
-        found = turns.take(running, work, options.rounds)
+        able = [side for side in running if side.name != "vllm" or name == "rollout"]
+        found = turns.take(able, work, options.rounds)
         turns.report(name, found, dtype=work.dtype, questions=work.questions)
 
 

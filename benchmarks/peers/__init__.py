@@ -1,12 +1,13 @@
 """Programs that do the same work, each in a process of its own, timed in turn.
 
-    work      the work: which rows, at which lengths                     (numpy alone)
-    meter     processor seconds, seconds and peak memory of a call       (the standard library alone)
-    models    a random model in a Hugging Face folder
-    turns     starts the programs, and lets them take turns
+    work           the work: which rows, at which lengths
+    meter          processor seconds, seconds and peak memory of a call
+    models         random models in Hugging Face folders
+    turns          starts the programs, and lets them take turns
     environments   where other projects' packages are installed
-    with_sar_jax, with_torch, with_tunix   the programs
+    alone          a task of sar_jax without anything beside it
+    with_*         the programs
 
-A program runs with the Python that has its packages: `with_torch` and `with_tunix` import nothing
-of sar_jax.
+A program runs with the Python that has its packages: those of other projects import `work` and
+`meter` alone, which need numpy and no part of sar_jax.
 """

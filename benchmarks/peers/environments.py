@@ -6,7 +6,15 @@ import sys
 
 PACKAGES = {
     "torch": ("torch==2.13.0", "transformers==5.24.0"),
-    "tunix": ("google-tunix==0.1.7", "jax==0.12.0.1", "jaxlib==0.12.0.1", "einops"),
+    # the newest transformers asks for a safetensors that Tunix refuses
+    "tunix": (
+        "google-tunix==0.1.7",
+        "jax==0.12.0.1",
+        "jaxlib==0.12.0.1",
+        "einops",
+        "transformers==5.5.0",
+    ),
+    "vllm": ("vllm",),
 }
 
 

@@ -33,6 +33,13 @@ class Accelerator(NamedTuple):
     peak: Callable[[], int]
 
 
+def of_jax(device: Any) -> Accelerator | None:
+    """Of a JAX device; None of a CPU. Its peak is that since the process began."""
+    if device.platform == "cpu":
+        return None
+    return Accelerator(lambda: None, lambda: device.memory_stats()["peak_bytes_in_use"])
+
+
 def _resident_peak() -> float:
     status = pathlib.Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 2**20

@@ -1,4 +1,4 @@
-"""sar_jax's score and update, as a run does them: packed, scored, cut into micro-batches.
+"""sar_jax's rollout, score and update, by the functions of a run: packed, scored, updated.
 
 python -m peers.with_sar_jax WORK_AS_JSON
 """
@@ -6,7 +6,7 @@ python -m peers.with_sar_jax WORK_AS_JSON
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from sar_jax.model import hf, parameters
 from sar_jax.parallel import sharding
 from sar_jax.rl import losses
 from sar_jax.rl.advantages import Credit
+from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Rollouts
 from sar_jax.text.prompts import Question
 from sar_jax.training import checks, grids, learner, minibatches
@@ -39,21 +40,32 @@ def configure(work: Work) -> config_lib.TrainConfig:
         model=config_lib.Model(path=work.model, dtype=work.dtype),
         data=config_lib.Data(train="arithmetic", max_prompt_tokens=P),
         rollout=config_lib.Rollout(
-            questions=work.questions, samples=work.samples, max_answer_tokens=A
+            questions=work.questions,
+            samples=work.samples,
+            slots=min(work.questions * work.samples, config_lib.Rollout().slots),
+            max_answer_tokens=A,
         ),
         rewards=config_lib.Rewards(self_aligned=0.0),
         loss=config_lib.Loss(minibatch_questions=work.minibatch, kl=work_lib.KL),
         packing=config_lib.Packing(row_tokens=5120 // work.divisor if work.divisor else P + A),
     )
-    for override in work.overrides:
-        path, _, value = override.partition("=")
+    override(config, work.overrides)
+    checks.check(config)
+    return config
+
+
+def override(config: config_lib.TrainConfig, words: Sequence[str]) -> None:
+    """Sets fields of a config. words: such as "packing.rows_per_microbatch=16".
+
+    Raises `UserError` for what is no field, or no value of one.
+    """
+    for word in words:
+        path, _, value = word.partition("=")
         fields.check_path(config_lib.TrainConfig, path)
         *sections, name = path.split(".")
         section = functools.reduce(getattr, sections, config)
         is_text = isinstance(getattr(section, name), str)
         setattr(section, name, value if is_text else yaml.safe_load(value))
-    checks.check(config)
-    return config
 
 
 class Program:
@@ -70,15 +82,39 @@ class Program:
         own = dict(config=self.config, mesh=self.mesh, score=self.assembly.score)
         self.tools = Tools(**unused | own)
         found = work_lib.sequences(work, self.cfg.vocab_size)
-        self.questions = [Question(None, prompt) for prompt in found.prompts]
-        self.rollouts = _rollouts(found.answers, work.widths[1])
+        self.questions = [question(prompt) for prompt in found.prompts]
+        self.rollouts = rollouts_of(found.answers, work.widths[1])
         self.advantages = work_lib.advantages(work)
         self.params, self.state, self.scored = params, None, None
         if work.task == "update":
-            self.score()
-        if work.task != "score":
+            with jax.set_mesh(self.mesh):
+                self.score()
+        if work.task == "rollout":
+            self._prepare_sampler()
+        if work.task in ("update", "step"):
             self.state = learner.init_state(params, self.assembly.optimizer)
             self.params = None
+
+    def _prepare_sampler(self) -> None:
+        rollout = self.config.rollout
+        self.sample = Sample(
+            self.assembly.decoder,
+            (-1,),  # no token ends an answer
+            rollout.samples,
+            rollout.max_answer_tokens,
+            slots=rollout.slots,
+            cache_dtype=rollout.cache_dtype,
+        )
+        prompts = [question.prompt for question in self.questions]
+        self.prompts = _rectangle(prompts, self.config.data.max_prompt_tokens)
+        self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+
+    def rollout(self) -> float:
+        """Answers to every question; returns their tokens."""
+        weights = self.assembly.decoding_weights(self.params, {})
+        numbers = np.arange(len(self.lengths), dtype=np.int32)
+        found = self.sample(weights, self.prompts, self.lengths, numbers, jax.random.key(1))
+        return float(found.lengths.sum())
 
     def score(self) -> float:
         """Scores all answers; returns the sum of their logprobs, in nats."""
@@ -104,46 +140,43 @@ class Program:
         return float(metrics["loss"])
 
     def __call__(self) -> float:
-        """The task; returns the sum of logprobs, or the loss where nothing else is done."""
-        if self.task == "update":
-            return self.update()
-        total = self.score()
-        if self.task == "step":
-            self.update()
-        return total
+        """The task; returns the sum of logprobs, or the loss or tokens where nothing else is
+        done."""
+        with jax.set_mesh(self.mesh):
+            if self.task == "step":
+                total = self.score()
+                self.update()
+                return total
+            return {"score": self.score, "update": self.update, "rollout": self.rollout}[
+                self.task
+            ]()
 
 
-def _rollouts(answers: list[np.ndarray], width: int) -> Rollouts:
-    tokens = np.zeros((len(answers), width), np.int32)
-    for row, answer in zip(tokens, answers, strict=True):
-        row[: len(answer)] = answer
+def _rectangle(sequences: list[np.ndarray], width: int) -> np.ndarray:
+    """Sequences as rows, padded with 0 on the right."""
+    found = np.zeros((len(sequences), width), np.int32)
+    for row, sequence in zip(found, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return found
+
+
+def question(prompt: np.ndarray) -> Question:
+    """A question whose text nobody asks for."""
+    return Question(None, prompt)
+
+
+def rollouts_of(answers: list[np.ndarray], width: int) -> Rollouts:
+    """Answers as the decoder gives them; width: their limit."""
+    tokens = _rectangle(answers, width)
     lengths = np.array([len(answer) for answer in answers], np.int32)
     empty = np.zeros(tokens.shape, np.float32)
     return Rollouts(tokens, lengths, empty, np.ones(len(answers), bool), empty)
 
 
-def accelerator() -> meter.Accelerator | None:
-    """JAX's own count, whose peak is that since the process began."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return None
-    return meter.Accelerator(lambda: None, lambda: device.memory_stats()["peak_bytes_in_use"])
-
-
-def within_mesh(program: Program) -> Callable[[], float]:
-    """The program's call on its mesh."""
-
-    def call() -> float:
-        with jax.set_mesh(program.mesh):
-            return program()
-
-    return call
-
-
 def main() -> None:
     output, work = meter.channel(), Work.from_json(sys.argv[1])
-    program = Program(work)
-    meter.serve(output, within_mesh(program), work.warm_ups, accelerator())
+    call: Callable[[], float] = Program(work)
+    meter.serve(output, call, work.warm_ups, meter.of_jax(jax.devices()[0]))
 
 
 if __name__ == "__main__":

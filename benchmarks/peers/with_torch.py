@@ -34,7 +34,7 @@ class Program:
         self.mask = tensor(rows.answer_mask)
         self.advantages = tensor(work_lib.advantages(work))
         self.optimizer = None
-        if work.task != "score":
+        if work.task in ("update", "step"):
             self.optimizer = torch.optim.AdamW(
                 self.model.parameters(),
                 lr=work_lib.LEARNING_RATE,
@@ -92,16 +92,34 @@ class Program:
             self.optimizer.step()
         return total
 
+    def rollout(self) -> float:
+        """Answers to every prompt; returns their tokens."""
+        P, A = self.work.widths
+        self.model.eval()
+        with torch.inference_mode():
+            found = self.model.generate(
+                input_ids=self.tokens[:, :P],
+                attention_mask=self.there[:, :P],
+                do_sample=True,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=A,
+                eos_token_id=None,
+            )
+        return float(found.shape[0] * (found.shape[1] - P))
+
     def __call__(self) -> float:
-        """The task; returns the sum of logprobs, or the loss where nothing else is done."""
-        if self.work.task == "update":
-            return self.update()
-        total = self.score()
+        """The task; returns the sum of logprobs, or the loss or tokens where nothing else is
+        done."""
+        tasks = {"score": self.score, "update": self.update, "rollout": self.rollout}
         if self.work.task == "step":
+            value = self.score()
             self.update()
+        else:
+            value = tasks[self.work.task]()
         if self.device == "cuda":
             torch.cuda.synchronize()
-        return total
+        return value
 
 
 def accelerator() -> meter.Accelerator | None:

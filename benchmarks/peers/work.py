@@ -24,7 +24,8 @@ class Work:
     """What is computed, and on which rows.
 
     model          a Hugging Face folder
-    task           "score": logprobs of the answers; "update": gradient and AdamW; "step": both
+    task           "score": logprobs of the answers; "update": gradient and AdamW; "step": both;
+                   "rollout": answers of A tokens, and no fewer
     questions      Q
     samples        M
     minibatch      questions of an update, which divide Q
