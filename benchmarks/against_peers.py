@@ -28,6 +28,7 @@ less."""
 
 import argparse
 import dataclasses
+import math
 import os
 import pathlib
 import shutil
@@ -77,7 +78,10 @@ def works(options: argparse.Namespace) -> dict[str, Work]:
         "vocabulary": dataclasses.replace(standard, **few),
         "rollout": dataclasses.replace(standard, task="rollout", warm_ups=1),
     }
-    return {name: found[name] for name in options.only}
+    fitting = lambda work: math.gcd(work.rows, work.minibatch * work.samples)
+    return {
+        name: dataclasses.replace(found[name], rows=fitting(found[name])) for name in options.only
+    }
 
 
 def sides(options: argparse.Namespace) -> list[Side]:
@@ -99,7 +103,8 @@ def model(options: argparse.Namespace, side: Side, vocabulary: int) -> str:
     """A folder with a random model of this vocabulary."""
     folder = options.environments.resolve() / f"model_{vocabulary}"
     words, environment = side.command("models", str(folder), str(vocabulary))
-    subprocess.run(words, cwd=turns.FOLDER, env=environment, check=True, stdout=sys.stderr)
+    if subprocess.run(words, cwd=turns.FOLDER, env=environment, stdout=sys.stderr).returncode:
+        raise SystemExit("no random model was made: the message is above")
     return str(folder)
 
 
@@ -143,7 +148,12 @@ def parse() -> argparse.Namespace:
         default="python3.12",
         help="what Tunix's environment is made of; it needs Python 3.12",
     )
-    add("--rows", type=int, default=64, help="rows that the peers compute at once")
+    add(
+        "--rows",
+        type=int,
+        default=64,
+        help="rows that the peers compute at once; fewer where an update has no multiple of it",
+    )
     add("--peers-recompute", action="store_true", help="the peers recompute activations")
     add("--lengths-questions", type=int, default=128, help="of lengths, 6 answers each; even")
     add("--model", default="", help="a Hugging Face folder in place of the random model")

@@ -100,8 +100,12 @@ class Program:
         self.optimizer = nnx.Optimizer(self.model, optimizer, wrt=nnx.Param)
         loss_fn = function_registry.get_policy_loss_fn("grpo")
         algorithm = grpo_learner.GRPOConfig(
-            num_generations=self.work.samples, beta=work_lib.KL, epsilon=work_lib.CLIP
+            num_generations=self.work.samples,
+            beta=work_lib.KL,
+            kl_loss_mode="low_var_kl",
+            epsilon=work_lib.CLIP,
         )
+        algorithm.temperature = 1.0  # which the loss reads, and the config lacks
 
         def loss_of(model, example):
             found = loss_fn(model, example, algo_config=algorithm, pad_id=0, eos_id=self.never)
