@@ -88,14 +88,16 @@ def sides(options: argparse.Namespace) -> list[Side]:
     """sar_jax first, then another checkout of it where one is named, then the peers."""
     own = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join(os.path.abspath(part) for part in own.split(os.pathsep) if part)
-    found = [Side("sar_jax", "with_sar_jax", sys.executable, path)]
+    packages = environments.versions(sys.executable, ["jax"])
+    found = [Side("sar_jax", "with_sar_jax", sys.executable, path, packages)]
     if options.beside:
         checkout = os.path.abspath(options.beside)
-        found.append(Side(options.beside, "with_sar_jax", sys.executable, checkout))
+        found.append(Side(options.beside, "with_sar_jax", sys.executable, checkout, packages))
     bases = {"tunix": options.tunix_python}
     for name in options.peers:
         python = environments.python(name, options.environments, bases.get(name, ""))
-        found.append(Side(name, f"with_{name}", python))
+        packages = environments.described(name, python)
+        found.append(Side(name, f"with_{name}", python, packages=packages))
     return found
 
 

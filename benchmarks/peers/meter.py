@@ -80,7 +80,7 @@ def serve(
         print(json.dumps(used._asdict()), file=output, flush=True)
 
 
-def figure(name: str, value: float, unit: str, **setting: Any) -> None:
-    """Prints a figure. setting: what it was measured on."""
-    line = {"figure": name, "value": float(f"{value:.4g}"), "unit": unit, **setting}
+def figure(name: str, value: float, unit: str, digits: int = 4, **setting: Any) -> None:
+    """Prints a figure. digits: that it is rounded to; setting: what it was measured on."""
+    line = {"figure": name, "value": float(f"{value:.{digits}g}"), "unit": unit, **setting}
     print(json.dumps(line), flush=True)

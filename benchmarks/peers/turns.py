@@ -18,12 +18,14 @@ THREADS = str(len(os.sched_getaffinity(0)))
 
 
 class Side(NamedTuple):
-    """A program. module: of `peers`; python: what runs it; path: its PYTHONPATH."""
+    """A program. module: of `peers`; python: what runs it; path: its PYTHONPATH; packages: their
+    versions, in words."""
 
     name: str
     module: str
     python: str
     path: str = ""
+    packages: str = ""
 
     def command(self, module: str, *words: str) -> tuple[list[str], dict[str, str]]:
         """What runs a module of `peers` for this side, and in which environment."""
@@ -76,7 +78,8 @@ def take(sides: Sequence[Side], work: Work, rounds: int) -> dict[str, list[meter
         for side in sides:
             started.append(start(side, work))
             stack.callback(_end, started[-1].process)
-            meter.figure("first_value", started[-1].value, "", of=side.name)
+            value, packages = started[-1].value, side.packages
+            meter.figure("first_value", value, "", 7, of=side.name, packages=packages)
         for turn in range(rounds):
             for program in started if turn % 2 == 0 else started[::-1]:
                 program.process.stdin.write("\n")

@@ -25,6 +25,7 @@ from sar_jax.rl.advantages import Credit
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Rollouts
 from sar_jax.text.prompts import Question
+from sar_jax.text.tasks.example import Example
 from sar_jax.training import checks, grids, learner, minibatches
 from sar_jax.training.assembly import assemble
 from sar_jax.training.rollouts import Tools
@@ -162,7 +163,7 @@ def _rectangle(sequences: list[np.ndarray], width: int) -> np.ndarray:
 
 def question(prompt: np.ndarray) -> Question:
     """A question whose text nobody asks for."""
-    return Question(None, prompt)
+    return Question(Example("", "", "0"), prompt.tolist())
 
 
 def rollouts_of(answers: list[np.ndarray], width: int) -> Rollouts:
