@@ -22,7 +22,7 @@ others keep their activations, and compute --rows rows at once.
 
 The peers' packages are installed into virtual environments below --environments, once. PYTHONPATH
 says which sar_jax is measured, where it is not the one that is installed. Where there is an NVIDIA
-GPU, everything runs on it in bfloat16 (Tunix where its jax has CUDA), and --peers=vllm can be asked
+GPU, everything runs on it in bfloat16, and --peers=vllm can be asked
 for: rollout alone. Give this the machine alone: other work moves the seconds, and the ratios
 less."""
 
@@ -84,7 +84,7 @@ def works(options: argparse.Namespace) -> dict[str, Work]:
     }
 
 
-def sides(options: argparse.Namespace) -> list[Side]:
+def sides(options: argparse.Namespace, gpu: bool) -> list[Side]:
     """sar_jax first, then another checkout of it where one is named, then the peers."""
     own = os.environ.get("PYTHONPATH", "")
     path = os.pathsep.join(os.path.abspath(part) for part in own.split(os.pathsep) if part)
@@ -95,7 +95,7 @@ def sides(options: argparse.Namespace) -> list[Side]:
         found.append(Side(options.beside, "with_sar_jax", sys.executable, checkout, packages))
     bases = {"tunix": options.tunix_python}
     for name in options.peers:
-        python = environments.python(name, options.environments, bases.get(name, ""))
+        python = environments.python(name, options.environments, bases.get(name, ""), gpu)
         packages = environments.described(name, python)
         found.append(Side(name, f"with_{name}", python, packages=packages))
     return found
@@ -165,9 +165,11 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    cpus = os.environ.get("JAX_PLATFORMS") == "cpu" or not shutil.which("nvidia-smi")
-    options.dtype = options.dtype or ("float32" if cpus else "bfloat16")
-    running = sides(options)
+    if options.model:
+        options.model = os.path.abspath(options.model)
+    gpu = os.environ.get("JAX_PLATFORMS") != "cpu" and bool(shutil.which("nvidia-smi"))
+    options.dtype = options.dtype or ("bfloat16" if gpu else "float32")
+    running = sides(options, gpu)
     for name, work in works(options).items():
         vocabulary = LARGE if name == "vocabulary" else 4096
         work = dataclasses.replace(work, model=work.model or model(options, running[0], vocabulary))

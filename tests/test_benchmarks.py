@@ -178,3 +178,20 @@ def test_help_says_what_a_script_measures(script, capsys, monkeypatch):
     assert f"python benchmarks/{script}.py" in printed and "one line of JSON a figure" in " ".join(
         printed.lower().split()
     ).replace("one line of json", "one line of JSON")
+
+
+def test_an_environment_is_kept_and_one_that_cannot_be_made_is_named(tmp_path):
+    """The torch of this Python, as an environment that is there already."""
+    from peers import environments
+
+    (tmp_path / "torch").symlink_to(sys.prefix)
+    assert environments.python("torch", tmp_path) == f"{tmp_path}/torch/bin/python"
+    assert f"torch {torch_version()}" in environments.described("torch", sys.executable)
+    with pytest.raises(SystemExit, match="tunix needs python0.1, which is not installed"):
+        environments.python("tunix", tmp_path, "python0.1")
+
+
+def torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -19,25 +20,35 @@ PACKAGES = {
 }
 
 
-def python(name: str, folder: pathlib.Path, base: str = "") -> str:
+def python(name: str, folder: pathlib.Path, base: str = "", gpu: bool = False) -> str:
     """The Python of an environment, which is made where it is missing.
 
     name     of `PACKAGES`; the environment is the folder of this name in `folder`
     base     the Python to make it of; empty: the one that runs this
+    gpu      JAX comes with what an NVIDIA GPU needs
 
-    Raises CalledProcessError where pip fails.
+    Raises SystemExit where it cannot be made.
     """
+    folder = folder.absolute()
     found = folder / name / "bin/python"
     if found.exists() and versions(str(found), _names(name)):
         return str(found)
-    told = lambda words: subprocess.run(words, check=True, stdout=sys.stderr)
-    told([base or sys.executable, "-m", "venv", str(folder / name)])
-    told([str(found), "-m", "pip", "install", *PACKAGES[name]])
+    made_of = base or sys.executable
+    if shutil.which(made_of) is None:
+        raise SystemExit(f"the environment of {name} needs {made_of}, which is not installed")
+
+    def told(words: list[str]) -> None:
+        if subprocess.run(words, stdout=sys.stderr).returncode:
+            raise SystemExit(f"the environment of {name} was not made: the message is above")
+
+    told([made_of, "-m", "venv", str(folder / name)])
+    packages = [p.replace("jax==", "jax[cuda13]==") if gpu else p for p in PACKAGES[name]]
+    told([str(found), "-m", "pip", "install", *packages])
     return str(found)
 
 
 def _names(name: str) -> list[str]:
-    return [package.partition("==")[0] for package in PACKAGES[name]]
+    return [re.split(r"==|\[", package)[0] for package in PACKAGES[name]]
 
 
 def versions(python: str, packages: list[str]) -> str:

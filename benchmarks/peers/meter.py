@@ -70,11 +70,13 @@ def serve(
     output: TextIO,
     call: Callable[[], float],
     warm_ups: int,
+    device: str,
     accelerator: Accelerator | None = None,
 ) -> None:
-    """Warms up and says the first call's value; then measures a call for each line of the input."""
+    """Warms up and says the first call's value and what it ran on; then measures a call for each
+    line of the input."""
     first = [call() for _ in range(warm_ups)][0]
-    print(json.dumps({"value": first}), file=output, flush=True)
+    print(json.dumps({"value": first, "device": device}), file=output, flush=True)
     for _ in sys.stdin:
         used = measured(call, accelerator)
         print(json.dumps(used._asdict()), file=output, flush=True)

@@ -7,8 +7,9 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from peers import meter
 from peers.work import Work
@@ -39,14 +40,15 @@ class Side(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A program that is warm. value: what its first call gave."""
+    """A program that is warm. value: what its first call gave; device: what it ran on."""
 
     side: Side
     process: subprocess.Popen
     value: float
+    device: str
 
 
-def _read(name: str, stream: IO[str]) -> dict[str, float]:
+def _read(name: str, stream: IO[str]) -> dict[str, Any]:
     line = stream.readline()
     if not line:
         raise SystemExit(f"{name} has ended: its message is above")
@@ -64,7 +66,7 @@ def start(side: Side, work: Work) -> Started:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return Started(side, process, _read(side.name, process.stdout)["value"])
+    return Started(side, process, **_read(side.name, process.stdout))
 
 
 def take(sides: Sequence[Side], work: Work, rounds: int) -> dict[str, list[meter.Used]]:
@@ -78,14 +80,16 @@ def take(sides: Sequence[Side], work: Work, rounds: int) -> dict[str, list[meter
         for side in sides:
             started.append(start(side, work))
             stack.callback(_end, started[-1].process)
-            value, packages = started[-1].value, side.packages
-            meter.figure("first_value", value, "", 7, of=side.name, packages=packages)
+            setting = dict(of=side.name, device=started[-1].device, packages=side.packages)
+            meter.figure("first_value", started[-1].value, "", 7, **setting)
         for turn in range(rounds):
             for program in started if turn % 2 == 0 else started[::-1]:
                 program.process.stdin.write("\n")
                 program.process.stdin.flush()
-                used = _read(program.side.name, program.process.stdout)
-                found[program.side.name].append(meter.Used(**used))
+                used = meter.Used(**_read(program.side.name, program.process.stdout))
+                found[program.side.name].append(used)
+                told = f"{program.side.name}, round {turn + 1}: {used.processor:.2f} s of processor"
+                print(f"{told}, {used.wall:.2f} s, {used.peak:.2f} GiB", file=sys.stderr)
     return found
 
 

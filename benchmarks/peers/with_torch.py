@@ -133,7 +133,8 @@ def main() -> None:
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     call: Callable[[], float] = Program(work)
-    meter.serve(output, call, work.warm_ups, accelerator())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    meter.serve(output, call, work.warm_ups, device, accelerator())
 
 
 if __name__ == "__main__":

@@ -203,7 +203,8 @@ class Program:
 def main() -> None:
     output, work = meter.channel(), Work.from_json(sys.argv[1])
     call: Callable[[], float] = Program(work)
-    meter.serve(output, call, work.warm_ups, meter.of_jax(jax.devices()[0]))
+    device = jax.devices()[0]
+    meter.serve(output, call, work.warm_ups, device.device_kind, meter.of_jax(device))
 
 
 if __name__ == "__main__":

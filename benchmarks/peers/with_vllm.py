@@ -48,7 +48,8 @@ def main() -> None:
     import torch
 
     used = meter.Accelerator(torch.cuda.reset_peak_memory_stats, torch.cuda.max_memory_allocated)
-    meter.serve(output, Program(work), work.warm_ups, used)
+    device = torch.cuda.get_device_name()
+    meter.serve(output, Program(work), work.warm_ups, device, used)
 
 
 if __name__ == "__main__":
