@@ -1,4 +1,4 @@
-"""How fast the decoder is, on this machine's CPU: refilled slots against a static batch, and
+"""How fast the decoder is, on this machine's devices: refilled slots against a static batch, and
 answers of one length.
 
     JAX_PLATFORMS=cpu python benchmarks/rollout.py lognormal
@@ -10,43 +10,43 @@ decoder without what makes it more than that: 64 answers at a time, the next 64 
 ended, never in fewer slots. fixed: 16 questions x 4 samples, 64 + 256 tokens, no early end; seconds
 of wall clock and processor, the best of --repeats.
 
-Both: a random 4-layer Qwen3 of width 256, float32. Everything is compiled before the clock starts.
-A token is useful when it is part of an answer."""
+Both: a random 4-layer Qwen3 of width 256, float32, and bfloat16 on accelerators; there `bandwidth`
+is the share of the memory's published one that reading the weights and the live cache once a token
+takes. Everything is compiled before the clock starts. A token is useful when it is part of an
+answer. Prints one line of JSON a figure."""
 
 import argparse
-import statistics
 import time
 
 import jax
 import numpy as np
+from peers import meter, models, work
 
-from sar_jax.model import families, parameters
+from sar_jax import config
+from sar_jax.model import parameters
 from sar_jax.model.network import Network
-from sar_jax.parallel import sharding
+from sar_jax.parallel import chips
 from sar_jax.rollout import sampler
 from sar_jax.rollout import shapes as shapes_lib
 
+HEADS = dict(num_attention_heads=4, num_key_value_heads=2, head_dim=64)
+# Bytes a second of NVIDIA's data sheets; those of TPUs are in `chips`.
+BANDWIDTHS = {
+    "NVIDIA H100 80GB HBM3": 3.35e12,
+    "NVIDIA H200": 4.8e12,
+    "NVIDIA A100-SXM4-80GB": 2.039e12,
+    **{chip.kind: chip.bandwidth for chip in chips.CHIPS.values()},
+}
+
 
 def random_model(vocabulary: int, longest: int) -> tuple[Network, parameters.Params]:
-    raw = families.qwen3_json(
-        num_hidden_layers=4,
-        hidden_size=256,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        intermediate_size=1024,
-        vocab_size=vocabulary,
-        rope_theta=1e4,
-        max_position_embeddings=longest,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
-    cfg, mesh = families.parse(raw, longest), sharding.make_mesh(1, 1, 1, jax.devices()[:1])
-    shardings = sharding.param_shardings(parameters.param_specs(cfg), mesh)
-    params = jax.jit(lambda key: parameters.init_params(cfg, key), out_shardings=shardings)(
-        jax.random.key(0)
-    )
-    return Network(cfg, remat=False), params
+    """Of width 256, in float32 on CPUs and in bfloat16 elsewhere."""
+    raw = models.describe(vocabulary, **HEADS, max_position_embeddings=longest)
+    cfg, params = models.draw(raw, longest)
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    options = config.Model(dtype=dtype, remat=False)
+    return Network.of(options, cfg, params["embedding"].sharding.mesh), params
 
 
 def run(
@@ -74,25 +74,14 @@ def run(
         "wall": time.perf_counter() - start[0],
         "cpu": time.process_time() - start[1],
         "slot_steps": made.stats.slot_steps,
+        "decode": made.stats.decode,
     }
-
-
-def quantiles(count: int, mean: float, sigma: float, limit: int) -> np.ndarray:
-    """Evenly spaced quantiles of a log-normal distribution of lengths that the limit cuts off, with
-    this mean after it."""
-    z = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
-    lengths = lambda mu: np.clip(np.rint(np.exp(mu + sigma * z)), 1, limit).astype(int)
-    low, high = 0.0, 20.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if lengths(middle).mean() < mean else (low, middle)
-    return lengths(low)
 
 
 def lognormal(options: argparse.Namespace) -> None:
     questions, samples, slots, limit, mean = 128, 4, 64, 512, 900 / 8
     limits = np.random.default_rng(7).permutation(
-        quantiles(questions * samples, mean, options.sigma, limit)
+        work.quantiles(questions * samples, mean, options.sigma, limit)
     )
     network, params = random_model(options.vocabulary, 1024)
 
@@ -108,10 +97,6 @@ def lognormal(options: argparse.Namespace) -> None:
             )
         return parts
 
-    print(
-        f"{len(limits)} answers, mean {limits.mean():.0f}, median {np.median(limits):.0f}, "
-        f"longest {limits.max()}, {slots} slots"
-    )
     shrinking = shapes_lib.LEAST_SLOTS
     for name, function in (("refilled", refilled), ("static", static)):
         shapes_lib.LEAST_SLOTS = shrinking if name == "refilled" else slots  # no smaller batch
@@ -119,13 +104,15 @@ def lognormal(options: argparse.Namespace) -> None:
         run(made, params, range(slots // samples), np.full(slots, 2), 32)  # compiles
         parts = function()
         total = {key: sum(part[key] for part in parts) for key in parts[0]}
-        speed = total["tokens"] / total["wall"]
-        occupancy = 100 * total["tokens"] / total["slot_steps"]
-        print(
-            f"{name}: {speed:.0f} useful tokens/s, {total['wall']:.1f} s wall, "
-            f"{total['cpu']:.1f} s processor, occupancy {occupancy:.1f} %",
-            flush=True,
-        )
+        setting = dict(mode="lognormal", of=name, vocabulary=options.vocabulary)
+        figures = {
+            "tokens": (total["tokens"] / total["wall"], "useful tokens/s"),
+            "wall": (total["wall"], "s"),
+            "processor": (total["cpu"], "s"),
+            "occupancy": (total["tokens"] / total["slot_steps"], "share"),
+        }
+        for what, (value, unit) in figures.items():
+            meter.figure(f"rollout.{what}", value, unit, **setting)
 
 
 def fixed(options: argparse.Namespace) -> None:
@@ -133,11 +120,24 @@ def fixed(options: argparse.Namespace) -> None:
     made = sampler.Sample(network, (-1,), 4, 256, slots=64)
     run(made, params, range(16), np.full(64, 2), 64)  # compiles
     found = [run(made, params, range(16), np.full(64, 256), 64) for _ in range(options.repeats)]
-    wall, processor = (min(f[name] for f in found) for name in ("wall", "cpu"))
-    print(
-        f"16 x 4 answers of 64 + 256 tokens, vocabulary {options.vocabulary}: "
-        f"{wall:.2f} s wall, {processor:.2f} s processor"
-    )
+    setting = dict(mode="fixed", vocabulary=options.vocabulary, dtype=network.dtype)
+    for field, name in (("wall", "wall"), ("cpu", "processor")):
+        meter.figure(f"rollout.{name}", min(f[field] for f in found), "s", **setting)
+    if bandwidth := BANDWIDTHS.get(jax.devices()[0].device_kind):
+        spent = moved(network, params, slots=64, prompt=64, answer=256)
+        seconds = min(f["decode"] for f in found)
+        meter.figure("rollout.bandwidth", spent / seconds / bandwidth, "share", **setting)
+
+
+def moved(
+    network: Network, params: parameters.Params, slots: int, prompt: int, answer: int
+) -> float:
+    """Bytes that decoding has to read: all weights and every slot's live cache, once a token."""
+    cfg, size = network.cfg, np.dtype(network.dtype).itemsize
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    column = 2 * len(cfg.layer_kinds) * cfg.num_kv_heads * cfg.head_dim * size
+    columns = sum(prompt + step for step in range(answer))
+    return float(answer * weights + slots * columns * column)
 
 
 def main() -> None:

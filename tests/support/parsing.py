@@ -73,6 +73,7 @@ def read_script(path: str, arguments: list[str]) -> None:
 
     argparse.ArgumentParser.parse_args = parse_args
     sys.argv = [path, *arguments]
+    sys.path.insert(0, os.path.dirname(path))  # as Python does
     runpy.run_path(path, run_name="__main__")
 
 
