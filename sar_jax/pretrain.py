@@ -104,13 +104,13 @@ def worked_answers(
     rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
 ) -> Kept:
     """The rows with their solutions tokenised. Raises `UserError` where there is none."""
-    kept, answers = [], []
     for row in rows:
         if not row.example.solution:
             raise UserError(
                 f'{config.data.train}: row {row.example.id} has no "solution" to learn from'
             )
-        ids = prompter.answer(row.example.solution)
+    kept, answers = [], []
+    for row, ids in zip(rows, prompter.answers([row.example.solution for row in rows])):
         if len(ids) <= config.max_answer_tokens:
             kept.append(row)
             answers.append(ids)
