@@ -12,6 +12,7 @@ one piece, so its merges are those of ordinary text.
 """
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -66,6 +67,7 @@ class Encoder:
         longest_first = sorted(filter(None, self.names), key=len, reverse=True)
         # a tokenizer may fold case before it looks for them
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
+        self._cuts = _cuts(tokenizer)
         self._renamed = functools.cache(self._make_renamed)
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -98,7 +100,24 @@ class Encoder:
         return found
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of texts without control tokens, or with those that are meant."""
+        """Token ids of texts without control tokens, or with those that are meant.
+
+        What lies between two control tokens is encoded on its own by the tokenizer too. Prompts
+        have most of it in common, and each such part is encoded once.
+        """
+        if self._cuts is None or len(texts) < 2:
+            return self._whole(texts)
+        parts = [_parts(text, self._cuts) for text in texts]
+        needed = list(dict.fromkeys(itertools.chain.from_iterable(parts)))
+        known = dict(zip(needed, self._whole(needed)))
+        joined = itertools.chain.from_iterable
+        found = [list(joined(map(known.__getitem__, own))) for own in parts]
+        if found[0] != self._whole(texts[:1])[0]:  # a tokenizer that looks across them
+            return self._whole(texts)
+        return found
+
+    def _whole(self, texts: list[str]) -> list[list[int]]:
+        """By the tokenizer alone."""
         found: list[list[int]] = []
         for start in range(0, len(texts), _AT_ONCE):
             part = self.tokenizer(
@@ -146,6 +165,29 @@ class Encoder:
         # a name that the vocabulary has not gets a new id
         ids = {copy.token_to_id(name): id for name, id in old.items()}
         return lambda text: [ids.get(i, i) for i in copy.encode(text).ids]
+
+
+def _cuts(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """The special tokens, before each of which a text can be cut to be encoded part by part.
+
+    None where a token may take some of what is before it, or the tokenizer is no fast one.
+    """
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
+    names = [token.content for token in added if token.special and not token.normalized]
+    is_backed = isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer)
+    if not is_backed or not names or any(token.lstrip or token.single_word for token in added):
+        return None
+    ends = [token.content[at:] for token in added for at in range(1, len(token.content))]
+    if any(name.startswith(end) or end.startswith(name) for name in names for end in ends):
+        return None  # another token may begin within, or before, one of them
+    return re.compile("|".join(map(re.escape, names)))
+
+
+def _parts(text: str, cuts: re.Pattern[str]) -> list[str]:
+    """The text cut before each special token."""
+    starts = [match.start() for match in cuts.finditer(text)]
+    pairs = zip([0, *starts], [*starts, len(text)])
+    return [text[start:end] for start, end in pairs if start < end]
 
 
 def _unused(texts: Sequence[str]) -> list[str]:
