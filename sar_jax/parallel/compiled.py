@@ -114,9 +114,10 @@ def _keep_in(root: pathlib.Path, own: bool) -> str:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if _LEAST not in os.environ:  # small programs are many, and a file of this machine is read soon
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # XLA's own caches, of GPUs, are in the folder too: its name would be a part of each program's
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     if is_read_only:
         _write_no_more()
-        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     _watch(str(folder))
     return f"kept in {folder} ({_count(folder)} there{', read-only' if is_read_only else ''})"
 
