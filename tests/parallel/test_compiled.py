@@ -9,6 +9,7 @@ import jax
 import pytest
 from support.commands import ROOT, run_command
 from support.environment import CACHE
+from support.several import finished as finished_processes
 from support.training import read_metrics, state_of, timeless, train_command
 
 from sar_jax.parallel import compiled
@@ -218,3 +219,20 @@ def test_a_run_with_kept_programs_is_bit_for_bit_the_same(hf_folder, finished, t
             assert {n: ours[n] for n in both} == {n: theirs[n] for n in both} and "step" in both
         ours, theirs = state_of(tmp_path / name, 2), state_of(finished[0], 2)
         assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_processes_keep_programs_where_all_see_them(tmp_path, shared):
+    """Elsewhere the first one would wait for the others, which compile."""
+    folders = [tmp_path / "here", tmp_path / ("here" if shared else "there")]
+    options = {i: [f"--compilation_cache={folder}"] for i, folder in enumerate(folders)}
+    short = ("--config.steps=1", "--config.data.eval=")
+    statuses, outputs = finished_processes(2, tmp_path / "run", *short, last=options)
+    assert statuses == [0, 0], "\n".join(outputs)
+    said = re.findall("compiled programs: (.*)", "".join(outputs))
+    assert len(said) == 1  # by the first one
+    if shared:
+        assert said[0].startswith(f"kept in {folders[0]}/cpu-") and entries(folders[0])
+    else:
+        assert f"not kept: {folders[0]}/cpu-" in said[0] and "all processes" in said[0]
+        assert not entries(tmp_path)
