@@ -82,7 +82,7 @@ def test_tokens_that_reach_beyond_themselves(how):
     }
     tokenizer.add_tokens(tokens[how])
     prompter = prompts.Prompter(tokenizer, Prompt(system="", instruction=""))
-    asked = ["How many apples", "How many  apples  ", "\n"]
+    asked = ["Why", "How many apples", "How many  apples  ", "\n"]  # the first one as ever
     for question, ids in zip(asked, prompter.prompts(asked)):
         assert ids == oracle(tokenizer, [{"role": "user", "content": question.rstrip()}])
 
