@@ -24,8 +24,6 @@ from transformers import PreTrainedTokenizerBase
 from sar_jax.errors import UserError
 
 _PRIVATE = [chr(code) for code in range(0x10FF00, 0x10FFFE)]  # a plane that no text uses
-
-
 _AT_ONCE = 1024  # texts that the tokenizer encodes in one call
 
 
@@ -67,7 +65,7 @@ class Encoder:
         longest_first = sorted(filter(None, self.names), key=len, reverse=True)
         # a tokenizer may fold case before it looks for them
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
-        self._cuts = _cuts(tokenizer)
+        self._cuts = _cuts(tokenizer, template)
         self._renamed = functools.cache(self._make_renamed)
 
     def texts(self, texts: Sequence[str]) -> list[list[int]]:
@@ -167,20 +165,23 @@ class Encoder:
         return lambda text: [ids.get(i, i) for i in copy.encode(text).ids]
 
 
-def _cuts(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """The special tokens, before each of which a text can be cut to be encoded part by part.
+def _cuts(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str] | None:
+    """The template's special tokens, before each of which a text can be cut and encoded in parts.
 
     None where a token may take some of what is before it, or the tokenizer is no fast one.
     """
     added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
-    names = [token.content for token in added if token.special and not token.normalized]
+    names = [t.content for t in added if t.special and not t.normalized and t.content in template]
     is_backed = isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer)
-    if not is_backed or not names or any(token.lstrip or token.single_word for token in added):
+    if not names or not is_backed or getattr(tokenizer, "split_special_tokens", False):
         return None
-    ends = [token.content[at:] for token in added for at in range(1, len(token.content))]
-    if any(name.startswith(end) or end.startswith(name) for name in names for end in ends):
-        return None  # another token may begin within, or before, one of them
-    return re.compile("|".join(map(re.escape, names)))
+    first = {name[0] for name in names}
+    contents = [token.content for token in added]
+    ends = [text[i:] for text in contents for i in range(1, len(text)) if text[i] in first]
+    meets = any(name.startswith(end) or end.startswith(name) for name in names for end in ends)
+    if meets or any(token.lstrip or token.single_word for token in added):
+        return None  # another token may begin before one of them, and hold a part of it
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
 
 
 def _parts(text: str, cuts: re.Pattern[str]) -> list[str]:

@@ -70,7 +70,7 @@ def test_worked_examples_and_a_prefix_are_around_each(kind, tmp_path):
         assert ids == tokenizer.encode(shown + " <so>", add_special_tokens=False)
 
 
-@pytest.mark.parametrize("how", ["lstrip", "single_word", "overlap", "within"])
+@pytest.mark.parametrize("how", ["lstrip", "single_word", "overlap", "within", "split"])
 def test_tokens_that_reach_beyond_themselves(how):
     """White space before them, letters around them, or a part of another token."""
     tokenizer = copy.deepcopy(made.make("qwen"))
@@ -80,7 +80,8 @@ def test_tokens_that_reach_beyond_themselves(how):
         "overlap": [AddedToken("s<|", normalized=False)],
         "within": [AddedToken("s<|im_end|>", normalized=False)],
     }
-    tokenizer.add_tokens(tokens[how])
+    tokenizer.add_tokens(tokens.get(how, []))
+    tokenizer.split_special_tokens = how == "split"
     prompter = prompts.Prompter(tokenizer, Prompt(system="", instruction=""))
     asked = ["Why", "How many apples", "How many  apples  ", "\n"]  # the first one as ever
     for question, ids in zip(asked, prompter.prompts(asked)):
@@ -151,10 +152,8 @@ def test_the_same_rows_fit_whether_they_are_encoded_or_not(kind, config):
         )
 
 
-def test_only_what_is_asked_is_encoded(tmp_path):
-    """The rest, whose texts are so short that they fit, never is."""
-    tokenizer = copy.deepcopy(made.make("qwen"))
-    prompter = prompts.Prompter(tokenizer, Prompt(system="", instruction=""))
+def heard(tokenizer) -> list[str]:
+    """The texts that a tokenizer encodes from now on."""
     seen = []
 
     class Heard(type(tokenizer)):
@@ -163,6 +162,27 @@ def test_only_what_is_asked_is_encoded(tmp_path):
             return super()._encode_plus(text, *others, **named)
 
     tokenizer.__class__ = Heard
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["qwen", "llama3", "mistral"])
+def test_what_prompts_have_in_common_is_encoded_once(kind):
+    """But for the first one, which is also encoded as a whole."""
+    tokenizer = copy.deepcopy(made.make(kind))
+    system = "Be brief. " * 50
+    prompter = prompts.Prompter(tokenizer, Prompt(system=system, instruction=""))
+    asked = [f"What is {i} + 1?" for i in range(100)]
+    one_at_a_time, seen = [prompter.prompt(text) for text in asked], heard(tokenizer)
+    assert prompter.prompts(asked) == one_at_a_time
+    if prompter.system_role:
+        assert "".join(seen).count(system.strip()) <= 2
+    assert sum(map(len, seen)) < 100 * len(system) + 4000
+
+
+def test_only_what_is_asked_is_encoded(tmp_path):
+    """The rest, whose texts are so short that they fit, never is."""
+    prompter = prompts.Prompter(copy.deepcopy(made.make("qwen")), Prompt(system="", instruction=""))
+    seen = heard(prompter.tokenizer)
     file = tmp_path / "rows.jsonl"
     lines = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(50)]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
