@@ -12,6 +12,7 @@ command runs: help is there at once.
 import contextlib
 import difflib
 import errno
+import gc
 import os
 import pathlib
 import re
@@ -169,6 +170,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
     """
     from sar_jax.parallel import memory, multihost, outputs
 
+    gc.freeze()  # what was imported stays: nobody need look through it for garbage
     sys.modules["__main__"].__doc__ = usage
     outputs.outlive()
     app.define_help_flags()

@@ -27,7 +27,7 @@ from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison
-from sar_jax.parallel import backend
+from sar_jax.parallel import backend, compiled
 from sar_jax.training import evaluated
 
 
@@ -43,6 +43,7 @@ def main(get_config, words: list[str]) -> None:
     ks = evaluated.check_options(values.tasks, values.samples, values.k)
     config = get_config() if values["config"].present else None
     backend.open_backend()
+    compiled.keep(values.compilation_cache)
     evaluated.evaluate(
         values.model,
         values.tasks,
@@ -87,4 +88,5 @@ if __name__ == "__main__":
     flags.DEFINE_boolean(
         "compare", False, "Compare the results in the folders given after the options."
     )
+    flags.DEFINE_string("compilation_cache", None, compiled.OPTION)
     cli.run(functools.partial(main, cli.config_flag(config_lib.TrainConfig)), __doc__, words=True)

@@ -42,7 +42,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import plots
 from sar_jax.evaluation.pages import heatmap
-from sar_jax.parallel import backend, progress, sharding
+from sar_jax.parallel import backend, compiled, progress, sharding
 from sar_jax.text import answer_types as types_lib
 from sar_jax.text import tasks
 from sar_jax.text.tasks import given
@@ -114,6 +114,7 @@ def _scored(
     found = trained_lib.locate(model, config, _default_config())
     print(found.told(), flush=True)
     backend.open_backend()
+    compiled.keep(flags.FLAGS.compilation_cache)
     params = trained_lib.load_params(found, sharding.make_mesh(1, -1, 1), "float32")
     with progress.bar("scoring", "tokens") as bar:
         return explained.explain(
@@ -149,5 +150,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("html", None, "Page to write; it must not exist yet.")
     flags.DEFINE_string("png", None, "Picture of the first answers; it must not exist yet.")
     flags.DEFINE_integer("show", 3, "How many answers are printed.", lower_bound=0)
+    flags.DEFINE_string("compilation_cache", None, compiled.OPTION)
     get_config = cli.config_flag(config_lib.TrainConfig)
     cli.run(lambda: main(get_config), __doc__)

@@ -32,7 +32,7 @@ from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
-from sar_jax.parallel import backend, progress, sharding
+from sar_jax.parallel import backend, compiled, progress, sharding
 from sar_jax.rl import packing
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
@@ -104,13 +104,13 @@ def worked_answers(
     rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
 ) -> Kept:
     """The rows with their solutions tokenised. Raises `UserError` where there is none."""
-    kept, answers = [], []
     for row in rows:
         if not row.example.solution:
             raise UserError(
                 f'{config.data.train}: row {row.example.id} has no "solution" to learn from'
             )
-        ids = prompter.answer(row.example.solution)
+    kept, answers = [], []
+    for row, ids in zip(rows, prompter.answers([row.example.solution for row in rows])):
         if len(ids) <= config.max_answer_tokens:
             kept.append(row)
             answers.append(ids)
@@ -312,6 +312,7 @@ def main(get_config) -> None:
         f"sar_jax.pretrain on {jax.device_count()} {jax.devices()[0].device_kind} device(s)",
         flush=True,
     )
+    compiled.keep(flags.FLAGS.compilation_cache)
     print(json.dumps(train(config, output)))
 
 
@@ -319,5 +320,6 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "output", None, "Folder to write the model to; it must not hold anything yet."
     )
+    flags.DEFINE_string("compilation_cache", None, compiled.OPTION)
     get_config = cli.config_flag(config_lib.PretrainConfig)
     cli.run(lambda: main(get_config), __doc__)

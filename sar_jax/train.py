@@ -25,7 +25,7 @@ from etils import epath
 
 from sar_jax import cli
 from sar_jax import config as config_lib
-from sar_jax.parallel import multihost
+from sar_jax.parallel import compiled, multihost
 from sar_jax.training import calls, checks, loop, session
 
 
@@ -72,6 +72,7 @@ def main(get_config) -> int:
         f"sar_jax.train on {jax.device_count()} {kind} device{several}, workdir {workdir}",
         flush=True,
     )
+    compiled.keep(values.compilation_cache)
     return loop.run(config, workdir, values.extend)
 
 
@@ -88,5 +89,6 @@ if __name__ == "__main__":
         "More steps than the run in the workdir was begun with, although the learning rate or the "
         "self-aligned reward's weight follows a schedule, which is stretched to them.",
     )
+    flags.DEFINE_string("compilation_cache", None, compiled.OPTION)
     get_config = cli.config_flag(config_lib.TrainConfig)
     cli.run(lambda: main(get_config), __doc__)

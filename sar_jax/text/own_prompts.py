@@ -11,26 +11,15 @@ standalone context is these with an empty last one.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sar_jax.errors import UserError
 from sar_jax.text import plugins
+from sar_jax.text.control import Chat
 
 WHERE = "config.prompt.function"
 _SECONDS = 60.0  # that a call may take
 _ROLES = ("system", "user", "assistant")
-
-
-class Chat(NamedTuple):
-    """Messages, the last of which is the user's."""
-
-    roles: tuple[str, ...]
-    contents: tuple[str, ...]
-
-    @property
-    def before(self) -> "Chat":
-        """All but the last one."""
-        return Chat(self.roles[:-1], self.contents[:-1])
 
 
 class OwnPrompts:

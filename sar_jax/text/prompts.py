@@ -15,8 +15,8 @@ contexts. `probes` tries all of it on two questions when a `Prompter` is made. A
 own (`own_prompts`) may make the messages of a row instead.
 """
 
-import dataclasses
 import datetime
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +27,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sar_jax.config import Prompt
 from sar_jax.errors import UserError
-from sar_jax.text import control, own_prompts, probes, shots, templates
+from sar_jax.text import control, lengths, own_prompts, probes, shots, templates
+from sar_jax.text.control import Chat
+from sar_jax.text.question import Question as Question
+from sar_jax.text.question import Unasked as Unasked
 from sar_jax.text.stopping import Stopping
-from sar_jax.text.tasks.example import Example
 
 _TOKENIZER_FILES = (
     "tokenizer_config.json",
@@ -41,23 +43,6 @@ _TOKENIZER_FILES = (
     "chat_template.json",
 )
 _PROBE = "What is 2 + 3?"
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """An example of a task, with its prompt's token ids."""
-
-    example: Example
-    prompt: Sequence[int]
-
-    def to_json(self) -> list[Any]:
-        return [dataclasses.asdict(self.example), list(self.prompt)]
-
-    @classmethod
-    def from_json(cls, value: list[Any]) -> "Question":
-        """The question that `to_json` was called of."""
-        example, prompt = value
-        return cls(Example(**example), prompt)
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
@@ -182,21 +167,40 @@ class Prompter:
 
         Control tokens that the question spells are text (`sar_jax.text.control`).
         """
-        if self.own is None:
-            return self._render(self.asked(question))
-        row = {"question": question} if row is None else row
-        chat = self.own.chat(row)
-        ids = self._render_chat(chat)
-        if not self.standalone:
-            probes.check_end(self, ids, "a prompt")
-            self.standalone = self._standalone_of(chat)
-        if self.config.standalone_context == "empty_question":
-            self.own.check_before(chat, row)
+        (ids,) = self.prompts([question], None if row is None else [row])
         return ids
+
+    def prompts(
+        self,
+        questions: Sequence[str],
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        short: int = 0,
+    ) -> list[list[int] | None]:
+        """As `prompt`, of many questions, which the tokenizer encodes together.
+
+        short   None takes the place of a prompt whose text is so short that it has this many tokens
+                at most: it is not encoded. One of one's own always is
+        """
+        if self.own is None:
+            return self._encoded([self._chat(self.asked(q)) for q in questions], short=short)
+        rows = [{"question": question} for question in questions] if rows is None else rows
+        chats = [self.own.chat(row) for row in rows]
+        found = self._encoded([self._merged(chat) for chat in chats])
+        if found and not self.standalone:
+            probes.check_end(self, found[0], "a prompt")
+            self.standalone = self._standalone_of(chats[0])
+        if self.config.standalone_context == "empty_question":
+            for chat, row in zip(chats, rows):
+                self.own.check_before(chat, row)
+        return found
 
     def answer(self, text: str) -> list[int]:
         """Token ids of a given answer, ended as the model would; what it spells is text."""
-        return [*self._checked(self._answers.text, text), self.end]
+        return self.answers([text])[0]
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `answer`, of many texts, which the tokenizer encodes together."""
+        return [[*ids, self.end] for ids in self._checked(self._answers.texts, texts)]
 
     @property
     def decoder_stops(self) -> tuple[int, ...]:
@@ -210,36 +214,59 @@ class Prompter:
 
     def text(self, user: str) -> str:
         """A prompt as text; user: of the user's turn."""
-        return self._text(*self._contents(user))
+        return self._texts([self._chat(user)])[0]
 
-    def _render(self, user: str, chat: Callable[..., str] | None = None) -> list[int]:
-        """Token ids of a prompt. chat: what makes text of its contents, by default the template."""
-        make = chat or (self._chat if self.chat else self._plain)
-        with_prefix = lambda *contents: make(*contents) + self.config.assistant_prefix
-        ids = self._checked(self._prompts.chat, self._contents(user), with_prefix)
-        return [*self._before, *ids]
+    def _encoded(
+        self, chats: Sequence[Chat], render: control.Render | None = None, short: int = 0
+    ) -> list[list[int] | None]:
+        """Token ids of prompts; None for one that surely has no more than `short` tokens.
 
-    def _render_chat(self, chat: own_prompts.Chat) -> list[int]:
-        """Token ids of a prompt of one's own."""
+        render   what makes texts of chats, by default the template and the assistant's prefix
+        """
+        limit, most = short - len(self._before), self._most if short else None
+        is_short = lambda text: most is not None and most(text) <= limit
+        found = self._checked(self._prompts.chats, chats, render or self._texts, is_short)
+        return [ids if ids is None else [*self._before, *ids] for ids in found]
+
+    @functools.cached_property
+    def _most(self) -> Callable[[str], int] | None:
+        """What gives the most tokens that a text can have; None where each has to be looked at."""
+        largest = max(self.tokenizer.get_vocab().values(), default=0)
+        if self._vocab_size is not None and largest >= self._vocab_size:
+            return None
+        return lengths.bound(self.tokenizer)
+
+    def _merged(self, chat: Chat) -> Chat:
+        """A chat of one's own as the template takes it."""
         roles, contents = chat
-        if self.chat and not self.system_role and roles[0] == "system":
-            roles, contents = roles[1:], (f"{contents[0]}\n\n{contents[1]}", *contents[2:])
-        make = self._chat_of if self.chat else self._plain_of
-        with_prefix = lambda *contents: make(roles, contents) + self.config.assistant_prefix
-        ids = self._checked(self._prompts.chat, list(contents), with_prefix)
-        return [*self._before, *ids]
+        if not self.chat or self.system_role or roles[0] != "system":
+            return chat
+        return Chat(roles[1:], (f"{contents[0]}\n\n{contents[1]}", *contents[2:]))
 
     def _standalone_of(self, chat: own_prompts.Chat) -> list[int]:
         """The context without a question, of prompts of one's own."""
         if self.config.standalone_context == "bos":
             return self._one_token()
-        around = self._render_chat(chat._replace(contents=(*chat.before.contents, "")))
+        empty = chat._replace(contents=(*chat.before.contents, ""))
+        (around,) = self._encoded([self._merged(empty)])
         probes.check_end(self, around, "the context without a question")
         return around
 
-    def _text(self, *contents: str) -> str:
-        make = self._chat if self.chat else self._plain
-        return make(*contents) + self.config.assistant_prefix
+    def _chat(self, user: str) -> Chat:
+        """The messages of a prompt; user: the last one."""
+        return Chat.of(*self._contents(user))
+
+    def _texts(self, chats: Sequence[Chat]) -> list[str]:
+        """Prompts as texts."""
+        return [text + self.config.assistant_prefix for text in self._rendered(chats)]
+
+    def _rendered(self, chats: Sequence[Chat]) -> list[str]:
+        """The text around the messages of each chat, by the template where there is one."""
+        if not self.chat:
+            return [templates.plain(chat) for chat in chats]
+        messages = [list(map(self._message, *chat)) for chat in chats]
+        options = {"add_generation_prompt": True, "day": self.day, **self._options()}
+        return templates.render(self.tokenizer, messages, **options)
 
     def _contents(self, user: str) -> list[str]:
         """The texts of all turns: maybe the system's, those of the examples, and the user's."""
@@ -256,22 +283,15 @@ class Prompter:
         """The user's turn of a question."""
         return f"{question} {self.config.instruction}".rstrip()
 
-    def _plain(self, *contents: str) -> str:
-        """The text of a chat without a template."""
-        return self._plain_of(_roles(contents), contents)
-
-    def _plain_of(self, roles: Sequence[str], contents: Sequence[str]) -> str:
-        names = {"system": "System", "user": "User", "assistant": "Assistant"}
-        turns = [f"{names[role]}: {text}\n" for role, text in zip(roles, contents)]
-        return f"{''.join(turns)}Assistant:"
-
-    def _checked(self, encode: Callable[..., list[int]], *given: Any) -> list[int]:
+    def _checked(
+        self, encode: Callable[..., list[list[int] | None]], *given: Any
+    ) -> list[list[int] | None]:
         """The ids that `encode` gives. Raises `UserError` for one that the model does not have."""
         try:
-            ids = encode(*given)
+            found = encode(*given)
         except (TypeError, UnicodeError) as error:  # half a surrogate pair, from a template
             raise UserError(f"a text cannot be encoded by the tokenizer ({error})") from None
-        largest = max(ids, default=0)
+        largest = max((max(ids) for ids in found if ids), default=0)
         if self._vocab_size is not None and largest >= self._vocab_size:
             token = self.tokenizer.convert_ids_to_tokens(largest)
             raise UserError(
@@ -279,21 +299,7 @@ class Prompter:
                 f"not belong together: the token {token!r} has the id {largest}, and the embedding "
                 f"has {self._vocab_size} rows (vocab_size)"
             )
-        return ids
-
-    def _chat(self, *contents: str) -> str:
-        """The template's text around the messages of a chat, the last of which is the user's."""
-        return self._chat_of(_roles(contents), contents)
-
-    def _chat_of(self, roles: Sequence[str], contents: Sequence[str]) -> str:
-        messages = [self._message(role, text) for role, text in zip(roles, contents)]
-        return templates.render(
-            self.tokenizer,
-            messages,
-            add_generation_prompt=True,
-            day=self.day,
-            **self._options(),
-        )
+        return found
 
     def told_day(self) -> str:
         """What is to be said where the template asks for the date; empty where it does not."""
@@ -314,10 +320,10 @@ class Prompter:
         chats = [[self._message("system", self.config.system or _PROBE), user], [user]]
         chats += [[self._message("user", "")], [user, self._message("assistant", _PROBE)]]
         templates.check(self.tokenizer, chats, **self._options())
-        text = self._chat(_PROBE)
+        text = self._probed(_PROBE)
         if _PROBE not in text:
             self._in_parts = True  # it may be made for messages in parts: text, images, ...
-            if _PROBE not in self._chat(_PROBE):
+            if _PROBE not in self._probed(_PROBE):
                 raise UserError(
                     f"{templates.where(self.tokenizer)}: the chat template drops the question: of "
                     f"the message {_PROBE!r} it makes {text[-200:]!r}"
@@ -330,7 +336,7 @@ class Prompter:
         """False where the template refuses a system message, or drops it."""
         user = "Why?" if system == _PROBE else _PROBE
         try:
-            return system.strip() in self._chat(system, user)
+            return system.strip() in self._probed(system, user)
         except UserError:
             return False
 
@@ -343,7 +349,7 @@ class Prompter:
         message = "The answer is 1."
         messages = [self._message("user", _PROBE), self._message("assistant", message)]
         try:
-            text = templates.render(self.tokenizer, messages, day=self.day)
+            (text,) = templates.render(self.tokenizer, [messages], day=self.day)
         except UserError:
             return self.tokenizer.eos_token_id
         after = self.tokenizer.encode(text.rpartition(message)[2], add_special_tokens=False)[:1]
@@ -366,22 +372,20 @@ class Prompter:
         if self.config.standalone_context == "bos":
             return self._one_token()
         if not self.chat or probes.takes_an_empty_question(self):
-            return self._render("")
+            return self._encoded([self._chat("")])[0]
         # the template refuses a message without text, or makes something else of it
-        return self._render("", self._around_text)
+        return self._encoded([self._chat("")], self._around_texts)[0]
 
     def _one_token(self) -> list[int]:
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         return [eos if bos is None else bos]
 
-    def _around_text(self, *contents: str) -> str:
-        """As `_chat`, made of a chat with a text at the end that is then taken out."""
-        whole = self._chat(*contents[:-1], contents[-1] + _PROBE)
-        return "".join(whole.rsplit(_PROBE, 1))
+    def _around_texts(self, chats: Sequence[Chat]) -> list[str]:
+        """As `_texts`, made of chats with a text at the end that is then taken out."""
+        longer = [c._replace(contents=(*c.contents[:-1], c.contents[-1] + _PROBE)) for c in chats]
+        prefix = self.config.assistant_prefix
+        return ["".join(text.rsplit(_PROBE, 1)) + prefix for text in self._rendered(longer)]
 
-
-def _roles(contents: Sequence[str]) -> list[str]:
-    """Of the turns of a chat: a user's is the last, and an assistant's comes before each other."""
-    turns = ["user", "assistant"] * len(contents)
-    first = ["system"] if len(contents) % 2 == 0 else []
-    return [*first, *turns][: len(contents)]
+    def _probed(self, *contents: str) -> str:
+        """The template's text around a chat, the last message of which is the user's."""
+        return self._rendered([Chat.of(*contents)])[0]

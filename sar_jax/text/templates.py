@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sar_jax.errors import UserError
 from sar_jax.text import template_trial
+from sar_jax.text.control import Chat
 
 _PATIENCE = 120  # seconds in which a trial must end on a machine that has other work
 _FORMAT = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
@@ -79,11 +80,11 @@ def _told(template: str, day: datetime.date) -> dict[str, Any]:
 
 def render(
     tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
+    chats: Sequence[Sequence[Message]],
     day: datetime.date | None = None,
     **options: Any,
-) -> str:
-    """The chat as text, by `transformers`; options: of `apply_chat_template`.
+) -> list[str]:
+    """Chats, one at least, as texts, by `transformers`; options: of `apply_chat_template`.
 
     day   that a template is told which asks for the date; by default today's
 
@@ -93,12 +94,19 @@ def render(
     if day is not None and asks_day(template):
         options |= _told(template, day)
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+        texts = tokenizer.apply_chat_template(list(map(list, chats)), tokenize=False, **options)
     except Exception as error:  # of the template's own program: any kind
         raise UserError(f"{where(tokenizer)}{_line(error)}: {_said(error)}") from None
-    if not isinstance(text, str):
+    if not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where(tokenizer)}: the chat template gives no text")
-    return text
+    return texts
+
+
+def plain(chat: Chat) -> str:
+    """The text of a chat without a template, up to where the answer begins."""
+    names = {"system": "System", "user": "User", "assistant": "Assistant"}
+    turns = [f"{names[role]}: {text}\n" for role, text in zip(*chat)]
+    return f"{''.join(turns)}Assistant:"
 
 
 def _line(error: Exception) -> str:

@@ -52,9 +52,9 @@ def explain(
     seen   is told of tokens that have been scored
     """
     prompter = prompts.Prompter(tokenizer, config.prompt, vocab_size=cfg.vocab_size, day=day)
-    answers = [prompter.answer(row["answer"]) for row in rows]
+    answers = prompter.answers([row["answer"] for row in rows])
     asked = [{name: value for name, value in row.items() if name != "answer"} for row in rows]
-    contexts = [prompter.prompt(row["question"], row) for row in asked]
+    contexts = prompter.prompts([row["question"] for row in asked], asked)
     pairs = Pairs(
         [*contexts, *[prompter.standalone] * len(rows)],
         [*answers, *answers],

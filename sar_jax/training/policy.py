@@ -183,12 +183,12 @@ class Policy:
         return self._decoders[made]
 
     def _prompts(self, questions: list[str]) -> list[list[int]]:
-        found, longest = [], self._trained.config.data.max_prompt_tokens
-        for number, question in enumerate(questions, 1):
-            found.append(self._candidate.prompter.prompt(question))
-            if len(found[-1]) > longest:
+        longest = self._trained.config.data.max_prompt_tokens
+        found = self._candidate.prompter.prompts(questions)
+        for number, (question, prompt) in enumerate(zip(questions, found), 1):
+            if len(prompt) > longest:
                 raise UserError(
-                    f"question {number} ({question[:40]!r}): its prompt has {len(found[-1])} "
+                    f"question {number} ({question[:40]!r}): its prompt has {len(prompt)} "
                     f"tokens, but config.data.max_prompt_tokens is {longest}"
                 )
         return found

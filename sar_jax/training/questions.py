@@ -1,6 +1,6 @@
 """Questions as a stream of batches (grain): tokenised, filtered, shuffled, sharded, resumable.
 
-    source --drop what the evaluation set holds--> --tokenise, drop what is too long--> rows
+    source --drop what the evaluation set holds--> --drop prompts that are too long--> rows
     rows --shuffle every epoch--> shard --batch--> iterator
 
 No JAX arrays. The iterator's state is a small dict; the checkpoint holds it, so a resumed run sees
@@ -18,9 +18,11 @@ from sar_jax.config import Data, Verification
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
 from sar_jax.text.answers import chosen, truths
-from sar_jax.text.prompts import Prompter, Question
+from sar_jax.text.prompts import Prompter, Question, Unasked
 from sar_jax.text.tasks import mix
 from sar_jax.text.tasks.example import Columns, Example, Source
+
+_AT_ONCE = 4096  # rows whose prompts are made together
 
 
 class Prepared(NamedTuple):
@@ -36,22 +38,31 @@ def prepare(
     max_prompt_tokens: int,
     name: str,
     limit: int | None = None,
+    later: bool = False,
 ) -> Prepared:
-    """The first `limit` rows whose prompts fit; name: of the source, for messages.
+    """The first `limit` rows whose prompts fit.
 
-    Raises `UserError` if none fits.
+    name    of the source, for messages
+    later   not all of them will be asked: a prompt whose text is so short that it fits whatever its
+            tokens are is encoded when its question is first asked
+
+    Raises `UserError` if none fits, and for a row of which no prompt can be made.
     """
     rows: list[Question] = []
-    dropped = 0
-    for index in range(len(source)):
-        example = source[index]
-        prompt = prompter.prompt(example.question, example.row())
-        if len(prompt) > max_prompt_tokens:
-            dropped += 1
-            continue
-        rows.append(Question(example, prompt))
-        if len(rows) == limit:
-            break
+    dropped = start = 0
+    short = max_prompt_tokens if later else 0
+    while start < len(source) and len(rows) != limit:
+        count = _AT_ONCE if limit is None else min(limit - len(rows), _AT_ONCE)
+        examples = [source[i] for i in range(start, min(start + count, len(source)))]
+        start += len(examples)
+        asked, columns = [e.question for e in examples], [e.row() for e in examples]
+        for example, prompt in zip(examples, prompter.prompts(asked, columns, short)):
+            if prompt is None:
+                rows.append(Unasked(example, prompter.prompt))
+            elif len(prompt) > max_prompt_tokens:
+                dropped += 1
+            else:
+                rows.append(Question(example, prompt))
     if not rows:
         raise UserError(
             f"{name}: all {dropped} prompts are longer than config.data.max_prompt_tokens = "
@@ -136,7 +147,7 @@ def load(
         )
     longest = config.max_prompt_tokens
     too_long = f"their prompts are longer than {longest} tokens"
-    found = prepare(kept, prompter, longest, config.train)
+    found = prepare(kept, prompter, longest, config.train, later=True)
     shared_too = (shared, f"they are in {config.eval}")
     unstated = "their answer states nothing that another can equal"
     reasons = [(train.left_out, unstated), shared_too, (found.left_out, too_long)]

@@ -86,11 +86,13 @@ def test_ways_to_ask_for_the_date(template, said):
     tokenizer = copy.deepcopy(make("qwen"))
     tokenizer.chat_template = template + "{{ messages[-1]['content'] }}"
     day = datetime.date(2024, 2, 29)
-    assert templates.render(tokenizer, [{"role": "user", "content": "!"}], day) == f"{said}!"
+    assert templates.render(tokenizer, [[{"role": "user", "content": "!"}]], day) == [f"{said}!"]
 
 
 def test_a_format_that_is_made_by_the_template_is_an_error():
     tokenizer = copy.deepcopy(make("qwen"))
     tokenizer.chat_template = "\n{{ strftime_now('%' ~ 'Y') }}"
     with pytest.raises(UserError, match="written out"):
-        templates.render(tokenizer, [{"role": "user", "content": "!"}], datetime.date(2024, 2, 29))
+        templates.render(
+            tokenizer, [[{"role": "user", "content": "!"}]], datetime.date(2024, 2, 29)
+        )
