@@ -14,6 +14,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -22,7 +23,7 @@ def product(
     x: Float[Array, "..."],
     w: Float[Array, "..."],
     *,
-    dtype: jnp.dtype | None = None,
+    dtype: DTypeLike | None = None,
     narrow_first: bool = False,
 ) -> Float[Array, "..."]:
     """The sum over the letters that x and w share.
@@ -38,15 +39,15 @@ def product(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _narrow_first(equation: str, dtype: jnp.dtype | None, x: Array, w: Array) -> Array:
+def _narrow_first(equation: str, dtype: DTypeLike | None, x: Array, w: Array) -> Array:
     return jnp.einsum(equation, x, w, preferred_element_type=dtype)
 
 
-def _forward(equation: str, dtype: jnp.dtype | None, x: Array, w: Array):
+def _forward(equation: str, dtype: DTypeLike | None, x: Array, w: Array):
     return _narrow_first(equation, dtype, x, w), (x, w)
 
 
-def _backward(equation: str, dtype: jnp.dtype | None, kept: tuple[Array, Array], dy: Array):
+def _backward(equation: str, dtype: DTypeLike | None, kept: tuple[Array, Array], dy: Array):
     x, w = kept
     inputs, weight, outputs = equation.replace("->", ",").split(",")
     dx = jnp.einsum(f"{outputs},{weight}->{inputs}", dy, w, preferred_element_type=dtype)
