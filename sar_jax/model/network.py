@@ -29,6 +29,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import rope
 from sar_jax.model.attention import cudnn, portable, splash
 from sar_jax.model.parameters import ModelConfig, Params, param_specs
+from sar_jax.model.products import product
 from sar_jax.parallel.sharding import BATCH, constrain, dividing, gathered
 
 
@@ -40,12 +41,14 @@ class Network:
     dtype    of activations and matrix products
     remat    recompute each layer in the backward pass instead of keeping its activations
     kernel   of attention over whole rows, a name in `_KERNELS`; the cache's layout follows it
+    narrow_first   how a product's gradient is computed (`products`)
     """
 
     cfg: ModelConfig
     dtype: str = "float32"
     remat: bool = True
     kernel: str = "xla"
+    narrow_first: bool = False
 
     @staticmethod
     def of(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> "Network":
@@ -53,7 +56,9 @@ class Network:
 
         Raises `UserError` where the devices have no such attention kernel.
         """
-        return Network(cfg, options.dtype, options.remat, pick_kernel(options, cfg, mesh))
+        kernel = pick_kernel(options, cfg, mesh)
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        return Network(cfg, options.dtype, options.remat, kernel, narrow_first=on_cpu)
 
 
 def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> str:
@@ -106,9 +111,10 @@ class Heads(NamedTuple):
 class Layer(nnx.Module):
     """One decoder layer, whose parameters carry no layer axis (`bind`)."""
 
-    def __init__(self, cfg: ModelConfig, dtype: str):
-        self.cfg, self.dtype = cfg, jnp.dtype(dtype)
-        for name, spec in param_specs(cfg)["layers"].items():
+    def __init__(self, network: Network):
+        self.cfg, self.dtype = network.cfg, jnp.dtype(network.dtype)
+        self.narrow_first = network.narrow_first
+        for name, spec in param_specs(network.cfg)["layers"].items():
             setattr(self, name, nnx.Param(jnp.zeros(spec.shape)))
 
     def _weight(self, name: str) -> Array:
@@ -122,7 +128,8 @@ class Layer(nnx.Module):
 
         With an adapter x W + scale (x A) B; with a rounded matrix (x Q) s.
         """
-        y, adapter = jnp.einsum(equation, x, self._weight(name)), self.cfg.adapter
+        times = functools.partial(product, narrow_first=self.narrow_first)
+        y, adapter = times(equation, x, self._weight(name)), self.cfg.adapter
         # scaled after the product was summed over the devices, which sends it in the compute dtype
         if self.cfg.int8:
             return (y.astype(jnp.float32) * getattr(self, f"{name}_scale")[...]).astype(x.dtype)
@@ -130,8 +137,8 @@ class Layer(nnx.Module):
             return y
         inputs, weight, outputs = equation.replace("->", ",").split(",")  # "...NH", "NHD", "...D"
         taken = "".join(letter for letter in weight if letter in inputs)
-        low = jnp.einsum(f"{inputs},{taken}r->...r", x, self._weight(f"{name}_a"))
-        return y + adapter.scale * jnp.einsum(
+        low = times(f"{inputs},{taken}r->...r", x, self._weight(f"{name}_a"))
+        return y + adapter.scale * times(
             f"...r,r{weight[len(taken) :]}->{outputs}", low, self._weight(f"{name}_b")
         )
 
@@ -174,14 +181,14 @@ _ACTIVATIONS = {"silu": jax.nn.silu, "gelu": functools.partial(jax.nn.gelu, appr
 
 
 @functools.lru_cache
-def _structure(cfg: ModelConfig, dtype: str) -> nnx.GraphDef:
+def _structure(network: Network) -> nnx.GraphDef:
     """A layer without its parameters."""
-    return nnx.split(nnx.eval_shape(lambda: Layer(cfg, dtype)))[0]
+    return nnx.split(nnx.eval_shape(lambda: Layer(network)))[0]
 
 
 def bind(network: Network, params: Params) -> Layer:
     """The layer that has these parameters, which carry no layer axis."""
-    return nnx.merge(_structure(network.cfg, network.dtype), params)
+    return nnx.merge(_structure(network), params)
 
 
 def scan(
@@ -266,8 +273,12 @@ def read(
 
 def _logits(network: Network, hidden: Array, head: Array) -> Array:
     """hidden [..., D], head [V, D] -> [..., V] in float32."""
-    logits = jnp.einsum(
-        "...D,VD->...V", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32
+    logits = product(
+        "...D,VD->...V",
+        hidden,
+        head.astype(hidden.dtype),
+        dtype=jnp.float32,
+        narrow_first=network.narrow_first,
     )
     return portable.softcapped(logits, network.cfg.final_softcap)
 

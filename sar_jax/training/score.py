@@ -40,25 +40,70 @@ def token_scores(
     devices once, however many tokens there are.
     """
     pieces = network_lib.head_chunks(network, params, chunk)
-    vocab_size, dtype = params["embedding"].shape[0], hidden.dtype
-    hidden = hidden.astype(jnp.float32)  # so that the chunks' gradients are added in float32
+    vocab_size = params["embedding"].shape[0]
+    logps, entropy = _chunked(pieces.logits, vocab_size, hidden, pieces.head, pieces.ids, targets)
+    return Scores(logps, jax.lax.stop_gradient(entropy))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(
+    logits_of: Callable[[Array, Array], Array],
+    vocab_size: int,
+    hidden: Float[Array, "R T D"],
+    head: Float[Array, "C v D"],
+    ids: Int[Array, "C v"],
+    targets: Int[Array, "R T"],
+) -> tuple[Float[Array, "R T"], Float[Array, "R T"]]:
+    """The targets' logps, and the entropies, through which no gradient flows.
+
+    logits_of, head, ids   as in `HeadChunks`
+
+    A softmax over chunks: the largest logit m so far, s = sum exp(l - m), u = sum exp(l - m) l.
+    Then log sum exp is m + log s, and the entropy m + log s - u / s.
+
+    The derivative of a logp with respect to the logits is onehot(target) - softmax. Its rule is
+    written out, so that the backward pass needs the log sum exp alone, and makes each chunk's
+    logits once more, but no maximum or sum over them.
+    """
+    return _forward(logits_of, vocab_size, hidden, head, ids, targets)[0]
+
+
+def _forward(logits_of, vocab_size: int, hidden: Array, head: Array, ids: Array, targets: Array):
 
     def body(carry, xs):
         m, s, u, target = carry
-        head, ids = xs
-        logits = pieces.logits(hidden.astype(dtype), head)
-        here = jnp.where(ids < vocab_size, logits, -jnp.inf)
-        largest = jnp.maximum(m, jax.lax.stop_gradient(here).max(axis=-1))
+        piece, own = xs
+        logits = logits_of(hidden, piece)
+        here = jnp.where(own < vocab_size, logits, -jnp.inf)
+        largest = jnp.maximum(m, here.max(axis=-1))
         weights, shrink = jnp.exp(here - largest[..., None]), jnp.exp(m - largest)
-        u = u * shrink + jax.lax.stop_gradient(weights * logits).sum(axis=-1)
-        target = target + jnp.where(ids == targets[..., None], logits, 0).sum(axis=-1)
+        u = u * shrink + (weights * logits).sum(axis=-1)
+        target = target + jnp.where(own == targets[..., None], logits, 0).sum(axis=-1)
         return (largest, s * shrink + weights.sum(axis=-1), u, target), None
 
     zero = jnp.zeros(targets.shape, jnp.float32)
-    start = (zero - jnp.inf, zero, zero, zero)
-    (m, s, u, target), _ = jax.lax.scan(jax.checkpoint(body), start, (pieces.head, pieces.ids))
+    (m, s, u, target), _ = jax.lax.scan(body, (zero - jnp.inf, zero, zero, zero), (head, ids))
     lse = m + jnp.log(s)
-    return Scores(target - lse, jax.lax.stop_gradient(lse - u / s))
+    return (target - lse, lse - u / s), (hidden, head, ids, targets, lse)
+
+
+def _backward(logits_of, vocab_size: int, kept: tuple[Array, ...], cotangents: tuple[Array, Array]):
+    hidden, head, ids, targets, lse = kept
+    weight = cotangents[0][..., None]
+
+    def body(total, xs):
+        piece, own = xs
+        logits, pull = jax.vjp(logits_of, hidden, piece)
+        here = jnp.where(own < vocab_size, logits, -jnp.inf)
+        onehot = (own == targets[..., None]).astype(jnp.float32)
+        to_hidden, to_piece = pull(weight * (onehot - jnp.exp(here - lse[..., None])))
+        return total + to_hidden, to_piece  # in float32 over the chunks
+
+    total, to_head = jax.lax.scan(body, jnp.zeros(hidden.shape, jnp.float32), (head, ids))
+    return total.astype(hidden.dtype), to_head, None, None
+
+
+_chunked.defvjp(_forward, _backward)
 
 
 def score_rows(network: Network, params: Params, packed: Packed, chunk: int) -> Scores:
