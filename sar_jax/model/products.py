@@ -57,7 +57,10 @@ def _backward(equation: str, dtype: DTypeLike | None, kept: tuple[Array, Array],
     dy = dy.reshape(-1, *dy.shape[dy.ndim - len(outputs) + 1 :])
     operands = sorted([(x[0].size, inputs, x), (dy[0].size, outputs, dy)], key=lambda o: o[0])
     (_, one, first), (_, other, second) = operands
-    dw = jnp.einsum(f"{one},{other}->{weight}", first, second, preferred_element_type=dtype)
+    made = (one + other).replace("t", "")
+    dw = jnp.einsum(f"{one},{other}->{made}", first, second, preferred_element_type=dtype)
+    if made != weight:  # XLA would fold the transpose in, and swap the operands again
+        dw = jnp.einsum(f"{made}->{weight}", jax.lax.optimization_barrier(dw))
     return dx.astype(x.dtype), dw.astype(w.dtype)
 
 

@@ -88,21 +88,22 @@ def test_only_the_targets_have_adapters(loaded, rng):
         assert_same(folded["layers"][name], value)
 
 
-def gradients(cfg, params, frozen, packed):
-    network = Network(cfg)
+def gradients(network, params, frozen, packed):
     loss = lambda params: jnp.sum(
         jnp.sin(score.make_score(network, 32)(lora.merged(frozen, params), packed).logps)
     )
     return jax.grad(loss)(params)
 
 
-def test_gradients_are_the_chain_rule_on_the_full_gradient(loaded, rng):
+@pytest.mark.parametrize("narrow_first", [False, True])
+def test_gradients_are_the_chain_rule_on_the_full_gradient(loaded, rng, narrow_first):
     """dA = scale dW B', dB = scale A' dW, with dW of the model that has the products in its
     weights."""
     cfg, packed = lora.adapted(loaded.cfg, settings()), rows(loaded.cfg, rng)
     adapters = random_adapters(cfg, rng)
-    full = gradients(loaded.cfg, by_hand(loaded.params, adapters), {}, packed)["layers"]
-    found = gradients(cfg, adapters, loaded.params, packed)["layers"]
+    network, plain = Network(cfg, narrow_first=narrow_first), Network(loaded.cfg)
+    full = gradients(plain, by_hand(loaded.params, adapters), {}, packed)["layers"]
+    found = gradients(network, adapters, loaded.params, packed)["layers"]
     for name in cfg.adapter.targets:
         a, b = (np.asarray(adapters["layers"][f"{name}_{part}"]) for part in "ab")
         for l in range(len(a)):

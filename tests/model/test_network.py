@@ -125,9 +125,11 @@ def test_what_is_slightly_wrong_is_not_close(each_family, rng):
             pytest.fail(f"a wrong {name} is close")
 
 
-def test_gradients_equal_transformers(each_family, rng, tmp_path):
+@pytest.mark.parametrize("narrow_first", [False, True])
+def test_gradients_equal_transformers(each_family, rng, tmp_path, narrow_first):
     """Of the summed logprobs of a sequence, in every parameter; by the names that an export gives
     them."""
+    network = dataclasses.replace(each_family.network, narrow_first=narrow_first)
     # torch gives the padding id, 0, no gradient
     ids = rng.integers(1, each_family.cfg.vocab_size, 30)
     packed = one_row(ids)
@@ -135,7 +137,7 @@ def test_gradients_equal_transformers(each_family, rng, tmp_path):
     @jax.jit
     def total(params):
         logps = jax.nn.log_softmax(
-            all_logits(each_family.network, params, *map(jnp.asarray, packed[:3]))[0, :-1]
+            all_logits(network, params, *map(jnp.asarray, packed[:3]))[0, :-1]
         )
         return jnp.take_along_axis(logps, jnp.asarray(ids)[1:, None], axis=-1).sum()
 
