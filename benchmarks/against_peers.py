@@ -17,7 +17,7 @@ feed-forward 1,024, vocabulary 4,096):
     vocabulary   score of 8 rows with a vocabulary of 151,936
     rollout      256 tokens after each of 64 prompts, all drawn from the whole distribution
 
-sar_jax has the defaults of a config, and its options can be given: --set=model.remat=false. The
+sar_jax has the defaults of a config, and its options can be given: --set=model.remat=none. The
 others keep their activations, and compute --rows rows at once.
 
 The peers' packages are installed into virtual environments below --environments, once. PYTHONPATH

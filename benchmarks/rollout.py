@@ -45,7 +45,7 @@ def random_model(vocabulary: int, longest: int) -> tuple[Network, parameters.Par
     cfg, params = models.draw(raw, longest)
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     params = jax.tree.map(lambda x: x.astype(dtype), params)
-    options = config.Model(dtype=dtype, remat=False)
+    options = config.Model(dtype=dtype, remat="none")
     return Network.of(options, cfg, params["embedding"].sharding.mesh), params
 
 

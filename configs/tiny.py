@@ -29,7 +29,7 @@ def get_config() -> TrainConfig:
         model=Model(
             path=str(importlib.resources.files("sar_jax") / "assets/tiny"),
             dtype="float32",
-            remat=True,
+            remat="block",
         ),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=512, max_prompt_tokens=80),
         prompt=Prompt(

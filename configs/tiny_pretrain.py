@@ -14,7 +14,7 @@ def get_config() -> PretrainConfig:
         empty_question_fraction=0.1,
         max_answer_tokens=96,
         eval_batch=256,
-        model=Model(dtype="float32", remat=False),
+        model=Model(dtype="float32", remat="none"),
         architecture=Architecture(
             num_layers=3,
             embed_dim=128,

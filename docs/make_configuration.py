@@ -53,7 +53,7 @@ prompt:
   thinking: on      # text, since the field is text
 optimizer:
   lr: 1e-6          # a number
-model.remat: true
+model.offload_reference: true
 ```
 
 YAML is read as its version 1.2 says, and a value as its field's type asks: text needs no quotes

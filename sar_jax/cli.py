@@ -120,6 +120,7 @@ def config_flag(cls: type) -> Callable[[], Any]:
 
     # An override of a field that takes only some values is read as text; `checks` knows the values.
     config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+    config_flags.register_flag_parser_for_type(fields.OrAuto, _NumberOrWord())
     holder = config_flags.DEFINE_config_file(
         "config",
         help_string="A file of the configuration: Python, YAML or JSON. Override any field: "
@@ -133,9 +134,24 @@ def config_flag(cls: type) -> Callable[[], Any]:
                 "--config is missing: give a configuration file, for example "
                 "--config=configs/tiny.py"
             )
-        return holder.value
+        from sar_jax.training import derived
+
+        return derived.spelled_out(holder.value)
 
     return get
+
+
+class _NumberOrWord(flags.ArgumentParser):
+    """A whole number, or text that the field may know."""
+
+    def parse(self, argument: str) -> int | str:
+        try:
+            return int(argument)
+        except ValueError:
+            return argument
+
+    def flag_type(self) -> str:
+        return "int or word"
 
 
 class _ConfigParser(flags.ArgumentParser):

@@ -16,7 +16,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from sar_jax.fields import Fields
+from sar_jax.fields import Fields, OrAuto
 from sar_jax.fields import from_dict as from_dict  # of these classes, as `to_json` is
 
 
@@ -28,7 +28,10 @@ class Model(Fields):
     path: str = ""
     # Number format of activations and matrix products. The weights that learn are always float32.
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    remat: bool = True  # Recompute each layer in the backward pass, which saves memory.
+    # What the backward pass keeps of a layer, from most memory to least: "none" computes nothing
+    # again, "dots" keeps products and attention, "dots_but_up" one wide product fewer, "block" the
+    # layer's input alone, and "offload" keeps that in the host's memory.
+    remat: Literal["none", "dots", "dots_but_up", "block", "offload"] = "block"
     # Keep the reference model in host memory, and bring it to the devices only while it scores.
     offload_reference: bool = False
     # Attention: "xla" runs anywhere, "splash" and "cudnn" are fused kernels for TPUs and GPUs, and
@@ -36,6 +39,7 @@ class Model(Fields):
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
     # Families of your own, by model_type: FILE.py:NAME of a dict (docs/plugins.md).
     families: str = ""
+    former = {"remat": {"true": "block", "false": "none"}}
 
 
 @dataclasses.dataclass
@@ -104,15 +108,13 @@ class Rollout(Fields):
 
     questions: int = 128  # Questions in a step.
     samples: int = 6  # Answers to each question.
-    # Answers that are decoded at once. Each has its part of the cache; when one ends, the next
-    # answer takes its place.
-    slots: int = 96
-    # Number format of cached keys and values; empty means `model.dtype`. With "int8" set
-    # `loss.importance_cap`.
+    # Answers that are decoded at once, each with its part of the cache; when one ends, the next
+    # takes its place. "auto" is as many as fit in the devices' memory.
+    slots: OrAuto = 96
+    precision: Literal["", "int8"] = ""  # "int8" sets the two below, and loss.importance_cap to 2.
+    # Number format of cached keys and values; empty means `model.dtype`.
     cache_dtype: Literal["", "bfloat16", "float32", "int8"] = ""
-    # Number format of the decoder's matrices; empty means `model.dtype`. With "int8" set
-    # `loss.importance_cap`.
-    weights_dtype: Literal["", "int8"] = ""
+    weights_dtype: Literal["", "int8"] = ""  # The same of the decoder's matrices.
     # Tokens of an answer, at most; also the divisor of the Dr.GRPO loss.
     max_answer_tokens: int = 4096
     # Divides the logits before a token is drawn. Scores are always those of temperature 1.
@@ -122,8 +124,7 @@ class Rollout(Fields):
     top_p: float = 1.0
     # Draw from tokens with at least this share of the largest probability; 0 means all.
     min_p: float = 0.0
-    # At most this many further rounds of questions may replace groups that are all right or all
-    # wrong.
+    # Further rounds of questions, at most, to replace groups that are all right or all wrong.
     refill_rounds: int = 0
     # Devices that share one copy of the weights for decoding; -1 means as many as the key and value
     # heads allow.

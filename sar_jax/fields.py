@@ -15,19 +15,33 @@ import numbers
 import os
 import re
 import typing
-from typing import Any
+from typing import Any, ClassVar
 
 from sar_jax.errors import UserError
 
 _LONGEST = 60  # characters of a value that an error shows
 
 
+class _OrAuto(type):
+    def __instancecheck__(cls, value: Any) -> bool:
+        return value == "auto" or isinstance(value, int)
+
+
+class OrAuto(metaclass=_OrAuto):
+    """The type of a field that is a whole number or the word "auto"."""
+
+
 class Fields:
     """Base of a dataclass whose attributes are its fields, each of its type.
 
-    A field's type is bool, int, float, str, a `Literal` of texts, or another such class. Taken as
-    the same value: a whole number for a float, numbers of numpy and JAX, and a path for text.
+    A field's type is bool, int, float, str, a `Literal` of texts, `OrAuto`, or another such
+    class. Taken as the same value: a whole number for a float, numbers of numpy and
+    JAX, and a path for text.
+
+    former   what values of earlier versions are now, by field
     """
+
+    former: ClassVar[dict[str, dict[str, str]]] = {}
 
     def __new__(cls, *args: Any, **fields: Any) -> Any:
         for name in fields:
@@ -37,6 +51,8 @@ class Fields:
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises `UserError` for a field that there is not, and for a value of another type."""
         kind = _known(type(self), name)
+        if name in self.former:
+            value = self.former[name].get(str(value).lower(), value)
         super().__setattr__(name, _converted(f"{place(type(self))}.{name}", kind, value))
 
     def __delattr__(self, name: str) -> None:
@@ -98,6 +114,12 @@ def _converted(path: str, kind: Any, value: Any) -> Any:
         if isinstance(value, kind):
             return value
         raise _wrong(path, given, f"a sar_jax.config.{kind.__name__}")
+    if kind is OrAuto:
+        if value == "auto":
+            return value
+        if isinstance(value, str):
+            raise _wrong(path, given, "a whole number or auto")
+        kind = int
     if kind is bool:
         if isinstance(value, bool):
             return value

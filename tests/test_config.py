@@ -12,6 +12,7 @@ from support.configs import good, good_pretrain, leaves, put
 from sar_jax import config as config_lib
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
+from sar_jax.fields import OrAuto
 from sar_jax.training import checks
 from sar_jax.training import workdir as workdir_lib
 
@@ -288,6 +289,7 @@ def test_a_dict_and_json_give_the_config_back(cls):
     config = cls()
     for number, (path, kind) in enumerate(leaves(cls).items()):  # no field at its default
         values = {int: number + 7000, float: number + 0.5, bool: False, str: f"text {number}"}
+        values[OrAuto] = "auto"
         put(config, path, typing.get_args(kind)[-1] if typing.get_args(kind) else values[kind])
     before = copy.deepcopy(config)
     for fields in (dataclasses.asdict(config), json.loads(config_lib.to_json(config))):

@@ -13,7 +13,8 @@ from support.training import shipped
 from sar_jax import config as config_lib
 from sar_jax.config import Data, PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
-from sar_jax.model import network
+from sar_jax.fields import OrAuto
+from sar_jax.model import network, remat
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, rewards
 from sar_jax.training import checks, derived, rules
@@ -252,6 +253,8 @@ def test_what_counts_as_reading(source, found):
 CHOICES = {
     "model.dtype": "'bfloat16' or 'float32'",
     "model.attention": "'auto', 'xla', 'splash' or 'cudnn'",
+    "model.remat": "'none', 'dots', 'dots_but_up', 'block' or 'offload'",
+    "rollout.precision": "'' or 'int8'",
     "prompt.standalone_context": "'empty_question' or 'bos'",
     "prompt.format": "'auto', 'chat' or 'plain'",
     "prompt.thinking": "'default', 'on' or 'off'",
@@ -271,7 +274,7 @@ def chosen(cls: type) -> dict[str, tuple[str, ...]]:
     return {path: typing.get_args(kind) for path, kind in leaves(cls).items() if kind not in PLAIN}
 
 
-PLAIN = (int, float, bool, str)
+PLAIN = (int, float, bool, str, OrAuto)
 
 
 @pytest.mark.parametrize("path", CHOICES)
@@ -305,6 +308,7 @@ def test_the_choices_are_those_that_the_package_has():
         "self_aligned.form": rewards.SELF_ALIGNED,
         "advantage.estimator": {**advantages_lib.ADVANTAGES, "critic": None},
         "model.attention": {**network._KERNELS, "auto": None},
+        "model.remat": dict.fromkeys(remat.POLICIES),
     }
     for path, table in tables.items():
         assert sorted(table) == sorted(chosen(TrainConfig)[path]), path

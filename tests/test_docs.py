@@ -356,7 +356,7 @@ def test_the_yaml_that_a_page_shows_is_a_config(tmp_path):
     (tmp_path / "own.yaml").write_text(shown)
     config = config_files.load_config(f"{tmp_path}/own.yaml", config_lib.TrainConfig)
     assert (config.prompt.thinking, config.optimizer.lr) == ("on", 1e-6)
-    assert (config.data.eval, config.steps, config.model.remat) == ("gsm8k", 200, True)
+    assert (config.data.eval, config.steps, config.model.offload_reference) == ("gsm8k", 200, True)
 
 
 def test_the_page_of_fields_is_made_of_the_config():

@@ -5,10 +5,13 @@ A product of a token with a matrix is 2 flops a parameter. A token that attends 
 softmax and lookups are left out. Letters: N heads, H head dim.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Int
 
-from sar_jax.model.parameters import ModelConfig, count_params
+from sar_jax.model import remat
+from sar_jax.model.parameters import ModelConfig, count_params, param_specs
 
 
 def layer_params(cfg: ModelConfig) -> int:
@@ -34,6 +37,32 @@ def forward_flops(cfg: ModelConfig, tokens: float, keys: float, head: bool = Tru
     """
     params = layer_params(cfg) + head * head_params(cfg)
     return tokens * (2 * params + attention_flops(cfg, keys))
+
+
+def gradient_flops(
+    cfg: ModelConfig,
+    tokens: float,
+    keys: float,
+    policy: str,
+    kernel: str,
+    head: bool = True,
+    frozen: bool = False,
+) -> float:
+    """Of the gradient: forward, what is computed again, and twice the forward pass backward.
+
+    policy   of `remat.POLICIES`; logits are computed again with all of them
+    kernel   of attention
+    frozen   the matrices need no gradient of their own (adapters)
+    """
+    forward = forward_flops(cfg, tokens, keys, head)
+    found = (2 if frozen else 3) * forward + 2 * tokens * head * head_params(cfg)
+    specs = param_specs(cfg)["layers"]
+    for name in remat.recomputed(cfg, policy, kernel):
+        if name == remat.ATTENTION:
+            found += tokens * attention_flops(cfg, keys)
+        else:
+            found += 2 * tokens * math.prod(specs[f"{name}_proj"].shape)
+    return found
 
 
 def sequence_flops(

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from sar_jax import config
 from sar_jax.errors import UserError
-from sar_jax.model import rope
+from sar_jax.model import remat, rope
 from sar_jax.model.attention import cudnn, portable, splash
 from sar_jax.model.parameters import ModelConfig, Params, param_specs
 from sar_jax.model.products import product
@@ -39,14 +39,14 @@ class Network:
 
     cfg      the model
     dtype    of activations and matrix products
-    remat    recompute each layer in the backward pass instead of keeping its activations
+    remat    what the backward pass keeps of a layer (`remat.POLICIES`)
     kernel   of attention over whole rows, a name in `_KERNELS`; the cache's layout follows it
     narrow_first   how a product's gradient is computed (`products`)
     """
 
     cfg: ModelConfig
     dtype: str = "float32"
-    remat: bool = True
+    remat: str = "block"
     kernel: str = "xla"
     narrow_first: bool = False
 
@@ -145,7 +145,7 @@ class Layer(nnx.Module):
     def _biased(self, equation: str, x: Array, name: str, biased: bool) -> Array:
         """`_dense` of the matrix `name`_proj, and its bias where there is one."""
         y = self._dense(equation, x, f"{name}_proj")
-        return y + self._weight(f"{name}_bias") if biased else y
+        return remat.named(y + self._weight(f"{name}_bias") if biased else y, name)
 
     def _whole_norm(self, name: str, x: Float[Array, "*B N H"]) -> Array:
         """The norm over all heads together."""
@@ -204,8 +204,8 @@ def scan(
         own, kind, extra = xs
         return step(bind(network, own), kind, carry, extra)
 
-    body = jax.checkpoint(body) if network.remat else body
     kinds = jnp.array(network.cfg.layer_kinds)
+    body = remat.remat(body, network.remat)
     return jax.lax.scan(body, carry, (params["layers"], kinds, per_layer))
 
 
@@ -262,8 +262,10 @@ def read(
     attentions = _attentions(network)
 
     def step(layer, kind, x, _):
+        x = remat.named(x, remat.INPUT)
         q, k, v = layer.project(x, cos[kind], sin[kind])
-        x = layer.combine(x, choose(kind, attentions, q, k, v, segment_ids))
+        attended = choose(kind, attentions, q, k, v, segment_ids)
+        x = layer.combine(x, remat.named(attended, remat.ATTENTION))
         return constrain(x, BATCH, None, None), (k, v) if keep else None
 
     x = constrain(embed(network, params, tokens), BATCH, None, None)

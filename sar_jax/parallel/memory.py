@@ -16,6 +16,8 @@ Its forms, from libtpu 0.0.52 and jaxlib 0.10, and from users' public reports of
 import re
 from typing import Any, NamedTuple
 
+import jax
+
 from sar_jax.errors import UserError
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
@@ -50,7 +52,7 @@ _HELP = {
     "mesh.fsdp": ("more devices in {}", lambda now: False),
     "optimizer.mu_dtype": ("{}=bfloat16", lambda now: now == "bfloat16"),
     "model.offload_reference": ("{}=true", bool),
-    "model.remat": ("{}=true", bool),
+    "model.remat": ("{}=block", lambda now: now in ("block", "offload")),
     "lora.rank": ("adapters ({})", bool),
     "rollout.cache_dtype": ("{}=int8", lambda now: now == "int8"),
     "rollout.weights_dtype": ("{}=int8", lambda now: now == "int8"),
@@ -84,6 +86,18 @@ class Figures(NamedTuple):
     needed: float | None
     there: float | None
     space: str
+
+
+def program_bytes(compiled: jax.stages.Compiled) -> int:
+    """That a compiled program takes on one device: arguments, results, temporaries and code."""
+    found = compiled.memory_analysis()
+    return (
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        - found.alias_size_in_bytes
+        + found.temp_size_in_bytes
+        + found.generated_code_size_in_bytes
+    )
 
 
 def is_exhausted(error: BaseException) -> bool:

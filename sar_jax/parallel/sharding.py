@@ -171,6 +171,12 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(put, tree)
 
 
+def bytes_each(tree: Any) -> int:
+    """Bytes on one device of arrays with shardings, which may be only described."""
+    size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    return sum(map(size, jax.tree.leaves(tree)))
+
+
 def dividing(axis: str, size: int) -> str | None:
     """`axis`, if there is a mesh whose axis divides `size`, else None. Inside jit."""
     mesh = jax.sharding.get_abstract_mesh()

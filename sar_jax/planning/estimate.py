@@ -19,7 +19,7 @@ import jax
 from sar_jax import config as config_lib
 from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
-from sar_jax.parallel import chips, progress, sharding
+from sar_jax.parallel import chips, memory, progress, sharding
 from sar_jax.planning import hlo, programs, roofline
 from sar_jax.training.own import families as own_families
 
@@ -66,6 +66,7 @@ class Plan:
     hbm               that programs may use
     overrides         of the config, that a run on this slice needs
     rows              a micro-batch, with them
+    slots             of the decoder; as many as fit where the config says auto
     parameters        of the model
     cache             of all slots
     decoding_copies   of the model, among the devices
@@ -79,6 +80,7 @@ class Plan:
     hbm: float
     overrides: list[str]
     rows: int
+    slots: int
     programs: dict[str, Measured]
     parameters: int
     residents: programs.Residents
@@ -132,6 +134,7 @@ def estimate(
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, tpus.devices)
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     config, overrides = with_rows_that_fit(config, mesh)
+    config = programs.fitted(config, cfg, mesh, tpus.device.hbm)
     described = programs.describe(config, cfg, mesh)
     measured = {}
     with progress.bar(f"compiling for {topology}", "programs", len(described.programs)) as bar:
@@ -141,7 +144,7 @@ def estimate(
             bar.advance()
     shapes = described.shapes
     work = roofline.Work(prompt_tokens, answer_tokens, shapes.rows * shapes.width, count)
-    calls = roofline.step_calls(config, cfg, described.residents, work)
+    calls = roofline.step_calls(config, described.assembly.base, described.residents, work)
     times = {name: _time(call, measured.get(name), tpus.device) for name, call in calls.items()}
     step = sum(t.seconds for t in times.values())
     hours = step * config.steps / 3600
@@ -152,6 +155,7 @@ def estimate(
         tpus.device.hbm,
         overrides,
         config.packing.rows_per_microbatch,
+        config.rollout.slots,
         measured,
         parameters.count_params(cfg),
         described.residents,
@@ -196,7 +200,7 @@ def measure(program: programs.Program) -> Measured:
         with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
             compiled = program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not memory.is_exhausted(error):
             raise
         return Measured(
             total=math.inf,
@@ -206,23 +210,16 @@ def measure(program: programs.Program) -> Measured:
             compiler=str(error).splitlines()[0],
         )
     spent = time.process_time() - start
-    memory = compiled.memory_analysis()
-    own = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
+    found = compiled.memory_analysis()
     try:
         collectives = hlo.collective_bytes(compiled.as_text(), program.mesh.size)
     except jax.errors.JaxRuntimeError:  # jax 0.10 cannot print some programs with fused attention
         collectives = None
     return Measured(
-        total=own + program.beside,
+        total=memory.program_bytes(compiled) + program.beside,
         beside=program.beside,
-        temporary=memory.temp_size_in_bytes,
-        arguments=memory.argument_size_in_bytes,
+        temporary=found.temp_size_in_bytes,
+        arguments=found.argument_size_in_bytes,
         collectives=collectives,
         sent=None if collectives is None else sum(collectives.values()),
         compile_seconds=spent,

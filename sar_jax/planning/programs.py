@@ -1,6 +1,6 @@
 """Every jitted function of a training run, lowered from shapes alone, before any array exists.
 
-The functions are those of `training.assembly` and `rollout.slots`, which a run executes.
+The functions are those of `training.assembly` and `rollout.described`, which a run executes.
 
     name        arguments                            what else is in memory meanwhile
     hand_over   masters -> decoding weights          moments, reference
@@ -30,22 +30,20 @@ masters: the float32 parameters; weights: their copies in the compute dtype, whi
 The order is a step's. Evaluations decode with the same programs.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from sar_jax import config as config_lib
-from sar_jax.model import cache as cache_lib
 from sar_jax.model import lora, parameters
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import sharding
+from sar_jax.rollout import fitting
 from sar_jax.rollout import shapes as shapes_lib
-from sar_jax.rollout import slots
+from sar_jax.rollout.described import Decoder
 from sar_jax.structs import Batch, Packed, Sampling, ValueBatch
 from sar_jax.training import derived, learner
 from sar_jax.training.assembly import Assembly, assemble
@@ -101,12 +99,6 @@ class _Arrays(NamedTuple):
     batch: Batch
 
 
-def chip_bytes(tree: Any) -> int:
-    """Bytes on one device of described arrays with shardings."""
-    size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
-    return sum(map(size, jax.tree.leaves(tree)))
-
-
 def describe(
     config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh, stop_ids: Sequence[int] = (0,)
 ) -> Described:
@@ -120,7 +112,7 @@ def describe(
     r = residents
     behind = r.moments + r.reference + r.critic
     between = behind + r.masters + r.base
-    decoder = _Decoder.of(config, assembly)
+    decoder = Decoder.of(config, assembly.decoder, assembly.decoding)
     programs = {
         **_weights_programs(assembly, arrays, behind, between),
         **_decoder_programs(config, decoder, arrays.decoding_weights, tuple(stop_ids), between),
@@ -128,7 +120,22 @@ def describe(
     }
     if assembly.critic:
         programs |= _critic_programs(assembly, arrays, residents)
-    return Described(assembly, programs, residents, decoder.shapes, chip_bytes(decoder.state.cache))
+    return Described(
+        assembly, programs, residents, decoder.shapes, sharding.bytes_each(decoder.state.cache)
+    )
+
+
+def fitted(
+    config: config_lib.TrainConfig, cfg: ModelConfig, mesh: Mesh, hbm: float
+) -> config_lib.TrainConfig:
+    """The config with the number of slots that "auto" means where programs may use `hbm` bytes."""
+    if config.rollout.slots != "auto":
+        return config
+    assembly = assemble(config, cfg, mesh)
+    r = _residents(config, assembly, _describe_arrays(config, assembly))
+    free = hbm - (r.masters + r.moments + r.reference + r.critic + r.base)
+    found = fitting.fit(config, assembly.decoder, assembly.decoding, free)
+    return fitting.with_slots(config, found.slots)
 
 
 def _describe_arrays(config: config_lib.TrainConfig, assembly: Assembly) -> _Arrays:
@@ -166,16 +173,16 @@ def _describe_rows(config: config_lib.TrainConfig, mesh: Mesh) -> tuple[Packed, 
 def _residents(config: config_lib.TrainConfig, assembly: Assembly, arrays: _Arrays) -> Residents:
     critic = assembly.critic and assembly.critic.update.described
     compared = derived.needs_reference(config)
-    weights = chip_bytes(arrays.weights)
+    weights = sharding.bytes_each(arrays.weights)
     return Residents(
-        masters=chip_bytes(arrays.masters),
-        moments=chip_bytes(assembly.update.described.opt_state),
+        masters=sharding.bytes_each(arrays.masters),
+        moments=sharding.bytes_each(assembly.update.described.opt_state),
         reference=weights if compared else 0,  # beside adapters only their copy
         weights=weights if assembly.cast else 0,
-        decoding_weights=chip_bytes(arrays.decoding_weights),
-        gradients=chip_bytes(arrays.masters),
-        critic=chip_bytes((critic.params, critic.opt_state)) if critic else 0,
-        base=chip_bytes(arrays.frozen),
+        decoding_weights=sharding.bytes_each(arrays.decoding_weights),
+        gradients=sharding.bytes_each(arrays.masters),
+        critic=sharding.bytes_each((critic.params, critic.opt_state)) if critic else 0,
+        base=sharding.bytes_each(arrays.frozen),
     )
 
 
@@ -231,7 +238,7 @@ def _critic_programs(assembly: Assembly, arrays: _Arrays, r: Residents) -> dict[
     # described alike: a grid of float32
     batch = ValueBatch(arrays.packed, returns=batch.advantages, old_values=batch.old_logps)
     policy = r.masters + r.moments + r.reference + r.base
-    moments = r.critic - chip_bytes(state.params)
+    moments = r.critic - sharding.bytes_each(state.params)
     gradient = _gradient(critic.update, state.params, batch, {}, mesh)
     value = lambda: critic.values.lower(state.params, arrays.packed)
     apply = lambda: critic.update.apply.lower(state, state.params)
@@ -242,76 +249,15 @@ def _critic_programs(assembly: Assembly, arrays: _Arrays, r: Residents) -> dict[
     }
 
 
-class _Decoder(NamedTuple):
-    """The decoder with all its slots and all their columns, described."""
-
-    assembly: Assembly
-    shapes: shapes_lib.Shapes
-    state: slots.State
-
-    @staticmethod
-    def of(config: config_lib.TrainConfig, assembly: Assembly) -> "_Decoder":
-        network, mesh = assembly.decoder, assembly.decoding
-        devices = sharding.batch_devices(mesh)
-        shapes = shapes_lib.of_config(config, network, devices)
-        dtype = config.rollout.cache_dtype or network.dtype
-        create = lambda: slots.create(network, shapes.sizes[0], shapes.columns[-1], dtype)
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            state = jax.eval_shape(create)
-            whole = cache_lib.axes(network)
-        cut = {1: (sharding.BATCH,), 2: (sharding.BATCH, None), len(whole): whole}
-        spread = lambda x: NamedSharding(mesh, P(*cut[x.ndim]))
-        place = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=spread(x))
-        return _Decoder(assembly, shapes, jax.tree.map(place, state))
-
-    def packed(self) -> jax.ShapeDtypeStruct:
-        """The keys, or the values, of packed questions."""
-        cfg, mesh = self.assembly.decoder.cfg, self.assembly.decoding
-        K, shapes = cfg.num_kv_heads, self.shapes
-        heads = "tensor" if K % mesh.shape["tensor"] == 0 else None
-        return jax.ShapeDtypeStruct(
-            (shapes.rows, cfg.num_layers, K, shapes.width, cfg.head_dim),
-            self.assembly.decoder.dtype,
-            sharding=NamedSharding(mesh, P(None, None, heads, None, None)),
-        )
-
-
 def _decoder_programs(
     config: config_lib.TrainConfig,
-    decoder: _Decoder,
+    decoder: Decoder,
     weights: Any,
     stop_ids: tuple[int, ...],
     beside: int,
 ) -> dict[str, Program]:
-    """What `sample` calls. Copies of the smaller sizes are left out: they need less."""
-    network, mesh = decoder.assembly.decoder, decoder.assembly.decoding
-    shapes, state, packed = decoder.shapes, decoder.state, decoder.packed()
-    everywhere = sharding.replicated(mesh)
-    same = lambda *shape, dtype=jnp.int32: jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
-    rows = jax.ShapeDtypeStruct(
-        (shapes.rows, shapes.width), jnp.int32, sharding=sharding.by_rows(mesh)
-    )
-    begin = slots.Begin(slots.Entries(0, 0, 0, 0), 0, 0, 0)
-    begin = jax.tree.map(lambda _: same(slots.ENTRIES), begin)
-    steps, until, greedy = same(), same(), same(dtype=jnp.bool_)
-    sampling = Sampling.of(config)
-    prefill = lambda: slots.prefill.lower(network, weights, rows, rows, rows)
-    insert = lambda: slots.insert.lower(
-        network, state, packed, packed, begin, same(), same(2, dtype=jnp.uint32)
-    )
-    decode = lambda: slots.decode.lower(
-        network, weights, state, steps, until, greedy, stop_ids=stop_ids, sampling=sampling
-    )
-    held, cached = chip_bytes(weights), chip_bytes(state)
-    waiting = chip_bytes((packed, packed))  # of questions whose answers wait
-    found = {
-        "prefill": Program(prefill, mesh, beside + cached),
-        "insert": Program(insert, mesh, beside + held),
-        "decode": Program(decode, mesh, beside + waiting),
+    found = decoder.programs(weights, stop_ids, Sampling.of(config))
+    return {
+        name: Program(program.lower, decoder.mesh, beside + program.beside)
+        for name, program in found.items()
     }
-    if len(shapes.sizes) > 1:
-        shrink = lambda: slots.resize.lower(
-            network, state, same(shapes.sizes[1]), shapes.columns[-1]
-        )
-        found["shrink"] = Program(shrink, mesh, beside + held)
-    return found

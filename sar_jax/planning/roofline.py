@@ -8,11 +8,13 @@ no chip reaches its peak. Left out: the host's work, verification, checkpoints, 
 to HBM. Letters as in `structs`; L layers, N heads, H head dim.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 from sar_jax import config as config_lib
 from sar_jax.model import flops
+from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning.programs import Residents
@@ -66,14 +68,17 @@ class _Microbatches(NamedTuple):
 
 
 def step_calls(
-    config: config_lib.TrainConfig, cfg: ModelConfig, resident: Residents, work: Work
+    config: config_lib.TrainConfig, network: Network, resident: Residents, work: Work
 ) -> dict[str, Call]:
-    """What every program costs a device in one training step."""
+    """What every program costs a device in one training step.
+
+    network   of the model without adapters
+    """
     micro = _microbatches(config, work)
     return {
         **_weights_calls(config, resident),
-        **_decoder_calls(config, cfg, resident, work),
-        **_learner_calls(config, cfg, resident, work, micro),
+        **_decoder_calls(config, network.cfg, resident, work),
+        **_learner_calls(config, network, resident, work, micro),
     }
 
 
@@ -125,35 +130,45 @@ def _decoder_calls(
 
 def _learner_calls(
     config: config_lib.TrainConfig,
-    cfg: ModelConfig,
+    network: Network,
     resident: Residents,
     work: Work,
     micro: _Microbatches,
 ) -> dict[str, Call]:
+    cfg = network.cfg
     r, T = resident, config.packing.row_tokens
     tokens = config.packing.rows_per_microbatch * T / work.devices
     keys = T / 2  # the kernel skips what is above the diagonal of a row
     forward = flops.forward_flops(cfg, tokens, keys)
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
-    recomputed = 4 if config.model.remat else 3
-    spared = 1 if config.lora.rank else 0  # frozen weights need no gradient of their own
+    # forward, backward, and where layers are computed again
+    reads = 3 if config.model.remat == "none" else 4
+    gradient_flops = functools.partial(
+        flops.gradient_flops,
+        cfg,
+        tokens,
+        keys,
+        config.model.remat,
+        network.kernel,
+        frozen=config.lora.rank > 0,
+    )
 
-    def learning(forward: float) -> Call:
-        bytes_moved = recomputed * whole + 2 * r.gradients
-        return Call((recomputed - spared) * forward, bytes_moved, micro.with_question)
+    def learning(head: bool) -> Call:
+        bytes_moved = reads * whole + 2 * r.gradients
+        return Call(gradient_flops(head=head), bytes_moved, micro.with_question)
 
     updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
     compared = 2 if derived.needs_reference(config) else 1
     found = {
         "score": Call(forward, whole, micro.with_question * compared + micro.alone),
-        "gradient": learning(forward),
+        "gradient": learning(head=True),
         "apply": applying,
     }
     if config.advantage.estimator == "critic":
         bare = flops.forward_flops(cfg, tokens, keys, head=False)
         found["value"] = Call(bare, whole, micro.with_question)
-        found["value_gradient"] = learning(bare)
+        found["value_gradient"] = learning(head=False)
         found["value_apply"] = applying
     return found
 

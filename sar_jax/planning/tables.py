@@ -50,6 +50,8 @@ def show(console: Console, config: config_lib.TrainConfig, plan: Plan) -> None:
             + " ".join(plan.overrides),
             soft_wrap=True,
         )
+    if config.rollout.slots == "auto":
+        console.print(f"rollout.slots=auto: {plan.slots} fit")
     _show_memory(console, plan, unit)
     sent = plan.programs["gradient"].sent
     if sent:
@@ -170,8 +172,9 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
 
 def _advice_on_rows(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     lines, devices = [], plan.devices
-    if not config.model.remat:
-        lines.append("--config.model.remat=true: activations of one layer at a time")
+    policy = config.model.remat
+    if policy in ("none", "dots", "dots_but_up"):
+        lines.append("--config.model.remat=block: activations of one layer at a time")
     if plan.rows // devices > 1:
         half = max(plan.rows // 2 // devices, 1) * devices
         lines.append(
@@ -184,7 +187,7 @@ def _advice_on_rows(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
 
 
 def _advice_on_slots(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
-    lines, slots, half = [], config.rollout.slots, gib(plan.cache / 2)
+    lines, slots, half = [], plan.slots, gib(plan.cache / 2)
     if slots > 1:
         lines.append(
             f"--config.rollout.slots={slots // 2}: {half} GiB less cache, and more decoding steps "

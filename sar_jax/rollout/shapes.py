@@ -99,11 +99,17 @@ def check_cache(config: TrainConfig, network: Network, mesh: Mesh, copied: bool 
 
     Of CPUs all the machine's memory counts as free, so only what can never fit is refused there.
     """
+    free = free_bytes(network, mesh, copied)
+    check_slots(config, network, sharding.batch_devices(mesh), mesh.size, free)
+
+
+def free_bytes(network: Network, mesh: Mesh, copied: bool) -> int:
+    """That one device has for the cache; see `check_cache`."""
     stats = mesh.local_devices[0].memory_stats() or {}
     free = device_bytes(mesh) - stats.get("bytes_in_use", 0)
     if copied and "bytes_limit" in stats:
-        free -= _weight_bytes(network) // mesh.shape["tensor"]
-    check_slots(config, network, sharding.batch_devices(mesh), mesh.size, free)
+        free -= weight_bytes(network) // mesh.shape["tensor"]
+    return free
 
 
 def check_microbatch(packing: Packing, network: Network, mesh: Mesh) -> None:
@@ -130,7 +136,7 @@ def host_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _weight_bytes(network: Network) -> int:
+def weight_bytes(network: Network) -> int:
     """Of a network's parameters in its compute dtype, on all devices together."""
     size = jnp.dtype(network.dtype).itemsize
     is_spec = lambda s: isinstance(s, parameters.ParamSpec)
@@ -144,23 +150,27 @@ def check_slots(config: TrainConfig, network: Network, devices: int, parts: int,
 
     devices   that share the slots
     parts     devices in all, which share the cache
+    """
+    slot = slot_bytes(config, network, devices, parts)
+    needed = slot * -(-config.rollout.slots // devices)
+    if needed > free:
+        raise UserError(
+            f"config.rollout.slots is {config.rollout.slots}: their cache needs "
+            f"{needed / 2**30:.2f} GiB on each device, but only {free / 2**30:.2f} GiB is free; at "
+            f"most {int(free / slot) * devices} slots fit"
+        )
+
+
+def slot_bytes(config: TrainConfig, network: Network, devices: int, parts: int) -> float:
+    """Bytes of a slot's cache on the device that keeps it; see `check_slots`.
 
     While slots move to fewer, or columns grow, both caches are there.
     """
-    rollout = config.rollout
-    dtype = rollout.cache_dtype or config.model.dtype
+    dtype = config.rollout.cache_dtype or config.model.dtype
     shapes = of_config(config, network, devices)
-    # of one slot, on the device that keeps it
     slot = cache_lib.bytes_of(network, 1, max_length(config), dtype) * devices / parts
     moved = [after / before for before, after in zip(shapes.sizes, shapes.sizes[1:2])]
     grown = []
     if len(shapes.columns) > 1:
         grown.append(shapes.columns[-2] / shapes.columns[-1])
-    slot *= 1 + max(moved + grown, default=0)
-    needed = slot * -(-rollout.slots // devices)
-    if needed > free:
-        raise UserError(
-            f"config.rollout.slots is {rollout.slots}: their cache needs {needed / 2**30:.2f} GiB "
-            f"on each device, but only {free / 2**30:.2f} GiB is free; at most "
-            f"{int(free / slot) * devices} slots fit"
-        )
+    return slot * (1 + max(moved + grown, default=0))

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory
-from sar_jax.training import config_files
+from sar_jax.training import config_files, derived
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -69,9 +69,9 @@ def as_config(given: Any) -> TrainConfig:
     """
     if isinstance(given, str | os.PathLike):
         path = os.path.expanduser(os.fspath(given))
-        return config_files.load_config(path, TrainConfig)
+        return derived.spelled_out(config_files.load_config(path, TrainConfig))
     if not isinstance(given, TrainConfig):
         raise UserError(
             f"config is a {type(given).__name__}: give a TrainConfig, or the path of a config file"
         )
-    return given
+    return derived.spelled_out(given)

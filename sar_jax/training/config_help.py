@@ -61,7 +61,9 @@ class Sources:
         return " ".join(self.notes[row] for row in rows if row in self.notes)
 
     def choices(self, field: ast.AnnAssign) -> list[str]:
-        """The choices of a `Literal`, as JSON; nothing for any other type."""
+        """The choices of a `Literal` or of `OrAuto`, as JSON; nothing for any other type."""
+        if ast.unparse(field.annotation) == "OrAuto":
+            return ["int", json.dumps("auto")]
         if not isinstance(field.annotation, ast.Subscript):
             return []
         found = ast.literal_eval(field.annotation.slice)

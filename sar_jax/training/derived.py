@@ -1,5 +1,8 @@
 """What follows from a config: numbers and needs that several places ask for."""
 
+import dataclasses
+from typing import Any
+
 from sar_jax.config import TrainConfig
 
 
@@ -27,3 +30,16 @@ def updates_per_step(config: TrainConfig) -> int:
 def total_updates(config: TrainConfig) -> int:
     """Updates of the whole run: the learning rate's schedule ends with the last one."""
     return config.steps * updates_per_step(config)
+
+
+def spelled_out(config: Any) -> Any:
+    """The config with what `rollout.precision` sets, where the fields themselves have defaults."""
+    if not isinstance(config, TrainConfig) or config.rollout.precision != "int8":
+        return config
+    rollout, loss = config.rollout, config.loss
+    weights, cache = rollout.weights_dtype or "int8", rollout.cache_dtype or "int8"
+    return dataclasses.replace(
+        config,
+        rollout=dataclasses.replace(rollout, weights_dtype=weights, cache_dtype=cache),
+        loss=dataclasses.replace(loss, importance_cap=loss.importance_cap or 2.0),
+    )

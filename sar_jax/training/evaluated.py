@@ -21,7 +21,7 @@ from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.evaluation import judged, tables
 from sar_jax.evaluation.records import Results, Settings, TaskInfo
-from sar_jax.model import int8
+from sar_jax.model import int8, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
 from sar_jax.parallel import progress, sharding
@@ -30,7 +30,7 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
 from sar_jax.text import plugins, prompts, tasks
 from sar_jax.text.answers import chosen, model_judge
-from sar_jax.training import checks
+from sar_jax.training import checks, slots
 from sar_jax.training import questions as questions_lib
 from sar_jax.training import trained as trained_lib
 from sar_jax.training.own import sources as own_sources
@@ -150,7 +150,16 @@ def make_candidate(trained: trained_lib.Trained, day: datetime.date | None = Non
     prompter = prompts.Prompter(
         trained.tokenizer, trained.config.prompt, trained.stops, trained.cfg.vocab_size, day
     )
-    return Candidate(trained, prompter, mesh)
+    network = _network(trained.config, trained.cfg, mesh)
+    config = slots.of_decoder(trained.config, network, mesh)
+    return Candidate(trained._replace(config=config), prompter, mesh)
+
+
+def _network(
+    config: config_lib.TrainConfig, cfg: parameters.ModelConfig, mesh: jax.sharding.Mesh
+) -> Network:
+    """As the decoder has it."""
+    return Network.of(config.model, int8.described(cfg, config.rollout.weights_dtype), mesh)
 
 
 def make_decoder(
@@ -164,9 +173,8 @@ def make_decoder(
     """
     trained = candidate.trained
     config, rollout = trained.config, trained.config.rollout
-    light = int8.described(trained.cfg, rollout.weights_dtype)
     return Sample(
-        Network.of(config.model, light, candidate.mesh),
+        _network(config, trained.cfg, candidate.mesh),
         candidate.prompter.decoder_stops,
         samples,
         rollout.max_answer_tokens,

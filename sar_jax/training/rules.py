@@ -126,7 +126,7 @@ DECODING: Mapping[str, Rule] = {
     "verification.workers": Rule("be from 1 to 4096", lambda x: 1 <= x <= 4096),
     # the system waits for milliseconds of 32 bits, and a worker twice as long
     "verification.timeout": Rule("be greater than 0 and at most 1e6", lambda x: 0 < x <= 1e6),
-    "rollout.slots": _POSITIVE,
+    "rollout.slots": Rule("be greater than 0, or auto", lambda x: x == "auto" or x > 0),
     "rollout.tensor": _POSITIVE_OR_ALL,
     "rollout.max_answer_tokens": _POSITIVE,
     "rollout.temperature": Rule(

@@ -32,7 +32,7 @@ from sar_jax.text import carried, prompts
 from sar_jax.text.answers import chosen, model_judge
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
 from sar_jax.training import checkpoints as checkpoints_lib
-from sar_jax.training import checks, derived, learner
+from sar_jax.training import checks, derived, learner, slots
 from sar_jax.training import critic as critic_lib
 from sar_jax.training import loggers as loggers_lib
 from sar_jax.training import metrics as metrics_lib
@@ -154,6 +154,7 @@ def setup(
     else:
         print(f"resumed at step {resumed.step} from {checkpoints.folder}")
     copied = assembly.hand_over is not None or assembly.cast is not None
+    config = slots.of_run(config, workdir, facts, assembly, copied)
     shapes_lib.check_memory(config, assembly.decoder, assembly.decoding, copied)
     run = Run(
         config,

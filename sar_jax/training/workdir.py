@@ -69,11 +69,13 @@ class Facts(NamedTuple):
     run        its id
     began      the day, as 2026-01-31
     revision   of the model, where it is one of the hub
+    slots      that `rollout.slots="auto"` was last found to mean
     """
 
     run: str
     began: str
     revision: str | None = None
+    slots: int | None = None
 
     @property
     def day(self) -> datetime.date:
@@ -152,6 +154,11 @@ def claim(workdir: epath.Path, config: config_lib.TrainConfig, facts: Facts) -> 
     """Makes the workdir this config's; see `check`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
+    write_facts(workdir, facts)
+
+
+def write_facts(workdir: epath.Path, facts: Facts) -> None:
+    """Keeps them in the workdir; see `facts`."""
     write_atomically(workdir / "run.json", json.dumps(facts._asdict(), indent=2) + "\n")
 
 
@@ -167,7 +174,9 @@ def facts(workdir: epath.Path) -> Facts:
         return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today().isoformat())
     fields = _read_json(path)
     try:
-        found = Facts(str(fields["run"]), fields["began"], fields.get("revision"))
+        found = Facts(
+            str(fields["run"]), fields["began"], fields.get("revision"), fields.get("slots")
+        )
         found.day  # noqa: B018   raises ValueError where it is none
         return found
     except (AttributeError, KeyError, TypeError, ValueError):

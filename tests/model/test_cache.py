@@ -176,7 +176,7 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
         pytest.skip(
             "two families have all there is: two kinds of layers, windows, odd heads, soft caps"
         )
-    network = Network(loaded.cfg, "float32", remat=False, kernel="splash")
+    network = Network(loaded.cfg, "float32", remat="none", kernel="splash")
     question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
     (keys, values), places = packed_prefill(loaded, loaded.network, [question, question])
     entries = cache_lib.Entries(*(jnp.array([x]) for x in (1, *places[1])))

@@ -87,7 +87,7 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
         )
     cfg = int8.described(loaded.cfg, "int8")
     light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
-    light.network = Network(cfg, "float32", remat=True)
+    light.network = Network(cfg, "float32", remat="block")
     prompts, rollouts = draw(light, range(4), params=rounded)
     flat = np.concatenate([s[:n] for s, n in zip(rollouts.sampling_logps, rollouts.lengths)])
     assert_same(flat, np.concatenate(scored(loaded, prompts, rollouts, widened(rounded))))

@@ -163,7 +163,7 @@ def test_settings_that_help_are_settings_and_come_with_their_values(stage):
 def test_what_is_done_already_is_no_advice():
     config = good()
     done = {
-        "model.remat": True,
+        "model.remat": "block",
         "optimizer.mu_dtype": "bfloat16",
         "packing.rows_per_microbatch": 1,
         "lora.rank": 8,

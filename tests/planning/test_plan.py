@@ -28,7 +28,7 @@ def test_flops_by_hand_are_those_that_xla_counts(family):
     real widths."""
     raw = known.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 256}
     cfg = families.parse(raw, 512)
-    network = Network(cfg, "float32", remat=False)
+    network = Network(cfg, "float32", remat="none")
     params = parameters.spec_map(
         lambda s: jax.ShapeDtypeStruct(s.shape, jnp.float32), parameters.param_specs(cfg)
     )
@@ -87,6 +87,7 @@ def made(total, devices=8, **residents):
         hbm=10.0,
         overrides=[],
         rows=16,
+        slots=96,
         programs=measured,
         parameters=1,
         residents=programs.Residents(**ones | residents),
@@ -126,11 +127,11 @@ def test_advice_is_what_the_config_has_not_done_yet():
     config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = (
         "bfloat16",
         True,
-        False,
+        "dots",
     )
     config.rollout.cache_dtype = "int8"
     lines = "\n".join(tables.advice(config, made({"gradient": 11.0, "decode": 11.0})))
-    assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=true" in lines
+    assert "mu_dtype" not in lines and "offload_reference" not in lines and "remat=block" in lines
     assert "cache_dtype" not in lines and "weights_dtype=int8" in lines
 
 

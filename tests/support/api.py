@@ -13,7 +13,7 @@ def small_config(**changes: Any):
     config = shipped("tiny")
     given = {
         "steps": 3,
-        "model__remat": False,
+        "model__remat": "none",
         "data__train": "arithmetic:1000",
         "data__eval": "",
         "rollout__questions": 4,

@@ -15,7 +15,7 @@ from sar_jax.text.tasks import arithmetic
 
 # On the tiny model that comes with the package, a step takes a fraction of a second.
 _SMALL = {
-    "model.remat": "false",  # less to compile
+    "model.remat": "none",  # less to compile
     "data.train": "arithmetic:1000",
     "data.eval": "",
     "data.max_prompt_tokens": 120,

@@ -95,7 +95,7 @@ def test_text_of_several_lines(tmp_path):
     ],
 )
 def test_a_field_that_is_on_or_off(tmp_path, written, value):
-    assert read(tmp_path, f"model.remat: {written}\n").model.remat is value
+    assert read(tmp_path, f"model.offload_reference: {written}\n").model.offload_reference is value
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_what_is_harmless_is_taken(tmp_path, content):
         ("steps: 010", ", line 1: config.steps is 010, octal to some readers: write it without"),
         ("steps:", ", line 1: config.steps has no value: leave it out for the default"),
         ("logging.project: ~", 'has no value: leave it out for the default; write "" for empty te'),
-        ("model.remat: 1", ", line 1: config.model.remat is '1': it must be True or False"),
-        ("model.remat: 'true'", "is 'true': it must be True or False; write it without quotes"),
+        ("model.offload_reference: 1", ", line 1: config.model.offload_reference is '1': it must"),
+        ("model.offload_reference: 'true'", "it must be True or False; write it without quotes"),
         ("logging.to: [wandb, mlflow]", "it must be text; docs/configuration.md says how it names"),
         ("optimizer.lr: .nan", ", line 1: config.optimizer.lr is not a number (NaN): give one"),
         ("optimizer.lr: nan", ", line 1: config.optimizer.lr is not a number (NaN): give one"),
@@ -175,7 +175,14 @@ def test_what_is_wrong_in_yaml_is_one_line(tmp_path, content, words):
     assert words in error_of(tmp_path, content)
 
 
-@pytest.mark.parametrize("content", ["steps: many", "model.remat: 1", "steps: 1.5"])
+@pytest.mark.parametrize("written, value", [("auto", "auto"), ("'auto'", "auto"), ("32", 32)])
+def test_a_field_that_is_a_number_or_a_word(tmp_path, written, value):
+    assert read(tmp_path, f"rollout.slots: {written}\n").rollout.slots == value
+    with pytest.raises(UserError, match="config.rollout.slots is 'many': it must be a whole numb"):
+        read(tmp_path, "rollout.slots: many\n")
+
+
+@pytest.mark.parametrize("content", ["steps: many", "model.offload_reference: 1", "steps: 1.5"])
 def test_only_what_has_quotes_is_told_to_leave_them(tmp_path, content):
     assert "quotes" not in error_of(tmp_path, content)
 

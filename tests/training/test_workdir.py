@@ -72,7 +72,7 @@ def changed(**sections):
         ({"mesh": {"fsdp": 4, "tensor": 2}}, True),
         ({"packing": {"rows_per_microbatch": 4, "row_tokens": 9000}}, True),
         ({"rollout": {"slots": 8}}, True),
-        ({"model": {"remat": False}}, True),
+        ({"model": {"remat": "none"}}, True),
     ],
 )
 def test_what_changes_no_meaning_may_change_on_a_restart_and_is_said(tmp_path, fields, rounds):
@@ -103,6 +103,16 @@ def test_what_changes_the_run_is_refused_by_name(tmp_path, fields):
     name = f"{section}.{next(iter(values))}" if isinstance(values, dict) else section
     with pytest.raises(UserError, match=rf"config\.{name}: .* there, .* now"):
         workdir_lib.check(workdir(tmp_path), changed(**fields))
+
+
+@pytest.mark.parametrize("there, now", [(True, "block"), (False, "none")])
+def test_a_workdir_from_when_remat_was_a_switch_goes_on(tmp_path, there, now):
+    def of_then(fields):
+        fields["model"]["remat"] = there
+
+    folder = workdir(tmp_path, of_then)
+    assert workdir_lib.read_config(folder).model.remat == now
+    assert workdir_lib.check(folder, changed(model={"remat": now})) == []
 
 
 def test_more_steps_of_a_schedule_are_allowed_where_they_are_asked_for(tmp_path):

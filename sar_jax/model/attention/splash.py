@@ -13,6 +13,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jaxtyping import Array, Float, Int
 
 from sar_jax.model.attention.portable import on_each_device
+from sar_jax.model.remat import ATTENTION
 
 _LANES = 128
 _BLOCKS = (512, 384, 256, 128)  # columns of a tile: the largest that divides the row
@@ -61,6 +62,7 @@ def _attend_local(
         masks.MultiHeadMask([mask] * N),
         block_sizes=sizes,
         attn_logits_soft_cap=softcap,
+        residual_checkpoint_name=ATTENTION,
         interpret=interpret,
     )
     heads_first = lambda x: x.swapaxes(1, 2)
