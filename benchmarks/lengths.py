@@ -24,8 +24,7 @@ STANDALONE = 40  # tokens of the context that replaces the question
 
 
 def filled(found: list[grids.Grid]) -> float:
-    real = sum(int((grid.packed.segment_ids > 0).sum()) for grid in found)
-    return real / sum(grid.packed.segment_ids.size for grid in found)
+    return grids.filled(grids.Grids(found, []))
 
 
 def main() -> None:
@@ -58,6 +57,7 @@ def main() -> None:
             rollouts_of(found.answers, work.widths[1]),
         )
         setting = dict(rows_per_microbatch=int(rows), row_tokens=config.packing.row_tokens)
+        setting["narrowest"] = config.packing.narrowest
         kinds = {"asked": packed.asked, "alone": packed.alone, "all": packed.asked + packed.alone}
         for name, kind in kinds.items():
             count = sum(len(grid.packed.tokens) for grid in kind)

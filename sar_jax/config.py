@@ -256,10 +256,10 @@ class Optimizer(Fields):
 class Packing(Fields):
     """Packed rows: what score and update work on."""
 
-    # Tokens in a row; at least data.max_prompt_tokens + the answer limit.
-    row_tokens: int = 5120
-    # Rows that are scored or differentiated at once, over all devices.
-    rows_per_microbatch: int = 8
+    row_tokens: int = 5120  # Tokens in a row; at least data.max_prompt_tokens + the answer limit.
+    rows_per_microbatch: int = 8  # Rows scored or differentiated at once, over all devices.
+    # The last micro-batch may have half of the columns, a quarter, ..., down to 1 / this (1 to 8).
+    narrowest: int = 1
     logprob_chunk: int = 8192  # Vocabulary entries whose logits exist at once.
 
 

@@ -286,8 +286,9 @@ def _fit(
         for step in range(1, config.steps + 1):
             batch = next(batches)
             contexts, answers = [p for p, _ in batch], [a for _, a in batch]
-            packed, _ = packing.pack(contexts, answers, config.packing.row_tokens, rows)
-            micro = packing.microbatches(packed, rows)
+            width, narrowest = config.packing.row_tokens, config.packing.narrowest
+            packed, _ = packing.pack(contexts, answers, width, rows, narrowest)
+            micro = packing.microbatches(packed, rows, narrowest)
             micro = [sharding.place(part, sharding.by_rows(mesh)) for part in micro]
             state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
             losses.append(metrics["loss"])

@@ -1,4 +1,4 @@
-"""A run with as many slots as fit, in eight bits, that recomputes little."""
+"""A run with as many slots as fit, in eight bits, that recomputes little and pads little."""
 
 import json
 
@@ -13,9 +13,10 @@ def test_slots_that_fit_are_said_once_and_kept(hf_folder, tmp_path):
         "--config.rollout.slots=auto",
         "--config.rollout.precision=int8",
         "--config.model.remat=dots_but_up",
+        "--config.packing.narrowest=4",
         "--config.data.eval=",
     )
-    first = run_command(*command, "--config.steps=1", check=True).stdout
+    first = run_command(*command, "--config.steps=2", check=True).stdout
     facts = json.loads((tmp_path / "run/run.json").read_text())
     config = json.loads((tmp_path / "run/config.json").read_text())
     answers = config["rollout"]["questions"] * config["rollout"]["samples"]
@@ -26,8 +27,10 @@ def test_slots_that_fit_are_said_once_and_kept(hf_folder, tmp_path):
     assert config["rollout"]["slots"] == "auto" and config["model"]["remat"] == "dots_but_up"
     # another machine's number, which is still the run's
     (tmp_path / "run/run.json").write_text(json.dumps(facts | {"slots": answers // 2}))
-    second = run_command(*command, "--config.steps=2", check=True).stdout
-    assert "resumed at step 1" in second and "rollout.slots=auto" not in second
+    second = run_command(*command, "--config.steps=4", check=True).stdout
+    assert "resumed at step 2" in second and "rollout.slots=auto" not in second
     assert json.loads((tmp_path / "run/run.json").read_text())["slots"] == answers // 2
     lines = read_metrics(tmp_path / "run")
-    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    # whatever a step's last micro-batch looks like
+    assert [lines[step]["compilations"] for step in (2, 4)] == [0, 0]

@@ -26,11 +26,19 @@ PerAnswer = Sequence[np.ndarray]  # one number a token, for each of the B answer
 
 
 class Grid(NamedTuple):
-    """Packed rows of one kind; answers: which of the B answers they hold."""
+    """Packed rows of one kind.
+
+    answers   which of the B answers they hold
+    cuts      of its micro-batches
+    """
 
     packed: Packed
     layout: Layout
     answers: range
+    cuts: list[packing.Cut]
+
+    def microbatches(self) -> list[Packed]:
+        return [Packed(*(field[cut] for field in self.packed)) for cut in self.cuts]
 
 
 class Grids(NamedTuple):
@@ -65,19 +73,37 @@ def pack(
     """The answers' rows. standalone: token ids of the context that replaces the question."""
     M = config.rollout.samples
     ids = [tokens[:n] for tokens, n in zip(rollouts.tokens, rollouts.lengths)]
-    width, multiple = config.packing.row_tokens, config.packing.rows_per_microbatch
     step = config.loss.minibatch_questions * M
     asked = []
     for start in range(0, len(ids), step):
         part = range(start, start + step)
         contexts = [rows[b // M].prompt for b in part]
-        packed, layout = packing.pack(contexts, [ids[b] for b in part], width, multiple)
-        asked.append(Grid(packed, layout, part))
+        asked.append(pack_one(config.packing, contexts, [ids[b] for b in part], part))
     alone = []
     if derived.needs_standalone(config):
-        packed, layout = packing.pack([standalone] * len(ids), ids, width, multiple)
-        alone.append(Grid(packed, layout, range(len(ids))))
+        contexts = [standalone] * len(ids)
+        alone.append(pack_one(config.packing, contexts, ids, range(len(ids))))
     return Grids(asked, alone)
+
+
+def pack_one(
+    options: config_lib.Packing,
+    contexts: Sequence[Sequence[int]],
+    ids: Sequence[Sequence[int] | np.ndarray],
+    answers: range,
+) -> Grid:
+    """The rows of some answers. contexts, ids: token ids of each; answers: which of them."""
+    rows, narrowest = options.rows_per_microbatch, options.narrowest
+    packed, layout = packing.pack(contexts, ids, options.row_tokens, rows, narrowest)
+    return Grid(packed, layout, answers, packing.cuts(packed, rows, narrowest))
+
+
+def filled(grids: Grids) -> float:
+    """Tokens of sequences, as a share of what the micro-batches compute."""
+    parts = [part for grid in (*grids.asked, *grids.alone) for part in grid.microbatches()]
+    return sum(int((part.segment_ids > 0).sum()) for part in parts) / sum(
+        part.tokens.size for part in parts
+    )
 
 
 class Pending(NamedTuple):
@@ -104,10 +130,11 @@ def start(
     critic      its float32 parameters; None without one
     """
     place = lambda part: sharding.place(part, sharding.by_rows(tools.mesh))
-    cut = lambda grid: packing.microbatches(grid.packed, tools.config.packing.rows_per_microbatch)
-    asked = [[place(part) for part in cut(grid)] for grid in grids.asked]
+    asked = [[place(part) for part in grid.microbatches()] for grid in grids.asked]
     policy = [[tools.score(params, part) for part in parts] for parts in asked]
-    alone = [[tools.score(params, place(part)) for part in cut(grid)] for grid in grids.alone]
+    alone = [
+        [tools.score(params, place(part)) for part in grid.microbatches()] for grid in grids.alone
+    ]
     compared, values = [], []
     if reference is not None:
         reference = tools.fetch_reference(reference)
@@ -120,9 +147,9 @@ def start(
 def fetch(pending: Pending) -> Scored:
     """Waits for the scores; the critic's values are left to `fetch_values`."""
     asked, alone = pending.grids
-    policy = [_joined(parts) for parts in pending.asked]
-    reference = [_joined(parts) for parts in pending.reference]
-    standalone = [_joined(parts) for parts in pending.alone]
+    policy = _joined(pending.asked, asked)
+    reference = _joined(pending.reference, asked)
+    standalone = _joined(pending.alone, alone)
     return Scored(
         logps=_on_answers([s.logps for s in policy], asked),
         entropy=_on_answers([s.entropy for s in policy], asked),
@@ -134,14 +161,22 @@ def fetch(pending: Pending) -> Scored:
 
 def fetch_values(pending: Pending) -> PerAnswer:
     """Waits for the critic's values."""
-    values = [np.concatenate(multihost.fetch(parts)) for parts in pending.values]
-    return _on_answers(values, pending.grids.asked)
+    grids = pending.grids.asked
+    values = [
+        packing.joined(multihost.fetch(parts), grid.packed.tokens.shape[1])
+        for grid, parts in zip(grids, pending.values)
+    ]
+    return _on_answers(values, grids)
 
 
-def _joined(parts: list[Scores]) -> Scores:
-    """Micro-batches' scores, fetched, as one grid."""
-    fetched = multihost.fetch(parts)
-    return Scores(*(np.concatenate(field) for field in zip(*fetched)))
+def _joined(scores: list[list[Scores]], grids: Sequence[Grid]) -> list[Scores]:
+    """Micro-batches' scores, fetched, as one grid each; [] without scores."""
+    found = []
+    for parts, grid in zip(scores, grids):
+        width = grid.packed.tokens.shape[1]
+        fields = zip(*multihost.fetch(parts))
+        found.append(Scores(*(packing.joined(field, width) for field in fields)))
+    return found
 
 
 def _on_answers(values: Sequence[np.ndarray], grids: Sequence[Grid]) -> list[np.ndarray]:

@@ -15,10 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from sar_jax.evaluation.records import Answer
 from sar_jax.model.parameters import Params
-from sar_jax.rl import packing
 from sar_jax.text.prompts import Question
 from sar_jax.training import grids as grids_lib
-from sar_jax.training.grids import Grid, Grids
+from sar_jax.training.grids import Grids
 from sar_jax.training.rollouts import Tools
 
 
@@ -41,8 +40,9 @@ def heat_maps(
     if not answers:
         return []
     ids = [_ids(tools, answer) for answer in answers]
-    asked = _grid(tools, [row.prompt for row in rows], ids)
-    alone = _grid(tools, [tools.prompter.standalone] * len(ids), ids)
+    options, whole = tools.config.packing, range(len(ids))
+    asked = grids_lib.pack_one(options, [row.prompt for row in rows], ids, whole)
+    alone = grids_lib.pack_one(options, [tools.prompter.standalone] * len(ids), ids, whole)
     pending = grids_lib.start(tools, Grids([asked], [alone]), params, None, None)
     scored = grids_lib.fetch(pending)
     tokens = pieces(tools.prompter.tokenizer, ids)
@@ -81,13 +81,3 @@ def _ids(tools: Tools, answer: Answer) -> list[int]:
     kept = ids[:-1] if answer.clipped else ids
     room = tools.config.packing.row_tokens - len(tools.prompter.standalone)
     return kept[: min(tools.config.rollout.max_answer_tokens, room)] or ids
-
-
-def _grid(tools: Tools, contexts: Sequence[Sequence[int]], ids: Sequence[Sequence[int]]) -> Grid:
-    packed, layout = packing.pack(
-        contexts,
-        ids,
-        tools.config.packing.row_tokens,
-        tools.config.packing.rows_per_microbatch,
-    )
-    return Grid(packed, layout, range(len(ids)))

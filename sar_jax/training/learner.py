@@ -154,6 +154,14 @@ class Update:
         state, norm = self.apply(state, gradient)
         return state, {**metrics, "grad_norm": norm}
 
+    def warm(
+        self, params: parameters.Params, microbatch: Any, frozen: parameters.Params | None = None
+    ) -> None:
+        """Compiles for a micro-batch of this shape, and drops what comes of it."""
+        scale, frozen = jnp.float32(1), frozen or {}
+        sums = self.zeros(params, microbatch, scale, frozen)
+        jax.block_until_ready(self.accumulate(params, sums, microbatch, scale, frozen))
+
 
 def make_update(
     described: TrainState, optimizer: optax.GradientTransformation, loss_fn: LossFn

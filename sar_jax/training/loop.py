@@ -27,7 +27,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen
+from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen, warmed
 from sar_jax.training import metrics as metrics_lib
 from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
@@ -193,6 +193,8 @@ def steps(started: Started, told: live.Screen, control: Control) -> int:
     elif is_evaluation_owed(run, step):
         make_up_evaluation(run, states, step, told)
     profile, asked = metrics_lib.Profile(run.workdir, config.profile_steps), stop.asked()
+    if step < config.steps and not asked:
+        warmed.warm(run, states)
     while step < config.steps and not asked:
         before = iterator.get_state()
         try:

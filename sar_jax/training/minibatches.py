@@ -54,21 +54,18 @@ def make(
     ]
     if config.loss.importance_cap:
         fields.append(place(sampling_logps))
-    rows = config.packing.rows_per_microbatch
     values = []
     if scored.values:
         fields_of_values = [place(credit.returns), place(scored.values)]
-        values = [ValueBatch(*part) for part in _cut(whole, fields_of_values, rows)]
+        values = [ValueBatch(*part) for part in _cut(whole, fields_of_values, grid.cuts)]
     return Minibatch(
-        [Batch(*part) for part in _cut(whole, fields, rows)],
+        [Batch(*part) for part in _cut(whole, fields, grid.cuts)],
         len(grid.answers),
         int(whole.mask.sum()),
         values,
     )
 
 
-def _cut(packed: Packed, fields: list[np.ndarray], rows: int) -> list[tuple]:
-    """(packed, *fields) of each `rows` rows."""
-    parts = packing.microbatches(packed, rows)
-    cut = lambda field, k: field[k * rows : (k + 1) * rows]
-    return [(part, *(cut(field, k) for field in fields)) for k, part in enumerate(parts)]
+def _cut(packed: Packed, fields: list[np.ndarray], cuts: list[packing.Cut]) -> list[tuple]:
+    """(packed, *fields) of each micro-batch."""
+    return [(Packed(*(grid[cut] for grid in packed)), *(f[cut] for f in fields)) for cut in cuts]

@@ -18,7 +18,7 @@ from sar_jax.rl.rewards import Reward, Signals
 from sar_jax.structs import Rollouts
 from sar_jax.text.answers.verifier import Outcome
 from sar_jax.text.prompts import Question
-from sar_jax.training.grids import Grids, PerAnswer, Scored
+from sar_jax.training.grids import Grids, PerAnswer, Scored, filled
 from sar_jax.training.rollouts import Verdicts
 
 
@@ -123,7 +123,6 @@ def metrics(
     """All metrics of a step's answers (docs/metrics.md), but for those of credit and decoder."""
     echoes = [is_copied.mean() for is_copied in copied(rows, rollouts, copies.RUN)]
     errors = [outcome is Outcome.ERROR for outcome in verdicts.outcomes]
-    filled = [(g.packed.segment_ids > 0).mean() for g in (*grids.asked, *grids.alone)]
     return {
         **reward_metrics(rewarded),
         **answer_metrics(signals, rollouts.stopped),
@@ -131,7 +130,7 @@ def metrics(
         "completions/question_overlap": float(np.mean(echoes)),
         "entropy": float(np.concatenate(scored.entropy).mean(dtype=np.float64)),
         "verifier/error_share": float(np.mean(errors)),
-        "packing/filled": float(np.mean(filled)),
+        "packing/filled": filled(grids),
     }
 
 

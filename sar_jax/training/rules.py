@@ -38,6 +38,7 @@ SHARED: Mapping[str, Rule] = {
     "optimizer.final_lr_fraction": _SHARE,
     "packing.row_tokens": _POSITIVE,
     "packing.rows_per_microbatch": _POSITIVE,
+    "packing.narrowest": Rule("be 1, 2, 4 or 8", lambda x: x in (1, 2, 4, 8)),
     "packing.logprob_chunk": _POSITIVE,
     **{f"mesh.{axis}": _POSITIVE_OR_ALL for axis in ("data", "fsdp", "tensor")},
 }

@@ -66,8 +66,12 @@ def test_worked_example():
 
 @holds_for(PROBLEMS, problem=problems())
 def test_every_sequence_stands_whole_exactly_once(problem):
-    prompts, answers, width, multiple = problem
-    packed, layout = packing.pack(prompts, answers, width, multiple)
+    for narrowest in (1, 2, 8):
+        check_every_sequence(*problem, narrowest)
+
+
+def check_every_sequence(prompts, answers, width, multiple, narrowest):
+    packed, layout = packing.pack(prompts, answers, width, multiple, narrowest)
     rows = packed.tokens.shape[0]
     assert all(grid.shape == (rows, width) for grid in packed)
     assert rows % multiple == 0 and rows >= multiple
@@ -92,6 +96,38 @@ def test_every_sequence_stands_whole_exactly_once(problem):
     assert needed == set(range(len(needed))) and rows - len(needed) < max(multiple, 1) + (
         not needed
     )
+
+
+@holds_for(PROBLEMS, problem=problems())
+def test_micro_batches_hold_everything_in_as_few_columns_as_there_are(problem):
+    *_, width, rows = problem
+    whole, _ = packing.pack(*problem)
+    for narrowest in (1, 2, 4):
+        packed, _ = packing.pack(*problem, narrowest)
+        cuts = packing.cuts(packed, rows, narrowest)
+        parts = [packed.segment_ids[cut] for cut in cuts]
+        np.testing.assert_array_equal(packing.joined(parts, width), packed.segment_ids)
+        assert [part.shape for part in parts[:-1]] == [(rows, width)] * (len(parts) - 1)
+        last, allowed = parts[-1], packing.widths(width, narrowest)
+        assert last.shape[0] == rows and last.shape[1] in allowed
+        smaller = [columns for columns in allowed if columns < last.shape[1]]
+        assert not smaller or last[:, smaller[-1] :].any()
+        assert sum(part.size for part in parts) <= whole.tokens.size
+        assert packed.tokens.shape == whole.tokens.shape
+
+
+def test_the_last_micro_batch_is_as_narrow_as_its_sequences_allow():
+    """Rows of 8, two at once: two of 8 fill the first ones, and three of 2 are left. They need one
+    row of 8, two of 4, or three of 2."""
+    prompts, answers = [[1]] * 5, [[2] * 7] * 2 + [[2]] * 3
+    assert packing.widths(8, 4) == [2, 4, 8] and packing.widths(5, 4) == [2, 3, 5]
+    for narrowest, columns in ((1, 8), (2, 4), (4, 4)):
+        packed, layout = packing.pack(prompts, answers, 8, 2, narrowest)
+        assert packing.cuts(packed, 2, narrowest) == [
+            (slice(0, 2), slice(8)),
+            (slice(2, 4), slice(columns)),
+        ]
+        assert layout.row.tolist() == [0, 1, 2, 2, 2 if columns == 8 else 3]
 
 
 @holds_for(PROBLEMS, problem=problems())

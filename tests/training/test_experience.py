@@ -325,3 +325,32 @@ def test_the_error_of_the_accuracy_is_that_of_a_mean_over_questions(made):
     exp = made[-1]
     per_question = np.array([s["correct"] for s in exp.records]).reshape(4, 3).mean(axis=1)
     assert exp.metrics["accuracy_error"] == pytest.approx(per_question.std(ddof=1) / 2)
+
+
+def test_a_narrower_last_micro_batch_changes_no_answers_values(made, loaded):
+    """Each answer keeps its logps and advantages; fewer positions are computed."""
+    reference = made[2]
+    tools, rows, _, _ = made
+    wide, narrow = (
+        experience.collect(
+            tools._replace(config=config), lambda: rows, loaded.params, reference, jax.random.key(0)
+        )
+        for config in map(with_narrowest, [tools.config] * 2, (1, 4))
+    )
+    columns = lambda exp: {b.packed.tokens.shape for m in exp.minibatches for b in m.microbatches}
+    assert columns(wide) == {(2, 176)} and (2, 44) in columns(narrow) or (2, 88) in columns(narrow)
+    assert narrow.metrics["packing/filled"] > wide.metrics["packing/filled"]
+    found = [sorted(answers_on_grid(exp), key=lambda a: (a[4], a[0])) for exp in (wide, narrow)]
+    assert len(found[0]) == len(found[1]) == 12
+    for one, other in zip(*found):
+        assert one[0] == other[0] and one[4] == other[4]
+        for a, b in zip(one[1:4], other[1:4]):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    for name in ("reward/mean", "reward/self_aligned/mean", "entropy"):
+        assert wide.metrics[name] == pytest.approx(narrow.metrics[name], rel=1e-4, abs=1e-5)
+
+
+def with_narrowest(config, narrowest):
+    config = copy.deepcopy(config)
+    config.packing.narrowest = narrowest
+    return config

@@ -66,7 +66,7 @@ def test_the_rows_are_those_of_a_step(tools, loaded, monkeypatch):
     whole = packing.pack
     monkeypatch.setattr(packing, "pack", lambda *a: seen.append(a[2:]) or whole(*a))
     heatmaps.heat_maps(tools, loaded.params, [asked(tools, "Why?")], [answer("so")])
-    assert set(seen) == {(96, 2)}
+    assert set(seen) == {(96, 2, 1)}
 
 
 def test_the_tokens_of_a_step_become_text(loaded):

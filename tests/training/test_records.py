@@ -106,7 +106,7 @@ def whole():
 
 def test_all_metrics_of_a_step():
     packed, layout = packing.pack([[1]] * 4, [t[:n] for t, n in zip(TOKENS, LENGTHS)], 8, 2)
-    grids = Grids([Grid(packed, layout, range(4))], [])
+    grids = Grids([Grid(packed, layout, range(4), packing.cuts(packed, 2))], [])
     found = records.metrics(ROWS, rollouts(), grids, scored(), VERDICTS, signals(), whole())
     assert found["reward/verifiable/mean"] == 0.25
     assert found["reward/length/mean"] == pytest.approx(-2.5 / 4)
