@@ -24,5 +24,5 @@ def get_config() -> TrainConfig:
     config.model = Model(path="google/gemma-3-1b-it")
     # the train and test splits of these sets
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, narrowest=4)
     return config

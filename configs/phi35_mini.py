@@ -26,5 +26,5 @@ def get_config() -> TrainConfig:
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")
     # 32 kv heads, four times those of Qwen3-4B: the cache of 96 slots would not fit v6e:2x4
     config.rollout.slots = 48
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, narrowest=4)
     return config

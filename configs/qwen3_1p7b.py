@@ -21,5 +21,5 @@ def get_config() -> TrainConfig:
     config.model = Model(path="Qwen/Qwen3-1.7B-Base")
     # the train and test splits of these sets
     config.data = Data(train="math+numina+gsm8k", eval="math+numina+gsm8k")
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, narrowest=4)
     return config

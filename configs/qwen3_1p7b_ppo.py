@@ -27,5 +27,5 @@ def get_config() -> TrainConfig:
     config.advantage = Advantage(estimator="critic")
     config.critic = Critic(lr=2e-6, value_clip=0.5)
     config.loss = Loss(minibatch_questions=64, average="tokens", kl=0.0)
-    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16)
+    config.packing = Packing(row_tokens=5120, rows_per_microbatch=16, narrowest=4)
     return config

@@ -1,9 +1,11 @@
 """Will a run fit a TPU slice, and how long will it take? Answered without one.
 
     python -m sar_jax.plan --config=configs/qwen3_4b.py --topology=v6e:2x4 [--json=FILE]
+    python -m sar_jax.plan --config=configs/qwen3_4b.py --topology=v6e:2x4 --advise
     python -m sar_jax.plan --config=configs/qwen3_4b.py --sweep=v5e:4x4,v6e:2x4,v5p:4x4x4
 
-The second prints one table of several slices. Memory is what the real TPU compiler says, not an
+The second says which settings that change no value would be faster, and plans with them; the third
+prints one table of several slices. Memory is what the real TPU compiler says, not an
 estimate; seconds are an estimate, at the chip's limits. Nothing is run. Needs `pip install libtpu`,
 and some minutes of processor time for a model of billions of parameters.
 """
@@ -21,7 +23,8 @@ from rich.console import Console
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
-from sar_jax.planning import estimate, tables
+from sar_jax.model.parameters import ModelConfig
+from sar_jax.planning import advise, estimate, tables
 from sar_jax.training import calls, checks
 
 _ANSWER_TOKENS = 900  # mean lengths, where none are given
@@ -72,6 +75,8 @@ def main(get_config) -> None:
         raise UserError(
             "give either --topology=v6e:2x4 or, for several slices, --sweep=v6e:2x4,v5e:4x4"
         )
+    if values.sweep and values.advise:
+        raise UserError("--advise needs --topology: it is about one slice")
     config = _planned(get_config())
     cfg, console, plans = estimate.read_model(config), Console(), []
     for topology in values.sweep or [values.topology]:
@@ -79,6 +84,8 @@ def main(get_config) -> None:
         plans.append(found)
         if not values.sweep:
             tables.show(console, config, found)
+        if values.advise:
+            plans += _advised(config, cfg, console, found)
     if values.sweep:
         tables.show_sweep(console, plans)
     if values.json:
@@ -92,7 +99,26 @@ def main(get_config) -> None:
         print(f"wrote {values.json}")
 
 
+def _advised(
+    config: config_lib.TrainConfig, cfg: ModelConfig, console: Console, plan: estimate.Plan
+) -> list[estimate.Plan]:
+    """The plan with better settings, which are said first; none where there are no better ones."""
+    values = flags.FLAGS
+    lengths = values.prompt_tokens, values.answer_tokens
+    found = advise.advise(config, cfg, plan.topology, *lengths, plan)
+    if not found.overrides:
+        console.print("no settings that change no value are known to be faster")
+        return []
+    console.print("\nwith " + " ".join(found.overrides), highlight=False, soft_wrap=True)
+    better = estimate.estimate(found.config, cfg, plan.topology, *lengths)
+    tables.show(console, found.config, better)
+    return [better]
+
+
 if __name__ == "__main__":
+    flags.DEFINE_boolean(
+        "advise", False, "Find settings that change no value and are faster, and plan with them."
+    )
     flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
     flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
     flags.DEFINE_string("json", None, "File to write the figures to.")

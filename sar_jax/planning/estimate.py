@@ -67,6 +67,7 @@ class Plan:
     overrides         of the config, that a run on this slice needs
     rows              a micro-batch, with them
     slots             of the decoder; as many as fit where the config says auto
+    filled            share of computed positions that are tokens, for answers of these lengths
     parameters        of the model
     cache             of all slots
     decoding_copies   of the model, among the devices
@@ -81,6 +82,7 @@ class Plan:
     overrides: list[str]
     rows: int
     slots: int
+    filled: float
     programs: dict[str, Measured]
     parameters: int
     residents: programs.Residents
@@ -144,7 +146,8 @@ def estimate(
             bar.advance()
     shapes = described.shapes
     work = roofline.Work(prompt_tokens, answer_tokens, shapes.rows * shapes.width, count)
-    calls = roofline.step_calls(config, described.assembly.base, described.residents, work)
+    rows = roofline.packed_rows(config, work)
+    calls = roofline.step_calls(config, described.assembly.base, described.residents, work, rows)
     times = {name: _time(call, measured.get(name), tpus.device) for name, call in calls.items()}
     step = sum(t.seconds for t in times.values())
     hours = step * config.steps / 3600
@@ -156,6 +159,7 @@ def estimate(
         overrides,
         config.packing.rows_per_microbatch,
         config.rollout.slots,
+        rows.filled,
         measured,
         parameters.count_params(cfg),
         described.residents,

@@ -10,7 +10,10 @@ to HBM. Letters as in `structs`; L layers, N heads, H head dim.
 
 import functools
 import math
+import statistics
 from typing import NamedTuple
+
+import numpy as np
 
 from sar_jax import config as config_lib
 from sar_jax.model import flops
@@ -18,9 +21,11 @@ from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning.programs import Residents
-from sar_jax.training import derived
+from sar_jax.training import derived, grids
 
-_FILLED = 0.95  # of a packed row, as measured by the metric packing/filled on long rows
+_FILLED = 0.95  # of the rows of questions that prefill reads
+_STEPS = 8  # that are packed, to estimate a mean
+_SIGMA = 1.0  # of the logarithm of an answer's length
 _OCCUPIED = 0.9  # of the slots, by the metric rollout/occupancy
 _STANDALONE = 40  # tokens of the context without its question
 
@@ -60,37 +65,75 @@ class Work(NamedTuple):
     devices: int
 
 
-class _Microbatches(NamedTuple):
-    """Of a step: those with the question, in all updates; and those of standalone rows."""
+class Rows(NamedTuple):
+    """Packed rows of a step, as a run packs them, for answers of log-normal lengths.
 
-    with_question: int
-    alone: int
+    asked, alone   positions that are computed with the question, and standalone, in micro-batches:
+                   one with fewer columns counts in parts
+    filled         share of them that are tokens, as the metric packing/filled
+    """
+
+    asked: float
+    alone: float
+    filled: float
 
 
 def step_calls(
-    config: config_lib.TrainConfig, network: Network, resident: Residents, work: Work
+    config: config_lib.TrainConfig,
+    network: Network,
+    resident: Residents,
+    work: Work,
+    rows: Rows,
 ) -> dict[str, Call]:
     """What every program costs a device in one training step.
 
     network   of the model without adapters
     """
-    micro = _microbatches(config, work)
     return {
         **_weights_calls(config, resident),
         **_decoder_calls(config, network.cfg, resident, work),
-        **_learner_calls(config, network, resident, work, micro),
+        **learner_calls(config, network, resident, work, rows),
     }
 
 
-def _microbatches(config: config_lib.TrainConfig, work: Work) -> _Microbatches:
-    answers = config.rollout.questions * config.rollout.samples
-    filled = config.packing.row_tokens * _FILLED
-    rows = lambda count, context: count * (context + work.answer_tokens) / filled
-    micro = lambda count: math.ceil(count / config.packing.rows_per_microbatch)
-    updates = derived.updates_per_step(config)
-    with_question = updates * micro(rows(answers / updates, work.prompt_tokens))
-    alone = micro(rows(answers, _STANDALONE)) if derived.needs_standalone(config) else 0
-    return _Microbatches(with_question, alone)
+def packed_rows(config: config_lib.TrainConfig, work: Work) -> Rows:
+    """What a run would pack, the mean of several steps; every prompt has the mean length."""
+    rollout, count = config.rollout, config.rollout.questions * config.rollout.samples
+    longest, rng = config.data.max_prompt_tokens, np.random.default_rng(0)
+    prompt, alone = (
+        np.zeros(min(round(n), longest), np.int32) for n in (work.prompt_tokens, _STANDALONE)
+    )
+    mu = _log_mean(work.answer_tokens, rollout.max_answer_tokens)
+    size = count // derived.updates_per_step(config)
+    asked, apart = [], []
+    for _ in range(_STEPS):
+        lengths = np.clip(rng.lognormal(mu, _SIGMA, count), 1, rollout.max_answer_tokens)
+        answers = [np.zeros(round(n), np.int32) for n in lengths]
+        for start in range(0, count, size):
+            asked.append(_packed(config, prompt, answers[start : start + size]))
+        if derived.needs_standalone(config):
+            apart.append(_packed(config, alone, answers))
+    whole = config.packing.row_tokens * config.packing.rows_per_microbatch * _STEPS
+    positions = lambda kind: sum(p.tokens.size for g in kind for p in g.microbatches()) / whole
+    return Rows(positions(asked), positions(apart), grids.filled(grids.Grids(asked, apart)))
+
+
+def _packed(
+    config: config_lib.TrainConfig, context: np.ndarray, answers: list[np.ndarray]
+) -> grids.Grid:
+    contexts = [context] * len(answers)
+    return grids.pack_one(config.packing, contexts, answers, range(len(answers)))
+
+
+def _log_mean(mean: float, limit: int) -> float:
+    """Of the logarithm of lengths whose mean is `mean` where `limit` cuts them off."""
+    z = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 1000) for i in range(1000)])
+    low, high = 0.0, math.log(limit) + 10
+    for _ in range(50):
+        middle = (low + high) / 2
+        cut = np.clip(np.exp(middle + _SIGMA * z), 1, limit)
+        low, high = (middle, high) if cut.mean() < mean else (low, middle)
+    return low
 
 
 def _weights_calls(config: config_lib.TrainConfig, resident: Residents) -> dict[str, Call]:
@@ -128,13 +171,14 @@ def _decoder_calls(
     }
 
 
-def _learner_calls(
+def learner_calls(
     config: config_lib.TrainConfig,
     network: Network,
     resident: Residents,
     work: Work,
-    micro: _Microbatches,
+    rows: Rows,
 ) -> dict[str, Call]:
+    """Those of score and update; see `step_calls`."""
     cfg = network.cfg
     r, T = resident, config.packing.row_tokens
     tokens = config.packing.rows_per_microbatch * T / work.devices
@@ -155,19 +199,19 @@ def _learner_calls(
 
     def learning(head: bool) -> Call:
         bytes_moved = reads * whole + 2 * r.gradients
-        return Call(gradient_flops(head=head), bytes_moved, micro.with_question)
+        return Call(gradient_flops(head=head), bytes_moved, rows.asked)
 
     updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
     compared = 2 if derived.needs_reference(config) else 1
     found = {
-        "score": Call(forward, whole, micro.with_question * compared + micro.alone),
+        "score": Call(forward, whole, rows.asked * compared + rows.alone),
         "gradient": learning(head=True),
         "apply": applying,
     }
     if config.advantage.estimator == "critic":
         bare = flops.forward_flops(cfg, tokens, keys, head=False)
-        found["value"] = Call(bare, whole, micro.with_question)
+        found["value"] = Call(bare, whole, rows.asked)
         found["value_gradient"] = learning(head=False)
         found["value_apply"] = applying
     return found

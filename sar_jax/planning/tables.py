@@ -10,6 +10,7 @@ from sar_jax.parallel import chips
 from sar_jax.planning.estimate import Plan
 
 _MUCH = 4  # times the model's bytes: two gathers and one reduce-scatter are 3
+_FULL = 0.95  # of packed rows, below which a narrower last micro-batch is worth a word
 _MANY = 64  # devices, from which on XLA sums gradients without scattering them
 _DECODER = ("prefill", "insert", "decode", "shrink")
 _UPDATE = ("gradient", "apply", "value_gradient", "value_apply")
@@ -121,8 +122,16 @@ def _show_times(console: Console, config: config_lib.TrainConfig, plan: Plan) ->
     )
     for name, t in plan.times.items():
         ms = (f"{1e3 * seconds:.2f}" for seconds in (t.compute, t.memory, t.network))
-        table.add_row(name, f"{t.calls:g}", f"{t.flops / 1e12:.2f}", *ms, f"{t.seconds:.1f}")
+        table.add_row(name, f"{t.calls:.4g}", f"{t.flops / 1e12:.2f}", *ms, f"{t.seconds:.1f}")
     console.print(table)
+    console.print(
+        f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths"
+        + (
+            "; --config.packing.narrowest=4 fills them better" * (plan.filled < _FULL)
+            if config.packing.narrowest == 1
+            else ""
+        )
+    )
     console.print(
         f"at best {plan.step_seconds:.0f} s a step, {plan.tokens_per_second:.0f} answer tokens/s; "
         f"{config.steps} steps in {plan.hours:.1f} hours, {plan.chip_hours:.0f} chip-hours"

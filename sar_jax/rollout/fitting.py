@@ -23,6 +23,7 @@ from sar_jax.rollout import described
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.structs import Sampling
 
+_WHOLE = 8  # slots of a device are a multiple of this, as the tiles of their products are
 _SPARE = 0.97  # of a device's memory; the rest is for what is in pieces
 _OF_CPUS = 0.5  # of the machine's memory, which has other uses
 
@@ -64,6 +65,8 @@ def most(config: TrainConfig, network: Network, mesh: Mesh, free: float) -> int:
     wanted = math.ceil(answers / devices)
     slot = shapes_lib.slot_bytes(with_slots(config, answers), network, devices, mesh.size)
     fitting = min(int(free / slot), wanted)
+    if fitting > _WHOLE:
+        fitting -= fitting % _WHOLE
     if fitting < 1:
         raise UserError(
             f"config.rollout.slots is auto, but not one fits: its cache needs {slot / 2**30:.2f} "
@@ -100,7 +103,7 @@ def fit(
         )
         over = 0 if math.isinf(taken) else math.ceil((taken - free) / slot)
         # so that the arithmetic gives as many fewer as are too many, and a sixteenth at least
-        room = (each - max(over, each // 16, 1) + 0.5) * slot
+        room = (each - max(over, each // 16, 1)) * slot * (1 + 1e-9)
 
 
 def _largest(

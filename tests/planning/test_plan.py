@@ -88,6 +88,7 @@ def made(total, devices=8, **residents):
         overrides=[],
         rows=16,
         slots=96,
+        filled=0.9,
         programs=measured,
         parameters=1,
         residents=programs.Residents(**ones | residents),
