@@ -222,10 +222,12 @@ class Loss(Fields):
     clip_low: float = 0.2  # The ratio is clipped at 1 - clip_low from below.
     # The ratio is clipped at 1 + clip_high from above; larger than clip_low is DAPO's clip-higher.
     clip_high: float = 0.2
-    # Where the advantage is negative, the loss is at most this multiple of its size.
-    dual_clip: float = 3.0
+    dual_clip: float = 3.0  # Bound on the loss, in advantages, where the advantage is negative.
     # A token's policy loss is weighted by min(scored / sampled probability, this cap); 0 means off.
     importance_cap: float = 0.0
+    # The logprobs that the ratio starts from: "scored" anew, or "sampled", those of the decoder,
+    # which saves a pass and is given up for good where the two differ (docs/method.md).
+    old_logps: Literal["scored", "sampled"] = "scored"
     mask_clipped: bool = False  # Leave answers that the limit cut off out of the loss.
     # Coefficient of KL(policy || initial policy). Without any KL no reference model is loaded.
     kl: float = 0.001
@@ -244,12 +246,10 @@ class Optimizer(Fields):
     eps: float = 1e-8  # Added to the root of the second moment.
     # Number format of the first moment; "bfloat16" saves 2 bytes a parameter.
     mu_dtype: Literal["float32", "bfloat16"] = "float32"
-    # Decoupled weight decay. Gains of norms are not decayed.
-    weight_decay: float = 0.01
+    weight_decay: float = 0.01  # Decoupled weight decay. Gains of norms are not decayed.
     clip_norm: float = 1.0  # Global norm that a larger gradient is scaled down to.
     warmup_updates: int = 0  # Updates until the learning rate reaches its peak.
-    # The last learning rate as a fraction of `lr`; 1 means constant.
-    final_lr_fraction: float = 1.0
+    final_lr_fraction: float = 1.0  # The last learning rate as a fraction of `lr`; 1: constant.
 
 
 @dataclasses.dataclass

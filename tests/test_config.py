@@ -59,6 +59,7 @@ SHARED = [
 ]
 DECODER = [
     ("rollout.slots", 0),
+    ("rollout.precision", "int4"),
     ("rollout.temperature", 0.0),
     ("rollout.temperature", -1.0),
     ("rollout.top_k", -1),
@@ -88,6 +89,11 @@ FAULTS = (
         ("loss.kl_estimator", "k4"),
         ("loss.importance_cap", 0.5),
         ("loss.importance_cap", -1.0),
+        ("loss.old_logps", "sampler"),
+        ("model.remat", "full"),
+        ("packing.narrowest", 0),
+        ("packing.narrowest", 3),
+        ("packing.narrowest", 16),
         ("advantage.estimator", "rloo"),
         ("advantage.estimator", ""),
         ("self_aligned.form", "ratio"),
@@ -279,6 +285,27 @@ def test_one_sample_a_question_is_warned_of():
     config.rollout.samples = 1
     (warning,) = checks.warnings(config)
     assert "rollout.samples" in warning
+
+
+@pytest.mark.parametrize(
+    "path, value, words",
+    [
+        (
+            "rollout.weights_dtype",
+            "int8",
+            "the decoder is rounded (config.rollout.weights_dtype=int8)",
+        ),
+        ("rollout.cache_dtype", "int8", "the decoder is rounded (config.rollout.cache_dtype=int8)"),
+        ("loss.importance_cap", 2.0, "with config.loss.importance_cap > 0"),
+    ],
+)
+def test_sampled_logprobs_are_the_policys(path, value, words):
+    config = good()
+    config.loss.old_logps = "sampled"
+    checks.check(config)
+    put(config, path, value)
+    with pytest.raises(UserError, match=re.escape(words)):
+        checks.check(config)
 
 
 # To a dict and back

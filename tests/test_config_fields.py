@@ -264,6 +264,7 @@ CHOICES = {
     "advantage.estimator": "'group', 'leave_one_out' or 'critic'",
     "loss.average": "'limit', 'tokens' or 'sequences'",
     "loss.ratio": "'token' or 'sequence'",
+    "loss.old_logps": "'scored' or 'sampled'",
     "loss.kl_estimator": "'k1', 'k2' or 'k3'",
     "optimizer.mu_dtype": "'float32' or 'bfloat16'",
 }

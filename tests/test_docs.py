@@ -380,6 +380,7 @@ def test_the_page_of_fields_is_made_of_the_config():
     for path, kind in fields.items():
         choices = typing.get_args(kind)
         words = ", ".join(f'`"{choice}"`' for choice in choices) if choices else kind.__name__
+        words = words.replace("OrAuto", '`int`, `"auto"`')
         assert rows[path].kind == words, path
         # a comment that says what the choices mean says it of those that there are
         named = set(re.findall(r'"(\w+)"', rows[path].meaning))

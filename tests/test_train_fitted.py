@@ -34,3 +34,19 @@ def test_slots_that_fit_are_said_once_and_kept(hf_folder, tmp_path):
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     # whatever a step's last micro-batch looks like
     assert [lines[step]["compilations"] for step in (2, 4)] == [0, 0]
+
+
+def test_sampled_logprobs_are_measured_against_scored_ones_now_and_then(hf_folder, tmp_path):
+    command = train_command(
+        hf_folder,
+        tmp_path / "run",
+        "--config.loss.old_logps=sampled",
+        "--config.data.eval=",
+        "--config.steps=3",
+    )
+    run_command(*command, check=True)
+    lines = read_metrics(tmp_path / "run")[1:]
+    gaps = [line.get("sampling/logp_difference/max") for line in lines]
+    assert gaps[1] is None and max(gaps[0], gaps[2]) < 1e-4  # evaluation.every_steps is 2
+    assert all("entropy" in line and line["ratio"] for line in lines)
+    assert [line["compilations"] for line in lines[1:]] == [0, 0]

@@ -114,8 +114,8 @@ def _seconds(
     calls = roofline.learner_calls(config, network, plan.residents, work, rows)
     seconds = 0.0
     for name in ("score", "gradient"):
-        limits = roofline.limits(calls[name], plan.programs[name].sent or 0, chip)
-        seconds += calls[name].calls * max(limits)
+        limits = roofline.limits(calls[name], plan.programs[name].sent, chip)
+        seconds += calls[name].calls * limits.longest
     return seconds
 
 

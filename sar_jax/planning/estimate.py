@@ -49,13 +49,16 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Time:
-    """A program in a step. compute, memory, network: seconds of a call at each limit."""
+    """A program in a step. compute, memory, network: seconds of a call at each limit.
+
+    network   None where what is sent is not known: the seconds leave it out
+    """
 
     calls: float
     flops: float
     compute: float
     memory: float
-    network: float
+    network: float | None
     seconds: float  # of all calls
 
 
@@ -191,10 +194,9 @@ def with_rows_that_fit(
 
 
 def _time(call: roofline.Call, program: Measured | None, device: chips.Chip) -> Time:
-    # decode sends in its loop's body, which is one token
-    sent = (program and program.sent) or 0
-    limits = roofline.limits(call, sent, device)
-    return Time(call.calls, call.flops, *limits, seconds=call.calls * max(limits))
+    # decode sends in its loop's body, which is one token; what is not compiled copies nothing
+    limits = roofline.limits(call, program.sent if program else 0.0, device)
+    return Time(call.calls, call.flops, *limits, seconds=call.calls * limits.longest)
 
 
 def measure(program: programs.Program) -> Measured:

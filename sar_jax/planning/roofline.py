@@ -44,11 +44,16 @@ class Call(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Seconds that a call takes at each limit; the largest is how long it takes at least."""
+    """Seconds that a call takes at each limit; network: None where what is sent is not known."""
 
     compute: float
     memory: float
-    network: float
+    network: float | None
+
+    @property
+    def longest(self) -> float:
+        """How long the call takes at least."""
+        return max(self.compute, self.memory, self.network or 0.0)
 
 
 class Work(NamedTuple):
@@ -229,10 +234,10 @@ def live_bytes(config: config_lib.TrainConfig, cfg: ModelConfig, columns: float)
     return 2 * cfg.num_kv_heads * cfg.head_dim * size * held * config.rollout.slots
 
 
-def limits(call: Call, sent: float, device: Chip) -> Limits:
-    """The three limits of one call. sent: bytes to other devices."""
+def limits(call: Call, sent: float | None, device: Chip) -> Limits:
+    """The three limits of one call. sent: bytes to other devices; None where nobody knows."""
     return Limits(
         compute=call.flops / device.flops,
         memory=call.hbm / device.bandwidth,
-        network=sent / device.interconnect,
+        network=None if sent is None else sent / device.interconnect,
     )

@@ -121,9 +121,17 @@ def _show_times(console: Console, config: config_lib.TrainConfig, plan: Plan) ->
         ("program", "calls", "Tflop", "compute, ms", "memory, ms", "network, ms", "s a step"),
     )
     for name, t in plan.times.items():
-        ms = (f"{1e3 * seconds:.2f}" for seconds in (t.compute, t.memory, t.network))
+        limits = (t.compute, t.memory, t.network)
+        ms = ("not known" if s is None else f"{1e3 * s:.2f}" for s in limits)
         table.add_row(name, f"{t.calls:.4g}", f"{t.flops / 1e12:.2f}", *ms, f"{t.seconds:.1f}")
     console.print(table)
+    compiled = lambda name: not math.isinf(plan.programs[name].total)
+    unknown = [name for name, t in plan.times.items() if t.network is None and compiled(name)]
+    if unknown:
+        console.print(
+            f"not known with this version of JAX, and left out of the seconds: what is sent to "
+            f"other devices by {', '.join(unknown)}"
+        )
     console.print(
         f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths"
         + (

@@ -64,9 +64,10 @@ def most(config: TrainConfig, network: Network, mesh: Mesh, free: float) -> int:
     answers *= config.rollout.samples
     wanted = math.ceil(answers / devices)
     slot = shapes_lib.slot_bytes(with_slots(config, answers), network, devices, mesh.size)
-    fitting = min(int(free / slot), wanted)
-    if fitting > _WHOLE:
+    fitting = int(free / slot)
+    if _WHOLE < fitting < wanted:
         fitting -= fitting % _WHOLE
+    fitting = min(fitting, wanted)
     if fitting < 1:
         raise UserError(
             f"config.rollout.slots is auto, but not one fits: its cache needs {slot / 2**30:.2f} "

@@ -63,6 +63,25 @@ def check(config: TrainConfig) -> None:
     _check_group(config)
     _check_critic(config)
     _check_adaptive(config)
+    _check_sampled(config)
+
+
+def _check_sampled(config: TrainConfig) -> None:
+    """The decoder's logprobs stand for scored ones only where it has the policy's weights."""
+    if config.loss.old_logps != "sampled":
+        return
+    rounded = [n for n in ("weights_dtype", "cache_dtype") if getattr(config.rollout, n) == "int8"]
+    _require(
+        not rounded,
+        "config.loss.old_logps is 'sampled', but the decoder is rounded "
+        f"({', '.join(f'config.rollout.{name}=int8' for name in rounded)}): its logprobs are not "
+        "the policy's. Leave it 'scored'",
+    )
+    _require(
+        config.loss.importance_cap == 0,
+        "config.loss.old_logps is 'sampled' with config.loss.importance_cap > 0, which weighs "
+        "sampled against scored logprobs: leave it 'scored', or set the cap to 0",
+    )
 
 
 def check_pretrain(config: PretrainConfig) -> None:

@@ -25,6 +25,7 @@ from sar_jax.model.parameters import Params
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import Signals
+from sar_jax.structs import Rollouts
 from sar_jax.training import derived, records
 from sar_jax.training import grids as grids_lib
 from sar_jax.training import minibatches as minibatches_lib
@@ -60,6 +61,7 @@ def collect(
     critic: Params | None = None,
     alpha: float | None = None,
     told: Callable[[str], object] = lambda phase: None,
+    scores: bool = True,
 ) -> Experience:
     """Answers Q questions M times each, scores and rewards the answers.
 
@@ -70,6 +72,7 @@ def collect(
     critic      its float32 parameters; None without one
     alpha       this step's weight of the self-aligned reward; None = the config's
     told        of what goes on: "rollout", "score", "verify" or "value"
+    scores      False: the policy's logps with the question are the sampler's
 
     Raises `UserError` where too many answers cannot be verified, or a reward of one's own fails.
     """
@@ -80,10 +83,11 @@ def collect(
     rows, rollouts = asked.rows, asked.rollouts
     clock.begin("score")
     grids = grids_lib.pack(config, tools.prompter.standalone, rows, rollouts)
-    pending = grids_lib.start(tools, grids, tools.scoring_weights(masters), reference, critic)
+    weights = tools.scoring_weights
+    pending = grids_lib.start(tools, grids, weights(masters), reference, critic, scores)
     clock.begin("verify")
     verdicts = asked.verdicts()
-    scored = _scored(pending, clock, critic)
+    scored = _scored(pending, clock, critic, None if scores else rollouts)
     signals = records.make_signals(rows, rollouts, verdicts, scored, config)
     if tools.rewards:
         clock.begin("reward")
@@ -110,10 +114,19 @@ def collect(
     )
 
 
-def _scored(pending: grids_lib.Pending, clock: "_Clock", critic: Params | None) -> Scored:
-    """Waits for the scores, and for the critic's values where there is one."""
+def _scored(
+    pending: grids_lib.Pending, clock: "_Clock", critic: Params | None, sampled: Rollouts | None
+) -> Scored:
+    """Waits for the scores, and for the critic's values where there is one.
+
+    sampled   answers whose logps with the question are the sampler's; None: they are scored
+    """
     clock.begin("score")
     scored = grids_lib.fetch(pending)
+    if sampled is not None:
+        # minus the logp of what was drawn is the entropy on average
+        logps = [x[:n] for x, n in zip(sampled.logps, sampled.lengths)]
+        scored = scored._replace(logps=logps, entropy=[-x for x in logps], are_sampled=True)
     if critic is None:
         return scored
     clock.begin("value")

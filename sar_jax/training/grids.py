@@ -55,6 +55,7 @@ class Scored(NamedTuple):
     alone            logps in the standalone context; () where nobody asks for them
     ref_logps        of the initial policy; () without a reference
     values           the critic's; () without one
+    are_sampled      logps are those of the sampler, and entropy their negative
     """
 
     logps: PerAnswer
@@ -62,6 +63,7 @@ class Scored(NamedTuple):
     alone: PerAnswer
     ref_logps: PerAnswer
     values: PerAnswer
+    are_sampled: bool = False
 
 
 def pack(
@@ -122,16 +124,18 @@ def start(
     params: Params,
     reference: Params | None,
     critic: Params | None,
+    asked_too: bool = True,
 ) -> Pending:
     """Starts scoring every micro-batch, without waiting.
 
     params      the policy's, for scoring
     reference   of the initial policy; None: nothing is compared with it
     critic      its float32 parameters; None without one
+    asked_too   whether the policy scores answers with their question, or standalone ones alone
     """
     place = lambda part: sharding.place(part, sharding.by_rows(tools.mesh))
     asked = [[place(part) for part in grid.microbatches()] for grid in grids.asked]
-    policy = [[tools.score(params, part) for part in parts] for parts in asked]
+    policy = [[tools.score(params, part) for part in parts] for parts in asked if asked_too]
     alone = [
         [tools.score(params, place(part)) for part in grid.microbatches()] for grid in grids.alone
     ]

@@ -95,8 +95,12 @@ def answer_metrics(signals: Signals, stopped: np.ndarray) -> dict[str, float]:
     return found
 
 
-def sampling_metrics(rollouts: Rollouts, logps: PerAnswer) -> dict[str, float]:
+def sampling_metrics(
+    rollouts: Rollouts, logps: PerAnswer, are_sampled: bool = False
+) -> dict[str, float]:
     """How far the sampler's logprobs are from the scorer's `logps`, in nats a token.
+
+    are_sampled   logps are the sampler's own: there is no difference to measure
 
     `off_policy` compares what was drawn from, temperature and filters included.
     """
@@ -104,10 +108,14 @@ def sampling_metrics(rollouts: Rollouts, logps: PerAnswer) -> dict[str, float]:
         np.abs(np.concatenate([own[: len(x)] - x for own, x in zip(sampled, logps)]))
         for sampled in (rollouts.logps, rollouts.sampling_logps)
     )
+    found = {"sampling/off_policy": float(drawn.mean())}
+    if are_sampled:
+        return found
+    mean, largest = float(gap.mean()), float(gap.max())
     return {
-        "sampling/logp_difference/mean": float(gap.mean()),
-        "sampling/logp_difference/max": float(gap.max()),
-        "sampling/off_policy": float(drawn.mean()),
+        "sampling/logp_difference/mean": mean,
+        "sampling/logp_difference/max": largest,
+        **found,
     }
 
 
@@ -126,7 +134,7 @@ def metrics(
     return {
         **reward_metrics(rewarded),
         **answer_metrics(signals, rollouts.stopped),
-        **sampling_metrics(rollouts, scored.logps),
+        **sampling_metrics(rollouts, scored.logps, scored.are_sampled),
         "completions/question_overlap": float(np.mean(echoes)),
         "entropy": float(np.concatenate(scored.entropy).mean(dtype=np.float64)),
         "verifier/error_share": float(np.mean(errors)),

@@ -24,7 +24,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import download, hf, lora, parameters
 from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import multihost, sharding
-from sar_jax.rl import alarms, alpha
+from sar_jax.rl import alarms, alpha, gap
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Sampling
@@ -57,6 +57,7 @@ class Run(NamedTuple):
     reference   parameters of the initial policy; None where nothing is compared with it
     frozen      what the policy needs and does not learn: the base of adapters, else {}
     alpha       the self-aligned reward's weight
+    gap         says which steps score what was sampled
     watch       the alarms
     """
 
@@ -71,6 +72,7 @@ class Run(NamedTuple):
     checkpoints: checkpoints_lib.Checkpoints
     metrics: metrics_lib.Metrics
     alpha: alpha.Weight
+    gap: gap.Gap
     watch: alarms.Watch
 
 
@@ -168,9 +170,12 @@ def setup(
         checkpoints=checkpoints,
         metrics=_metrics(config, workdir, facts.run, resumed.step or None),
         alpha=alpha.Weight(config, resumed.alpha),
+        gap=gap.Gap(config.loss.old_logps, config.evaluation.every_steps),
         watch=alarms.Watch(config.guards),
     )
-    run.watch.remember(run.metrics.read() if resumed.step else [])
+    before = run.metrics.read() if resumed.step else []
+    run.watch.remember(before)
+    run.gap.remember(before)
     return Started(run, resumed.states, iterator, resumed.step)
 
 

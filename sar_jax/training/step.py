@@ -15,7 +15,7 @@ import numpy as np
 from sar_jax.evaluation import judged
 from sar_jax.model import flops
 from sar_jax.parallel import chips, sharding
-from sar_jax.rl import losses
+from sar_jax.rl import gap, losses
 from sar_jax.training import derived, experience, heatmaps, screen
 from sar_jax.training.learner import States
 from sar_jax.training.live import Screen
@@ -53,7 +53,14 @@ def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen)
         states.critic and states.critic.params,
         run.alpha.of(step),
         told.begin,
+        run.gap.scores(step),
     )
+    if run.gap.learn(exp.metrics):
+        print(
+            f"loss.old_logps=sampled is given up: the sampler's logprobs are {gap.LIMIT} nats a "
+            "token or more from the scored ones",
+            flush=True,
+        )
     told.begin("update")
     update_start = time.perf_counter()
     metrics: dict[str, float] = {}

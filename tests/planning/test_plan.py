@@ -1,11 +1,13 @@
 """Plans: flops against what is known by hand, and the TPU compiler on a small slice."""
 
+import dataclasses
 import json
 import math
 
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 from support.commands import ROOT, one_error, run_command
 
 from sar_jax import config as config_lib
@@ -69,7 +71,10 @@ def test_published_descriptions_have_the_published_sizes(name, billions):
 
 def test_a_call_takes_as_long_as_its_slowest_limit():
     chip = chips.Chip("", hbm=1, flops=10.0, bandwidth=100.0, interconnect=1000.0)
-    assert roofline.limits(roofline.Call(20, 300, 1), 5000, chip) == (2, 3, 5)
+    found = roofline.limits(roofline.Call(20, 300, 1), 5000, chip)
+    assert found == (2, 3, 5) and found.longest == 5
+    unknown = roofline.limits(roofline.Call(20, 300, 1), None, chip)
+    assert unknown == (2, 3, None) and unknown.longest == 3
 
 
 # What fits
@@ -169,6 +174,18 @@ def tiny_plan(tmp_path, *arguments, **how):
         *arguments,
         **how,
     )
+
+
+@pytest.mark.parametrize("network, total", [(0.5, 1.0), (None, 1.0), (None, math.inf)])
+def test_what_a_program_sends_is_said_to_be_unknown_where_it_is(network, total):
+    """Not of one that does not fit: of that nothing is known, and the table says so."""
+    plan = made({"score": total})
+    times = {"score": estimate.Time(1, 1e12, 0.1, 0.2, network, 0.2)}
+    console = Console(record=True, width=200)
+    tables._show_times(console, config_lib.TrainConfig(), dataclasses.replace(plan, times=times))
+    text = console.export_text()
+    assert ("not known" in text.split("packed rows")[0]) == (network is None)
+    assert ("sent to other devices by score" in text) == (network is None and total == 1)
 
 
 @libtpu

@@ -354,3 +354,31 @@ def with_narrowest(config, narrowest):
     config = copy.deepcopy(config)
     config.packing.narrowest = narrowest
     return config
+
+
+def test_sampled_logps_stand_for_scored_ones(made, loaded):
+    """Nothing is scored but the reference and what stands alone; the numbers are the same."""
+    tools, rows, reference, whole = made
+    seen = []
+    score = lambda params, packed: seen.append(packed) or tools.score(params, packed)
+    exp = experience.collect(
+        tools._replace(score=score),
+        lambda: rows,
+        loaded.params,
+        reference,
+        jax.random.key(0),
+        scores=False,
+    )
+    alone = len(seen) - sum(len(m.microbatches) for m in exp.minibatches)
+    assert 0 < alone < len(seen)
+    ours, theirs = ({answer[0]: answer for answer in answers_on_grid(one)} for one in (exp, whole))
+    assert ours.keys() == theirs.keys()
+    for tokens, answer in ours.items():
+        for a, b in zip(answer[1:4], theirs[tokens][1:4]):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert exp.metrics["reward/mean"] == pytest.approx(whole.metrics["reward/mean"], abs=1e-5)
+    # minus the logps of what was drawn: the entropy on average
+    logps = np.concatenate([np.concatenate([a[2] for a in ours.values()])])
+    assert exp.metrics["entropy"] == pytest.approx(-logps.mean(), rel=1e-5)
+    gone = whole.metrics.keys() - exp.metrics.keys()
+    assert gone == {"sampling/logp_difference/mean", "sampling/logp_difference/max"}
