@@ -59,8 +59,6 @@ def pack(
     first = (rows - 1) // rows_multiple * rows_multiple  # of the last micro-batch
     last = np.flatnonzero(row >= first)
     for columns in widths(width, narrowest)[:-1]:
-        if lengths[last].max(initial=0) > columns:
-            continue
         fitted = _first_fit(lengths[last], columns)
         if fitted[0].max(initial=0) < rows_multiple:
             row[last], offset[last], segment[last] = fitted[0] + first, *fitted[1:]
@@ -81,7 +79,7 @@ def pack(
 def _first_fit(lengths: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each sequence: its row, its first column, and which of its row's segments it is, from 1.
 
-    lengths   [B], none above `width`
+    lengths   [B]; a sequence that is longer than `width` is alone in its row
     """
     # of each row that is open; there are at most as many as sequences
     used, segments = (np.zeros(len(lengths), np.int64) for _ in range(2))

@@ -37,9 +37,9 @@ def spelled_out(config: Any) -> Any:
     if not isinstance(config, TrainConfig) or config.rollout.precision != "int8":
         return config
     rollout, loss = config.rollout, config.loss
-    weights, cache = rollout.weights_dtype or "int8", rollout.cache_dtype or "int8"
+    cache = rollout.cache_dtype or "int8"
     return dataclasses.replace(
         config,
-        rollout=dataclasses.replace(rollout, weights_dtype=weights, cache_dtype=cache),
+        rollout=dataclasses.replace(rollout, weights_dtype="int8", cache_dtype=cache),
         loss=dataclasses.replace(loss, importance_cap=loss.importance_cap or 2.0),
     )

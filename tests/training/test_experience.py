@@ -360,17 +360,19 @@ def test_sampled_logps_stand_for_scored_ones(made, loaded):
     """Nothing is scored but the reference and what stands alone; the numbers are the same."""
     tools, rows, reference, whole = made
     seen = []
-    score = lambda params, packed: seen.append(packed) or tools.score(params, packed)
-    exp = experience.collect(
+    score = lambda params, packed: seen.append(params) or tools.score(params, packed)
+    collected_with = lambda scores: experience.collect(
         tools._replace(score=score),
         lambda: rows,
         loaded.params,
         reference,
         jax.random.key(0),
-        scores=False,
+        scores=scores,
     )
-    alone = len(seen) - sum(len(m.microbatches) for m in exp.minibatches)
-    assert 0 < alone < len(seen)
+    exp = collected_with(False)
+    calls = len(seen)
+    collected_with(True)
+    assert len(seen) - 2 * calls == sum(len(m.microbatches) for m in exp.minibatches)
     ours, theirs = ({answer[0]: answer for answer in answers_on_grid(one)} for one in (exp, whole))
     assert ours.keys() == theirs.keys()
     for tokens, answer in ours.items():
