@@ -1,6 +1,7 @@
 """The benchmarks of score, update, step and lengths: every program does the same work, and the
 figures are what they are called."""
 
+import importlib.metadata
 import json
 import os
 import runpy
@@ -186,12 +187,7 @@ def test_an_environment_is_kept_and_one_that_cannot_be_made_is_named(tmp_path):
 
     (tmp_path / "torch").symlink_to(sys.prefix)
     assert environments.python("torch", tmp_path) == f"{tmp_path}/torch/bin/python"
-    assert f"torch {torch_version()}" in environments.described("torch", sys.executable)
+    version = importlib.metadata.version("torch")
+    assert f"torch {version}" in environments.described("torch", sys.executable)
     with pytest.raises(SystemExit, match="tunix needs python0.1, which is not installed"):
         environments.python("tunix", tmp_path, "python0.1")
-
-
-def torch_version() -> str:
-    import torch
-
-    return str(torch.__version__)
