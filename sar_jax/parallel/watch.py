@@ -142,7 +142,9 @@ class Watch:
         """Ends this process, unless it is ending already."""
         if not self.claim():
             threading.Event().wait()
-        os.write(2, f"\nerror: {line}\n".encode())
+        screen = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # XLA, which hears of it too, has many lines
+        os.write(screen, f"\nerror: {line}\n".encode())
         flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
         flushing.start()
         flushing.join(1)  # another thread may hold it
