@@ -39,7 +39,8 @@ _ARRAY = re.compile(r"\b(" + "|".join(_BYTES) + r")\[([\d,]*)\]")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(
-    r"(?:calls|to_apply|branch_computations|true_computation|false_computation)="
+    r"(?:calls|to_apply|called_computations|branch_computations|true_computation|"
+    r"false_computation)="
     r"\{?((?:%?[\w.\-]+(?:, )?)+)\}?"
 )
 _CHANNEL = re.compile(r"channel_id=(\d+)")

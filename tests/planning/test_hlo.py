@@ -97,6 +97,27 @@ def test_a_scheduled_program_s_unrolled_loop_and_its_gather_in_pieces():
     }
 
 
+# As TPU7x has them: a collective in a computation that another core of the chip is given.
+ELSEWHERE = """
+%sum (a: bf16[], b: bf16[]) -> bf16[] {
+  ROOT %c = bf16[] add(%a, %b)
+}
+%called.1 (p: bf16[8,4]) -> bf16[8,4] {
+  ROOT %r = bf16[8,4]{1,0} all-reduce(%p), channel_id=2, replica_groups=[1,8]<=[8], to_apply=%sum
+}, execution_thread="sparsecore"
+ENTRY %main (y: bf16[8,4]) -> bf16[8,4] {
+  %y = bf16[8,4]{1,0} parameter(0)
+  %start = ((bf16[8,4]), bf16[8,4], s32[99]) custom-call-start(%y), called_computations={%called.1}
+  %update = ((bf16[8,4]), bf16[8,4], s32[99]) custom-call-update(%start)
+  ROOT %done = bf16[8,4]{1,0} custom-call-done(%update)
+}
+"""
+
+
+def test_what_another_core_sends_counts():
+    assert hlo.collective_bytes(ELSEWHERE, 8) == {"all-reduce": 2 * 64 * 7 / 8}
+
+
 def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter(tpu_compiler):
     """The TPU compiler writes it as an all-reduce inside a fusion, and sends half as much."""
     mesh = sharding.make_mesh(1, 8, 1, chips.describe("v6e:2x4").devices)
