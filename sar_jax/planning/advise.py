@@ -34,6 +34,16 @@ class Advice(NamedTuple):
     overrides: list[str]
 
 
+class _Slice(NamedTuple):
+    """Where a run is planned; plan: of the config as it was given."""
+
+    cfg: ModelConfig
+    mesh: jax.sharding.Mesh
+    work: roofline.Work
+    chip: chips.Chip
+    plan: Plan
+
+
 class _Pair(NamedTuple):
     """seconds: of a step's score and gradient, estimated."""
 
@@ -55,7 +65,8 @@ def advise(
     better = _with(config, rollout={"slots": "auto"}, packing={"narrowest": _NARROWEST})
     work = roofline.Work(prompt_tokens, answer_tokens, 1, len(tpus.devices))
     found = _with(better, packing={"rows_per_microbatch": plan.rows})
-    for pair in sorted(_pairs(found, cfg, mesh, work, plan, tpus.device), key=lambda p: p.seconds):
+    where = _Slice(cfg, mesh, work, tpus.device, plan)
+    for pair in sorted(_pairs(found, where), key=lambda pair: pair.seconds):
         slots = {"slots": plan.slots}  # the gradient does not depend on them
         described = programs.describe(_with(pair.config, rollout=slots), cfg, mesh)
         if estimate.measure(described.programs["gradient"]).total <= tpus.device.hbm:
@@ -64,57 +75,39 @@ def advise(
     return Advice(found, _overrides(config, found))
 
 
-def _pairs(
-    config: config_lib.TrainConfig,
-    cfg: ModelConfig,
-    mesh: jax.sharding.Mesh,
-    work: roofline.Work,
-    plan: Plan,
-    chip: chips.Chip,
-) -> Iterator[_Pair]:
+def _pairs(config: config_lib.TrainConfig, where: _Slice) -> Iterator[_Pair]:
     """Those whose gradient may fit."""
-    devices = sharding.batch_devices(mesh)
-    for rows in {plan.rows, max(plan.rows // 2 // devices, 1) * devices}:
+    devices, rows = sharding.batch_devices(where.mesh), where.plan.rows
+    for count in {rows, max(rows // 2 // devices, 1) * devices}:
         for policy in _CHOICES:
-            made = _with(config, model={"remat": policy}, packing={"rows_per_microbatch": rows})
-            if _memory(config, made, cfg, plan, devices) <= _MARGIN * chip.hbm:
-                yield _Pair(made, _seconds(made, cfg, mesh, work, plan, chip))
+            made = _with(config, model={"remat": policy}, packing={"rows_per_microbatch": count})
+            if _memory(config, made, where) <= _MARGIN * where.chip.hbm:
+                yield _Pair(made, _seconds(made, where))
 
 
-def _memory(
-    old: config_lib.TrainConfig,
-    new: config_lib.TrainConfig,
-    cfg: ModelConfig,
-    plan: Plan,
-    devices: int,
-) -> float:
+def _memory(old: config_lib.TrainConfig, new: config_lib.TrainConfig, where: _Slice) -> float:
     """Bytes of a device during the gradient; by what it is now, and what is kept of each layer."""
     size = 2 if new.model.dtype == "bfloat16" else 4
+    devices, total = sharding.batch_devices(where.mesh), where.plan.programs["gradient"].total
 
     def kept(config: config_lib.TrainConfig) -> float:
         tokens = config.packing.rows_per_microbatch * config.packing.row_tokens / devices
-        return remat.kept(cfg, config.model.remat) * cfg.num_layers * tokens * size
+        return remat.kept(where.cfg, config.model.remat) * where.cfg.num_layers * tokens * size
 
     if old.model.remat == "none":  # what is kept is not known, but it is more
-        return plan.programs["gradient"].total
-    return plan.programs["gradient"].total - kept(old) + kept(new)
+        return total
+    return total - kept(old) + kept(new)
 
 
-def _seconds(
-    config: config_lib.TrainConfig,
-    cfg: ModelConfig,
-    mesh: jax.sharding.Mesh,
-    work: roofline.Work,
-    plan: Plan,
-    chip: chips.Chip,
-) -> float:
+def _seconds(config: config_lib.TrainConfig, where: _Slice) -> float:
     """Of score and gradient in a step. What a call of them sends hardly depends on its rows."""
-    network = Network.of(config.model, cfg, mesh)
+    plan, work = where.plan, where.work
+    network = Network.of(config.model, where.cfg, where.mesh)
     rows = roofline.packed_rows(config, work)
     calls = roofline.learner_calls(config, network, plan.residents, work, rows)
     seconds = 0.0
     for name in ("score", "gradient"):
-        limits = roofline.limits(calls[name], plan.programs[name].sent, chip)
+        limits = roofline.limits(calls[name], plan.programs[name].sent, where.chip)
         seconds += calls[name].calls * limits.longest
     return seconds
 

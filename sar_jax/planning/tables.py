@@ -132,13 +132,10 @@ def _show_times(console: Console, config: config_lib.TrainConfig, plan: Plan) ->
             f"not known with this version of JAX, and left out of the seconds: what is sent to "
             f"other devices by {', '.join(unknown)}"
         )
+    better = plan.filled < _FULL and config.packing.narrowest == 1
+    hint = "; --config.packing.narrowest=4 fills them better" if better else ""
     console.print(
-        f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths"
-        + (
-            "; --config.packing.narrowest=4 fills them better" * (plan.filled < _FULL)
-            if config.packing.narrowest == 1
-            else ""
-        )
+        f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths{hint}"
     )
     console.print(
         f"at best {plan.step_seconds:.0f} s a step, {plan.tokens_per_second:.0f} answer tokens/s; "

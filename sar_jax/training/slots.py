@@ -1,7 +1,5 @@
 """The number of slots of a run or an evaluation, where `rollout.slots` is "auto"."""
 
-import contextlib
-
 from etils import epath
 from jax.sharding import Mesh
 
@@ -33,8 +31,8 @@ def of_run(
     network, mesh = assembly.decoder, assembly.decoding
     if facts.slots:
         kept = fitting.with_slots(config, facts.slots)
-        with contextlib.suppress(UserError):  # a device has less memory than at the last start
-            shapes_lib.check_cache(kept, network, mesh, copied)
+        # a device may have less memory than at the last start; all processes decide alike
+        if all(multihost.gather(_fits(kept, network, mesh, copied))):
             return kept
     free = min(multihost.gather(fitting.free_bytes(network, mesh, copied)))
     found = fitting.fit(config, network, mesh, free)
@@ -46,6 +44,14 @@ def of_run(
         )
         workdir_lib.write_facts(workdir, facts._replace(slots=found.slots))
     return fitting.with_slots(config, found.slots)
+
+
+def _fits(config: TrainConfig, network: Network, mesh: Mesh, copied: bool) -> bool:
+    try:
+        shapes_lib.check_cache(config, network, mesh, copied)
+    except UserError:
+        return False
+    return True
 
 
 def of_decoder(config: TrainConfig, network: Network, mesh: Mesh) -> TrainConfig:

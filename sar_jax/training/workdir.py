@@ -33,6 +33,7 @@ _FREE = (
     "model.path",
     "model.families",
     "rewards.custom_timeout",
+    "rollout.precision",  # what it sets is compared
     "data.train",
     "data.eval",
     "data.eval_questions",

@@ -66,6 +66,7 @@ def changed(**sections):
         ({"evaluation": {"every_steps": 3, "batch": 7}}, False),
         ({"verification": {"workers": 5, "timeout": 9.0, "max_error_share": 0.5}}, False),
         ({"profile_steps": 2}, False),
+        ({"rollout": {"precision": "int8"}}, False),
         ({"guards": {"echo": 0.9}, "logging": {"samples_shown": 0}}, False),
         ({"checkpoint": {"keep": 9, "every_steps": 1, "retry_seconds": 0}}, False),
         ({"model": {"path": "/elsewhere/model"}, "data": {"train": "/elsewhere/x.jsonl"}}, False),
