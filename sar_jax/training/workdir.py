@@ -175,15 +175,17 @@ def facts(workdir: epath.Path) -> Facts:
         return Facts(_newest_run(workdir) or uuid.uuid4().hex, datetime.date.today().isoformat())
     fields = _read_json(path)
     try:
-        found = Facts(
-            str(fields["run"]), fields["began"], fields.get("revision"), fields.get("slots")
-        )
+        slots = fields.get("slots")
+        found = Facts(str(fields["run"]), fields["began"], fields.get("revision"), slots)
+        if slots is not None and not (type(slots) is int and slots > 0):
+            raise ValueError
         found.day  # noqa: B018   raises ValueError where it is none
         return found
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(
-            f"{path} is damaged: it must hold run, the run's id, and began, a day; put it back, "
-            "or delete it, and the day of the last start takes the place of the first"
+            f"{path} is damaged: it must hold run, the run's id, began, a day, and "
+            "slots, null or a number; put it back, or delete it, and the day of the last start "
+            "takes the place of the first"
         ) from None
 
 

@@ -148,7 +148,19 @@ def test_the_day_and_the_id_are_those_of_the_first_start(tmp_path):
     assert workdir_lib.facts(epath.Path(tmp_path / "other")).run != first.run
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"run": "a", "began": "yesterday"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"run": "a", "began": "yesterday"}',
+        *(
+            f'{{"run": "a", "began": "2026-01-31", "slots": {slots}}}'
+            for slots in ('"auto"', '"8"', "0", "-8", "1.5", "true")
+        ),
+    ],
+)
 def test_damaged_facts_are_named(tmp_path, text):
     folder = workdir(tmp_path)
     (folder / "run.json").write_text(text)
