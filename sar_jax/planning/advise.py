@@ -103,7 +103,7 @@ def _seconds(config: config_lib.TrainConfig, where: _Slice) -> float:
     """Of score and gradient in a step. What a call of them sends hardly depends on its rows."""
     plan, work = where.plan, where.work
     network = Network.of(config.model, where.cfg, where.mesh)
-    rows = roofline.packed_rows(config, work)
+    rows = roofline.packed_rows(config, work, network.kernel)
     calls = roofline.learner_calls(config, network, plan.residents, work, rows)
     seconds = 0.0
     for name in ("score", "gradient"):
