@@ -1,0 +1,185 @@
+"""`plan --advise` over slices: what it compiles, what it finds best, and what it says."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from support.commands import ROOT
+from support.plans import plan
+
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+from sar_jax.model import families, known
+from sar_jax.parallel import chips
+from sar_jax.planning import arithmetic, prices, recommended, search
+from sar_jax.planning.search import Candidate, Search
+from sar_jax.training import config_files
+
+libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
+HOUR = 3600.0
+CONFIG = dataclasses.replace(config_lib.TrainConfig(), steps=1)
+
+
+def drawn(rng):
+    """Slices with settings: what arithmetic says of them, and what a compiler would."""
+    found, truth = {}, {}
+    for i in range(6):
+        topology, count = f"v6e:{i}", 2**i
+        rows = []
+        for j in range(4):
+            seconds, memory = float(HOUR * rng.uniform(1, 10) / count), float(rng.uniform(0.5, 1))
+            words = [f"--{topology}.{j}"]
+            candidate = Candidate(topology, count, CONFIG, words, memory, seconds)
+            rows.append(candidate)
+            slower, larger = rng.uniform(1, 1.5), float(rng.choice([0.9, 1.2]))
+            truth[words[0]] = plan(topology, count, seconds * slower, memory * larger, hbm=0.95)
+        found[topology] = sorted(rows, key=lambda row: row.seconds)
+    return found, truth
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("value", ["chip_hours", "hours"])
+def test_the_best_are_those_of_compiling_everything_that_it_would_try(seed, value):
+    """Where the arithmetic is never slower than the truth, as the roofline of both is one."""
+    found, truth = drawn(np.random.default_rng(seed))
+    compiled = []
+
+    def make(candidate):
+        compiled.append(candidate.overrides[0])
+        return truth[candidate.overrides[0]]
+
+    best = Search(found, make).best(lambda c: getattr(c, value))
+    everything = []
+    for rows in found.values():
+        rows = list(rows)
+        while rows and not truth[rows[0].overrides[0]].fits():
+            rows = [r for r in rows[1:] if r.memory <= 0.93 * rows[0].memory]
+        if rows:
+            everything.append(dataclasses.replace(rows[0], plan=truth[rows[0].overrides[0]]))
+    expected = sorted(everything, key=lambda c: getattr(c, value))[:3]
+    assert [c.overrides for c in best] == [c.overrides for c in expected]
+    assert all(c.plan.fits() for c in best)
+    assert len(compiled) == len(set(compiled)) < len(truth)
+
+
+def test_a_second_ranking_compiles_nothing_twice():
+    found, truth = drawn(np.random.default_rng(0))
+    compiled = []
+    one = Search(found, lambda c: compiled.append(c.overrides[0]) or truth[c.overrides[0]])
+    first = one.best(lambda c: c.hours)
+    count = len(compiled)
+    assert one.best(lambda c: c.hours) == first and len(compiled) == count
+    one.best(lambda c: c.chip_hours)
+    assert len(compiled) == len(set(compiled))
+
+
+def test_what_is_out_of_the_question_is_not_compiled():
+    found, truth = drawn(np.random.default_rng(1))
+    compiled = []
+    one = Search(found, lambda c: compiled.append(c.chips) or truth[c.overrides[0]])
+    best = one.best(lambda c: c.hours if c.chips >= 8 else math.inf)
+    assert best and min(compiled) >= 8
+
+
+def test_slices_are_those_of_the_chips_that_are_asked_for():
+    assert search.slices(["v6e", "tpu7x"], 8) == [
+        "v6e:2x2",
+        "v6e:2x4",
+        "tpu7x:2x2x1",
+        "tpu7x:2x2x2",
+    ]
+    with pytest.raises(UserError, match="'v9' is no chip; there are v4, v5e"):
+        search.slices(["v9"], 8)
+    with pytest.raises(UserError, match="the smallest slice has more"):
+        search.slices(["v6e"], 1)
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    config = config_files.load_config(f"{ROOT}/configs/qwen3_1p7b.py", config_lib.TrainConfig)
+    cfg = families.parse(known.CONFIGS[config.model.path], config_lib.max_length(config))
+    return search.Asked(config, cfg, 150.0, 900.0)
+
+
+@libtpu
+def test_candidates_differ_in_nothing_that_changes_a_value(qwen):
+    found = search.candidates(qwen, "v6e:2x4")
+    assert len(found) > 10
+    hbm = chips.describe("v6e:2x4").device.hbm
+    for candidate in found:
+        assert candidate.memory <= 1.02 * hbm and candidate.chips == 8
+        rebuilt = qwen.config
+        for word in candidate.overrides:
+            path, value = word.removeprefix("--config.").split("=")
+            section, name = path.split(".")
+            before = getattr(getattr(rebuilt, section), name)
+            value = value == "true" if isinstance(before, bool) else type(before)(value)
+            rebuilt = arithmetic.changed(rebuilt, **{section: {name: value}})
+        assert rebuilt == candidate.config
+    seconds = [c.seconds for c in found if not c.config.model.offload_reference]
+    assert found[0].seconds == min(seconds)
+
+
+@libtpu
+def test_the_hosts_memory_comes_last_unless_it_is_asked_for(qwen):
+    larger = families.parse(known.CONFIGS["Qwen/Qwen3-4B-Base"], config_lib.max_length(qwen.config))
+    tight = qwen._replace(cfg=larger)
+    waits = [
+        c.config.model.offload_reference or c.config.model.remat == "offload"
+        for c in search.candidates(tight, "v5e:2x4")
+    ]
+    assert waits == sorted(waits) and not all(waits) and any(waits)
+    config = arithmetic.changed(qwen.config, model={"offload_reference": True})
+    found = search.candidates(tight._replace(config=config), "v5e:2x4")
+    assert found[0].config.model.offload_reference
+    assert search.candidates(tight, "v5e:2x2") == []
+
+
+@libtpu
+def test_a_given_mesh_is_kept(qwen):
+    config = arithmetic.changed(qwen.config, mesh={"data": 2})
+    found = search.candidates(qwen._replace(config=config), "v6e:2x4")
+    assert found and {c.config.mesh.data for c in found} == {2}
+    config = arithmetic.changed(qwen.config, mesh={"tensor": 8})
+    assert {c.config.mesh.data for c in search.candidates(qwen._replace(config=config), "v6e:2x4")}
+
+
+def of(topology, chips_, hours):
+    return Candidate(topology, chips_, CONFIG, [], 1.0, hours * HOUR)
+
+
+def test_rankings_follow_prices_and_the_deadline():
+    found = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.0}, "v5e": {"spot": 0.1}})
+    one, two, three = of("v6e:2x4", 8, 2), of("v5e:2x4", 8, 4), of("v4:2x2x1", 4, 1)
+    free = recommended.rankings(found, "spot", None)
+    chip_hours, price, hours = free.values()
+    assert sorted((one, two, three), key=chip_hours) == [three, one, two]
+    assert sorted((one, two), key=price) == [two, one]
+    assert price(three) == math.inf  # not known
+    assert sorted((one, two, three), key=hours) == [three, one, two]
+    bound = recommended.rankings(found, "spot", 3.0)
+    assert [[value(c) < math.inf for c in (one, two)] for value in bound.values()] == [
+        [True, False]
+    ] * 3
+
+
+def test_what_is_printed_names_cost_time_and_the_command():
+    found = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.5}})
+    lines = recommended.lines(
+        "hours", [of("v6e:2x4", 8, 2), of("v4:2x2x1", 4, 1)], found, "spot", lambda c: ["run it"]
+    )
+    assert lines[2:] == [
+        "  1. v6e:2x4, 8 chips: 7200.0 s a step, 2.0 hours, 16.0 chip-hours, 24 USD",
+        "       run it",
+        "  2. v4:2x2x1, 4 chips: 3600.0 s a step, 1.0 hours, 4.0 chip-hours, price not known",
+        "       run it",
+    ]
+    assert recommended.lines("hours", [], found, "spot", lambda c: [])[-1] == "  none fits"
+    assert "list prices of 2026-01-01" in recommended.source(found)
+
+
+def test_advice_takes_the_place_of_what_was_given():
+    given = ["--config=my configs/a.py", "--config.seed=3", "--config.model.remat=block"]
+    line = recommended.words(given, ["--config.model.remat=dots"])
+    assert line == "'--config=my configs/a.py' --config.seed=3 --config.model.remat=dots"
