@@ -37,11 +37,16 @@ class Place(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """memory: bytes of a device, the most of score, gradient and decoding; seconds: of a step."""
+    """gradient, decoding: bytes of a device meanwhile; seconds: of a step."""
 
     config: config_lib.TrainConfig
-    memory: float
+    gradient: float
+    decoding: float
     seconds: float
+
+    @property
+    def memory(self) -> float:
+        return max(self.gradient, self.decoding)
 
 
 def guess(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> Guess | None:
@@ -61,8 +66,8 @@ def guess(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> 
         if most < 1:
             return None
         config = fitting.with_slots(config, min(most, wanted) * devices)
-    memory = max(_gradient(config, place), _decoding(config, place))
-    return Guess(config, memory, _seconds(config, place, rows))
+    memory = _gradient(config, place), _decoding(config, place)
+    return Guess(config, *memory, _seconds(config, place, rows))
 
 
 def _always(config: config_lib.TrainConfig, place: Place) -> float:

@@ -45,14 +45,13 @@ def lines(
     found = ["", f"The best by {heading}:"]
     if not best:
         return [*found, "  none fits"]
-    for i, candidate in enumerate(best):
-        cost = _cost(candidate, prices, capacity)
+    for i, c in enumerate(best):
+        cost = _cost(c, prices, capacity)
         price = f"{cost:,.0f} {prices.currency}" if cost < math.inf else "price not known"
-        seconds = candidate.plan.step_seconds if candidate.plan else candidate.seconds
         found += [
-            f"  {i + 1}. {candidate.topology}, {candidate.chips} chips: {seconds:.1f} s a step, "
-            f"{candidate.hours:.1f} hours, {candidate.chip_hours:.1f} chip-hours, {price}",
-            *(f"       {line}" for line in command(candidate)),
+            f"  {i + 1}. {c.topology}, {c.chips} chips: {c.seconds:.1f} s a step, "
+            f"{c.hours:.1f} hours, {c.chip_hours:.1f} chip-hours, {price}",
+            *(f"       {line}" for line in command(c)),
         ]
     return found
 

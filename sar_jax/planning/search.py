@@ -18,8 +18,9 @@ from sar_jax.errors import UserError
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import arithmetic, estimate, programs, roofline
-from sar_jax.planning.arithmetic import Place, changed
+from sar_jax.planning.arithmetic import Guess, Place, changed
 from sar_jax.planning.estimate import Plan
+from sar_jax.planning.tables import DECODER
 
 BEST = 3  # of a ranking
 _NARROWEST = 4
@@ -48,21 +49,37 @@ class Asked(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A slice with settings. memory, seconds: by arithmetic; plan: by the compiler, once it is."""
+    """A slice with settings.
+
+    given   the config without them
+    guess   by arithmetic, and the config with them
+    plan    by the compiler, once it was asked
+    """
 
     topology: str
     chips: int
-    config: config_lib.TrainConfig
-    overrides: list[str]
-    memory: float
-    seconds: float
+    given: config_lib.TrainConfig
+    guess: Guess
     plan: Plan | None = None
 
     @property
+    def config(self) -> config_lib.TrainConfig:
+        return self.guess.config
+
+    @property
+    def overrides(self) -> list[str]:
+        """As options of a command."""
+        return differences(self.given, self.config)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, as well as they are known."""
+        return self.plan.step_seconds if self.plan else self.guess.seconds
+
+    @property
     def hours(self) -> float:
-        """Of the whole run, as well as it is known."""
-        seconds = self.plan.step_seconds if self.plan else self.seconds
-        return seconds * self.config.steps / 3600
+        """Of the whole run."""
+        return self.seconds * self.config.steps / 3600
 
     @property
     def chip_hours(self) -> float:
@@ -104,11 +121,9 @@ def candidates(asked: Asked, topology: str) -> list[Candidate]:
             guess = arithmetic.guess(made, place, packed[count])
             if guess is None or guess.memory > _MARGIN * tpus.device.hbm:
                 continue
-            overrides = differences(asked.config, guess.config)
-            sizes = guess.memory, guess.seconds
-            found.append(Candidate(topology, tpus.chips, guess.config, overrides, *sizes))
+            found.append(Candidate(topology, tpus.chips, asked.config, guess))
     given = _hosted(asked.config)
-    return sorted(found, key=lambda c: (not _hosted(c.config) <= given, c.seconds))
+    return sorted(found, key=lambda c: (not _hosted(c.config) <= given, c.guess.seconds))
 
 
 def _hosted(config: config_lib.TrainConfig) -> set[str]:
@@ -207,9 +222,22 @@ class Search:
         if plan.fits():
             self._certain[topology] = dataclasses.replace(candidate, plan=plan)
             rows.clear()
-        else:  # the arithmetic said too little
-            most = _LEFT * candidate.memory
-            rows[:] = [row for row in rows[1:] if row.memory <= most]
+        else:
+            rows[:] = _instead(candidate, plan, rows[1:])
+
+
+def _instead(candidate: Candidate, plan: Plan, others: Sequence[Candidate]) -> list[Candidate]:
+    """What to try where the arithmetic said too little of what a candidate takes."""
+    over = {name for name, program in plan.programs.items() if program.total > plan.hbm}
+    if not over <= set(DECODER):
+        most = _LEFT * candidate.guess.gradient
+        return [other for other in others if other.guess.gradient <= most]
+    slots = int(_LEFT * candidate.config.rollout.slots)
+    if slots < 1:
+        return list(others)
+    config = changed(candidate.config, rollout={"slots": slots})
+    guess = candidate.guess._replace(config=config, decoding=_LEFT * candidate.guess.decoding)
+    return [dataclasses.replace(candidate, guess=guess), *others]
 
 
 def plan_of(asked: Asked, candidate: Candidate, *arguments: object) -> Plan:

@@ -12,7 +12,7 @@ from sar_jax.planning.estimate import Plan
 _MUCH = 4  # times the model's bytes: two gathers and one reduce-scatter are 3
 _FULL = 0.95  # of packed rows, below which a narrower last micro-batch is worth a word
 _MANY = 64  # devices, from which on XLA sums gradients without scattering them
-_DECODER = ("prefill", "insert", "decode", "shrink")
+DECODER = ("prefill", "insert", "decode", "shrink")
 _UPDATE = ("gradient", "apply", "value_gradient", "value_apply")
 _ALWAYS = {
     "float32 masters": "masters",
@@ -153,7 +153,7 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     lines = []
     if over & {"gradient", "score", "value", "value_gradient"}:
         lines += _advice_on_rows(config, plan)
-    if over & set(_DECODER):
+    if over & set(DECODER):
         lines += _advice_on_slots(config, plan)
     if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
         lines.append(
@@ -230,7 +230,7 @@ def sweep_table(plans: list[Plan]) -> Table:
             plan.topology,
             str(plan.chips),
             gib(plan.hbm),
-            gib(most(_DECODER)),
+            gib(most(DECODER)),
             gib(plan.programs["score"].total),
             gib(most(_UPDATE)),
             gib(plan.hbm - plan.peak),

@@ -13,12 +13,23 @@ from sar_jax.errors import UserError
 from sar_jax.model import families, known
 from sar_jax.parallel import chips
 from sar_jax.planning import arithmetic, prices, recommended, search
+from sar_jax.planning.estimate import Measured
 from sar_jax.planning.search import Candidate, Search
 from sar_jax.training import config_files
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 HOUR = 3600.0
 CONFIG = dataclasses.replace(config_lib.TrainConfig(), steps=1)
+
+
+def of(topology, chips_, hours, words=(), gradient=1.0, slots=96):
+    config = arithmetic.changed(CONFIG, rollout={"slots": slots}, model={"path": " ".join(words)})
+    guess = arithmetic.Guess(config, gradient, 1.0, hours * HOUR)
+    return Candidate(topology, chips_, CONFIG, guess)
+
+
+def name(candidate):
+    return candidate.config.model.path
 
 
 def drawn(rng):
@@ -28,12 +39,14 @@ def drawn(rng):
         topology, count = f"v6e:{i}", 2**i
         rows = []
         for j in range(4):
-            seconds, memory = float(HOUR * rng.uniform(1, 10) / count), float(rng.uniform(0.5, 1))
-            words = [f"--{topology}.{j}"]
-            candidate = Candidate(topology, count, CONFIG, words, memory, seconds)
+            hours, memory = rng.uniform(1, 10) / count, rng.uniform(0.5, 1)
+            candidate = of(topology, count, float(hours), [f"{i}.{j}"], gradient=float(memory))
             rows.append(candidate)
             slower, larger = rng.uniform(1, 1.5), float(rng.choice([0.9, 1.2]))
-            truth[words[0]] = plan(topology, count, seconds * slower, memory * larger, hbm=0.95)
+            seconds = float(candidate.seconds * slower)
+            truth[name(candidate)] = plan(
+                topology, count, seconds, float(memory * larger), hbm=0.95
+            )
         found[topology] = sorted(rows, key=lambda row: row.seconds)
     return found, truth
 
@@ -46,19 +59,19 @@ def test_the_best_are_those_of_compiling_everything_that_it_would_try(seed, valu
     compiled = []
 
     def make(candidate):
-        compiled.append(candidate.overrides[0])
-        return truth[candidate.overrides[0]]
+        compiled.append(name(candidate))
+        return truth[name(candidate)]
 
     best = Search(found, make).best(lambda c: getattr(c, value))
     everything = []
     for rows in found.values():
         rows = list(rows)
-        while rows and not truth[rows[0].overrides[0]].fits():
-            rows = [r for r in rows[1:] if r.memory <= 0.93 * rows[0].memory]
+        while rows and not truth[name(rows[0])].fits():
+            rows = [r for r in rows[1:] if r.guess.gradient <= 0.93 * rows[0].guess.gradient]
         if rows:
-            everything.append(dataclasses.replace(rows[0], plan=truth[rows[0].overrides[0]]))
+            everything.append(dataclasses.replace(rows[0], plan=truth[name(rows[0])]))
     expected = sorted(everything, key=lambda c: getattr(c, value))[:3]
-    assert [c.overrides for c in best] == [c.overrides for c in expected]
+    assert [name(c) for c in best] == [name(c) for c in expected]
     assert all(c.plan.fits() for c in best)
     assert len(compiled) == len(set(compiled)) < len(truth)
 
@@ -66,7 +79,7 @@ def test_the_best_are_those_of_compiling_everything_that_it_would_try(seed, valu
 def test_a_second_ranking_compiles_nothing_twice():
     found, truth = drawn(np.random.default_rng(0))
     compiled = []
-    one = Search(found, lambda c: compiled.append(c.overrides[0]) or truth[c.overrides[0]])
+    one = Search(found, lambda c: compiled.append(name(c)) or truth[name(c)])
     first = one.best(lambda c: c.hours)
     count = len(compiled)
     assert one.best(lambda c: c.hours) == first and len(compiled) == count
@@ -77,7 +90,7 @@ def test_a_second_ranking_compiles_nothing_twice():
 def test_what_is_out_of_the_question_is_not_compiled():
     found, truth = drawn(np.random.default_rng(1))
     compiled = []
-    one = Search(found, lambda c: compiled.append(c.chips) or truth[c.overrides[0]])
+    one = Search(found, lambda c: compiled.append(c.chips) or truth[name(c)])
     best = one.best(lambda c: c.hours if c.chips >= 8 else math.inf)
     assert best and min(compiled) >= 8
 
@@ -108,7 +121,7 @@ def test_candidates_differ_in_nothing_that_changes_a_value(qwen):
     assert len(found) > 10
     hbm = chips.describe("v6e:2x4").device.hbm
     for candidate in found:
-        assert candidate.memory <= 1.02 * hbm and candidate.chips == 8
+        assert candidate.guess.memory <= 1.02 * hbm and candidate.chips == 8
         rebuilt = qwen.config
         for word in candidate.overrides:
             path, value = word.removeprefix("--config.").split("=")
@@ -145,8 +158,23 @@ def test_a_given_mesh_is_kept(qwen):
     assert {c.config.mesh.data for c in search.candidates(qwen._replace(config=config), "v6e:2x4")}
 
 
-def of(topology, chips_, hours):
-    return Candidate(topology, chips_, CONFIG, [], 1.0, hours * HOUR)
+def test_fewer_slots_are_tried_where_the_decoder_alone_is_too_large():
+    small = plan("v6e:2x4", 8, 1.0, peak=0.5, hbm=1.0)
+    over = dataclasses.replace(
+        small,
+        programs={"gradient": small.programs["gradient"], "shrink": Measured(1.5, 0, 1.0, 1)},
+        peak=1.5,
+    )
+    tried = []
+
+    def make(candidate):
+        tried.append(candidate.config.rollout.slots)
+        return over if len(tried) < 3 else small
+
+    rows = [of("v6e:2x4", 8, 1.0, slots=100), of("v6e:2x4", 8, 2.0, slots=100)]
+    (best,) = Search({"v6e:2x4": rows}, make).best(lambda c: c.hours)
+    assert tried == [100, 93, 86] and best.config.rollout.slots == 86
+    assert "--config.rollout.slots=86" in best.overrides
 
 
 def test_rankings_follow_prices_and_the_deadline():
