@@ -278,6 +278,27 @@ def test_a_home_folder_in_an_option_is_found(word, read, monkeypatch):
     assert cli._at_home(word) == read.replace("HOME", "/some/HOME")
 
 
+@pytest.mark.parametrize(
+    "word, read",
+    [
+        ("--flag-of-test=a-b", "--flag_of_test=a-b"),
+        ("--flag_of_test=a-b", "--flag_of_test=a-b"),
+        ("--flag-of-test", "--flag_of_test"),
+        ("--no-such-flag=1", "--no-such-flag=1"),  # its error names what was written
+        ("--config.data.train=my-rows.jsonl", "--config.data.train=my-rows.jsonl"),
+        ("flag-of-test", "flag-of-test"),
+        ("-", "-"),
+    ],
+)
+def test_an_option_may_have_hyphens(word, read):
+    if "flag_of_test" not in flags.FLAGS:
+        flags.DEFINE_string("flag_of_test", None, "Of this test.")
+    try:
+        assert cli._underscored(word) == read
+    finally:
+        delattr(flags.FLAGS, "flag_of_test")
+
+
 def test_a_character_that_the_locale_lacks_ends_no_command():
     code = "from sar_jax import cli; cli.run(lambda: print('3 \\u2192 4'), '')"
     done = subprocess.run(

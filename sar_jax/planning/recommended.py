@@ -2,10 +2,15 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
+from sar_jax.errors import UserError
+from sar_jax.planning.arithmetic import changed
+from sar_jax.planning.estimate import Plan
 from sar_jax.planning.prices import Prices
-from sar_jax.planning.search import Candidate
+from sar_jax.planning.search import Asked, Candidate, Search, candidates
+from sar_jax.training import derived
 
 Value = Callable[[Candidate], float]
 
@@ -69,3 +74,71 @@ def words(config_words: Sequence[str], overrides: Sequence[str]) -> str:
     names = {word.partition("=")[0] for word in overrides}
     kept = [word for word in config_words if word.partition("=")[0] not in names]
     return shlex.join([*kept, *overrides])
+
+
+class Settings(NamedTuple):
+    """prices, capacity, deadline: as `rankings` has them; given: the words --config... of the
+    command line."""
+
+    prices: Prices
+    capacity: str
+    deadline: float | None
+    given: Sequence[str]
+
+
+def recommend(
+    asked: Asked,
+    topologies: Sequence[str],
+    settings: Settings,
+    make: Callable[[Candidate], Plan],
+    tell: Callable[[str], None],
+) -> Iterator[tuple[str, list[Candidate]]]:
+    """Each ranking's heading and its best, as soon as they are certain.
+
+    make   the plan of a candidate, by the compiler
+    tell   hears what is done meanwhile
+
+    Raises `UserError` where nothing fits, or nothing is in time.
+    """
+    found = {}
+    for i, topology in enumerate(topologies):
+        tell(f"arithmetic for {topology}, {i + 1} of {len(topologies)} slices")
+        found[topology] = candidates(asked, topology)
+    if not any(found.values()):
+        raise UserError(
+            f"the run fits none of {', '.join(topologies)}, with any settings that change no "
+            "value; allow more chips (--max_chips), or see --config.lora.rank and "
+            "--config.rollout.precision"
+        )
+    search = Search(found, make)
+    values = rankings(settings.prices, settings.capacity, settings.deadline)
+    for heading, value in values.items():
+        best = search.best(value)
+        if not best and settings.deadline:
+            raise UserError(
+                f"no slice is done in --deadline={settings.deadline:g} hours: the fastest takes "
+                f"{min(c.hours for rows in found.values() for c in rows):.1f}; allow more chips "
+                "(--max_chips) or time"
+            )
+        yield heading, best
+
+
+_OFFERS = (
+    ("rollout", {"precision": "int8"}, "answers are drawn from rounded weights and cache"),
+    ("lora", {"rank": 16}, "adapters are trained, and not all weights"),
+)
+
+
+def offers(asked: Asked, topology: str) -> Iterator[str]:
+    """What else would be faster on a slice, and changes values; by arithmetic."""
+    for section, fields, means in _OFFERS:
+        ((name, value),) = fields.items()
+        if getattr(getattr(asked.config, section), name):
+            continue  # it is set
+        config = derived.spelled_out(changed(asked.config, **{section: fields}))
+        found = candidates(asked._replace(config=config), topology)
+        if found:
+            yield (
+                f"  --config.{section}.{name}={value}: {found[0].seconds:.1f} s a step by "
+                f"arithmetic; {means}"
+            )
