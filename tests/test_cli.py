@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 from support.commands import ROOT, one_error, run_command
 
 import sar_jax
