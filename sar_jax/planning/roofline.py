@@ -11,6 +11,7 @@ to HBM. Letters as in `structs`; L layers, N heads, H head dim.
 import functools
 import math
 import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -105,9 +106,7 @@ def packed_rows(config: config_lib.TrainConfig, work: Work) -> Rows:
     """What a run would pack, the mean of several steps; every prompt has the mean length."""
     rollout, count = config.rollout, config.rollout.questions * config.rollout.samples
     longest, rng = config.data.max_prompt_tokens, np.random.default_rng(0)
-    prompt, alone = (
-        np.zeros(min(round(n), longest), np.int32) for n in (work.prompt_tokens, _STANDALONE)
-    )
+    prompt, alone = ([0] * min(round(n), longest) for n in (work.prompt_tokens, _STANDALONE))
     mu = _log_mean(work.answer_tokens, rollout.max_answer_tokens)
     size = count // derived.updates_per_step(config)
     asked, apart = [], []
@@ -124,7 +123,7 @@ def packed_rows(config: config_lib.TrainConfig, work: Work) -> Rows:
 
 
 def _packed(
-    config: config_lib.TrainConfig, context: np.ndarray, answers: list[np.ndarray]
+    config: config_lib.TrainConfig, context: Sequence[int], answers: list[np.ndarray]
 ) -> grids.Grid:
     contexts = [context] * len(answers)
     return grids.pack_one(config.packing, contexts, answers, range(len(answers)))
