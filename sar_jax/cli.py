@@ -105,6 +105,12 @@ def _show(text: str) -> NoReturn:
     sys.exit(0)
 
 
+def begin(line: str) -> None:
+    """Prints a line on stderr before imports that take seconds, unless help is asked for."""
+    if _help_words(sys.argv[1:]) is None and "--helpfull" not in sys.argv:
+        print(line, file=sys.stderr, flush=True)
+
+
 def _refuse(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

@@ -21,7 +21,7 @@ RULES: dict[str, set[str]] = {
     "rollout": {"base", "parallel", "model", "text.prompts"},
     "evaluation": {"base", "parallel", "model", "rollout", "text"},
     "training": {"base", "parallel", "model", "rollout", "text", "rl", "evaluation"},
-    "planning": {"base", "parallel", "model", "rollout", "training"},
+    "planning": {"base", "parallel", "model", "rollout", "training", "evaluation.pages.page"},
     "commands": {
         "base",
         "text",

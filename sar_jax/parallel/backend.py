@@ -65,7 +65,7 @@ def open_backend() -> None:
     asked = os.environ.get("JAX_PLATFORMS", "")
     chips = tpu_chips()
     try:
-        with contextlib.nullcontext() if asked or chips else _without_noise():
+        with contextlib.nullcontext() if asked or chips else without_noise():
             platform = jax.devices()[0].platform
     except (RuntimeError, AssertionError) as error:  # an assertion, where the plugin is missing
         raise UserError(unavailable(asked, str(error))) from None
@@ -121,7 +121,7 @@ def _neglected(chips: int) -> str:
 
 
 @contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
+def without_noise() -> Iterator[None]:
     """What is written to stderr meanwhile comes at the end, without what libtpu says of no TPU."""
     sys.stderr.flush()
     kept = os.dup(2)

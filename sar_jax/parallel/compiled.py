@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from etils import epath
 
 from sar_jax import files
 from sar_jax.parallel import multihost
@@ -90,6 +91,19 @@ def _named(given: str | None) -> tuple[pathlib.Path | None, str]:
         return pathlib.Path(given).expanduser().absolute() if given else _of_the_user(), ""
     except RuntimeError:
         return None, f"not kept: this user has no home {_HINT}"
+
+
+def root(given: str | None) -> pathlib.Path | epath.Path | None:
+    """Where other results may be kept beside them; None where nothing is. given: as of `keep`."""
+    if (given and given.lower() in _OFF) or not jax.config.jax_enable_compilation_cache:
+        return None
+    named = given or jax.config.jax_compilation_cache_dir
+    if named and files.is_remote(named):
+        return epath.Path(named)
+    try:
+        return pathlib.Path(named).expanduser().absolute() if named else _of_the_user()
+    except RuntimeError:  # this user has no home
+        return None
 
 
 def _of_the_user() -> pathlib.Path:

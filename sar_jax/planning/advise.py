@@ -19,8 +19,10 @@ from sar_jax.model import remat
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
-from sar_jax.planning import estimate, programs, roofline
+from sar_jax.planning import compiling, programs, roofline
 from sar_jax.planning.estimate import Plan
+from sar_jax.planning.kept import Kept
+from sar_jax.planning.measured import SILENT, Watch
 
 _NARROWEST = 4
 _MARGIN = 1.02  # of the memory: the estimate may be too large
@@ -58,9 +60,11 @@ def advise(
     prompt_tokens: float,
     answer_tokens: float,
     plan: Plan,
+    kept: Kept | None = None,
+    watch: Watch = SILENT,
 ) -> Advice:
     """What would be faster on a slice. plan: of the config there; the others as of `estimate`."""
-    tpus = chips.describe(topology)
+    tpus = compiling.describe(topology)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, tpus.devices)
     better = _with(config, rollout={"slots": "auto"}, packing={"narrowest": _NARROWEST})
     work = roofline.Work(prompt_tokens, answer_tokens, 1, len(tpus.devices))
@@ -68,8 +72,10 @@ def advise(
     where = _Slice(cfg, mesh, work, tpus.device, plan)
     for pair in sorted(_pairs(found, where), key=lambda pair: pair.seconds):
         slots = {"slots": plan.slots}  # the gradient does not depend on them
+        watch.tell("compiling the gradient with " + " ".join(_overrides(config, pair.config)))
         described = programs.describe(_with(pair.config, rollout=slots), cfg, mesh)
-        if estimate.measure(described.programs["gradient"]).total <= tpus.device.hbm:
+        gradient = compiling.measure(described.programs["gradient"], kept)
+        if gradient.total <= tpus.device.hbm:
             found = pair.config
             break
     return Advice(found, _overrides(config, found))

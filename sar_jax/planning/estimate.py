@@ -1,8 +1,8 @@
 """A run on one slice: what its programs take, by the compiler, and how long a step takes at least.
 
     programs.describe   every jitted function of a step, as shapes
-    measure             compiles one for the slice: the compiler's own memory plan, and the
-                        collectives in its text
+    compiling           compiles them for the slice: the compiler's own memory plan, and the
+                        collectives in its text; or finds what was compiled before
     roofline            flops by hand, bytes, published limits -> seconds
 
 Memory is the compiler's, not an estimate; seconds are, at the chip's limits. Nothing is run.
@@ -11,7 +11,6 @@ Memory is the compiler's, not an estimate; seconds are, at the chip's limits. No
 import dataclasses
 import math
 import pathlib
-import time
 from typing import Any
 
 import jax
@@ -19,32 +18,12 @@ import jax
 from sar_jax import config as config_lib
 from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
-from sar_jax.parallel import chips, memory, progress, sharding
-from sar_jax.planning import hlo, programs, roofline
+from sar_jax.parallel import chips, sharding
+from sar_jax.planning import compiling, programs, roofline
+from sar_jax.planning.compiling import measure as measure
+from sar_jax.planning.kept import Kept
+from sar_jax.planning.measured import SILENT, Head, Measured, Watch
 from sar_jax.training.own import families as own_families
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """One compiled program; bytes on one device. Infinite where the compiler finds no room for it.
-
-    total             arguments, results, temporaries, code, and what is beside them
-    beside            what is in memory meanwhile
-    arguments         of the program; temporary: its temporaries
-    collectives       bytes sent in a call, by kind; None where the program cannot be printed
-    sent              their sum
-    compile_seconds   of a processor
-    compiler          what the compiler says where it finds no room
-    """
-
-    total: float
-    beside: int
-    temporary: float
-    arguments: int | None = None
-    collectives: dict[str, float] | None = None
-    sent: float | None = None
-    compile_seconds: float = 0.0
-    compiler: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,26 +106,29 @@ def estimate(
     topology: str,
     prompt_tokens: float,
     answer_tokens: float,
+    kept: Kept | None = None,
+    watch: Watch = SILENT,
 ) -> Plan:
     """The plan of a run on a slice like "v6e:2x4".
 
     prompt_tokens, answer_tokens   mean lengths, for the estimate of seconds
+    kept                           what was compiled before is taken from there
+    watch                          hears how far it is
 
     Raises `UserError` where the slice is not known, or does not fit the model.
     """
-    tpus = chips.describe(topology)
+    watch.tell(f"describing {topology}")
+    tpus = compiling.describe(topology)
     count = len(tpus.devices)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, tpus.devices)
     sharding.check_tensor(mesh, cfg.num_kv_heads)
     config, overrides = with_rows_that_fit(config, mesh)
+    is_fitted = config.rollout.slots == "auto"
     config = programs.fitted(config, cfg, mesh, tpus.device.hbm)
     described = programs.describe(config, cfg, mesh)
-    measured = {}
-    with progress.bar(f"compiling for {topology}", "programs", len(described.programs)) as bar:
-        for name, program in described.programs.items():
-            bar.tell(f"({name})")
-            measured[name] = measure(program)
-            bar.advance()
+    head = _head(config, tpus, described, overrides, is_fitted)
+    watch.begin(head)
+    measured = compiling.measure_all(described.programs, kept, watch)
     shapes = described.shapes
     work = roofline.Work(prompt_tokens, answer_tokens, shapes.rows * shapes.width, count)
     rows = roofline.packed_rows(config, work, described.assembly.base.kernel)
@@ -155,10 +137,7 @@ def estimate(
     step = sum(t.seconds for t in times.values())
     hours = step * config.steps / 3600
     return Plan(
-        topology,
-        tpus.chips,
-        count,
-        tpus.device.hbm,
+        *head[:4],
         overrides,
         config.packing.rows_per_microbatch,
         config.rollout.slots,
@@ -167,13 +146,33 @@ def estimate(
         parameters.count_params(cfg),
         described.residents,
         described.cache,
-        decoding_copies=count // described.assembly.decoding.shape["tensor"],
+        head.decoding_copies,
         peak=max(p.total for p in measured.values()),
         times=times,
         step_seconds=step,
         tokens_per_second=config.rollout.questions * config.rollout.samples * answer_tokens / step,
         hours=hours,
         chip_hours=hours * tpus.chips,
+    )
+
+
+def _head(
+    config: config_lib.TrainConfig,
+    tpus: chips.Slice,
+    described: programs.Described,
+    overrides: list[str],
+    is_fitted: bool,
+) -> Head:
+    return Head(
+        tpus.name,
+        tpus.chips,
+        len(tpus.devices),
+        tpus.device.hbm,
+        decoding_copies=len(tpus.devices) // described.assembly.decoding.shape["tensor"],
+        overrides=overrides,
+        slots=config.rollout.slots,
+        slots_are_fitted=is_fitted,
+        programs=list(described.programs),
     )
 
 
@@ -197,36 +196,3 @@ def _time(call: roofline.Call, program: Measured | None, device: chips.Chip) -> 
     # decode sends in its loop's body, which is one token; what is not compiled copies nothing
     limits = roofline.limits(call, program.sent if program else 0.0, device)
     return Time(call.calls, call.flops, *limits, seconds=call.calls * limits.longest)
-
-
-def measure(program: programs.Program) -> Measured:
-    """Compiles a program."""
-    start = time.process_time()
-    try:
-        with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
-            compiled = program.lower().compile()
-    except jax.errors.JaxRuntimeError as error:
-        if not memory.is_exhausted(error):
-            raise
-        return Measured(
-            total=math.inf,
-            beside=program.beside,
-            temporary=math.inf,
-            compile_seconds=time.process_time() - start,
-            compiler=str(error).splitlines()[0],
-        )
-    spent = time.process_time() - start
-    found = compiled.memory_analysis()
-    try:
-        collectives = hlo.collective_bytes(compiled.as_text(), program.mesh.size)
-    except jax.errors.JaxRuntimeError:  # jax 0.10 cannot print some programs with fused attention
-        collectives = None
-    return Measured(
-        total=memory.program_bytes(compiled) + program.beside,
-        beside=program.beside,
-        temporary=found.temp_size_in_bytes,
-        arguments=found.argument_size_in_bytes,
-        collectives=collectives,
-        sent=None if collectives is None else sum(collectives.values()),
-        compile_seconds=spent,
-    )

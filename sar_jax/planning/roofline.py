@@ -11,6 +11,7 @@ to HBM. Letters as in `structs`; L layers, N heads, H head dim.
 import functools
 import math
 import statistics
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +141,7 @@ def _keys(config: config_lib.TrainConfig, packed: list[grids.Grid], kernel: str)
 
 
 def _packed(
-    config: config_lib.TrainConfig, context: list[int], answers: list[np.ndarray]
+    config: config_lib.TrainConfig, context: Sequence[int], answers: list[np.ndarray]
 ) -> grids.Grid:
     contexts = [context] * len(answers)
     return grids.pack_one(config.packing, contexts, answers, range(len(answers)))

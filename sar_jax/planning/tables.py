@@ -1,17 +1,43 @@
-"""Plans for people: one slice as two tables with advice, several slices as one table."""
+"""Plans for people: one slice as two tables with advice, several slices as one table.
+
+Every function gives lines of text: a table's rows can be printed one by one, as they become known.
+Each figure is called compiled (the compiler's own), counted (from shapes and the config) or
+estimated.
+"""
 
 import math
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Sequence
 
 from sar_jax import config as config_lib
 from sar_jax.parallel import chips
-from sar_jax.planning.estimate import Plan
+from sar_jax.planning.estimate import Plan, Time
+from sar_jax.planning.measured import Head, Measured
+from sar_jax.planning.units import chip_time, duration, flops, rate, sent, size
 
+# Where the figures of a plan are from, by their names in what --json writes.
+SOURCES = {
+    "compiled": "programs: arguments, temporary, collectives, sent, and the rest of total",
+    "counted": "programs: beside; residents, cache, parameters, times: calls, flops",
+    "estimated": "times: compute, memory, network, seconds; filled, step_seconds, "
+    "tokens_per_second, hours, chip_hours",
+    "published": "hbm, and the limits of the chip that times follow from",
+    "measured": "none",
+}
+MEMORY = ("in all", "args", "temp", "beside", "free", "sent", "compiled in")
+MEANT_BY_MEMORY = (
+    "compiled: in all, args and temp (arguments and temporaries), sent (to other devices in a "
+    "call); counted: beside (what else is in memory meanwhile); compiled in: processor time, "
+    "cached: compiled for an earlier plan"
+)
+TIMES = ("calls", "flops", "compute", "memory", "network", "a step")
+MEANT_BY_TIMES = (
+    "counted: calls, flops (of one call); estimated: one call at each of the chip's published "
+    "limits, and all calls of a step; measured: nothing, no chip has run this"
+)
 _MUCH = 4  # times the model's bytes: two gathers and one reduce-scatter are 3
 _FULL = 0.95  # of packed rows, below which a narrower last micro-batch is worth a word
 _MANY = 64  # devices, from which on XLA sums gradients without scattering them
+_NARROW = 10  # characters of a column, at least
 DECODER = ("prefill", "insert", "decode", "shrink")
 _UPDATE = ("gradient", "apply", "value_gradient", "value_apply")
 _ALWAYS = {
@@ -23,82 +49,122 @@ _ALWAYS = {
 }
 
 
-def gib(size: float | None) -> str:
-    """Bytes in GiB, with two decimals."""
-    if size is None:
-        return "-"
-    return "too much" if math.isinf(size) else f"{size / 2**30:.2f}"
+class Columns:
+    """A table's header and rows, with columns of the same width in each.
+
+    first   name and width of the first column, which begins at the left
+    """
+
+    def __init__(self, first: tuple[str, int], others: Sequence[str]):
+        self._first = max(first[1], len(first[0]))
+        self._widths = [max(len(name), _NARROW) for name in others]
+        self.header = self.row(first[0], others)
+
+    def row(self, name: str, values: Sequence[str]) -> str:
+        cells = (f"{value:>{width}}" for value, width in zip(values, self._widths, strict=True))
+        return f"{name:<{self._first}}  {'  '.join(cells)}"
 
 
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
-    return table
+def unit(plan: Plan | Head) -> str:
+    """What a device is."""
+    return "chip" if plan.devices == plan.chips else "core"
 
 
-def show(console: Console, config: config_lib.TrainConfig, plan: Plan) -> None:
-    """One slice: memory, time, the verdict and, where it does not fit, what would help."""
-    unit = "chip" if plan.devices == plan.chips else "core"
-    copies = plan.decoding_copies
-    console.print(
-        f"{plan.topology}: {plan.chips} chips, {gib(plan.hbm)} GiB a {unit} for programs; "
+def head(head: Head) -> list[str]:
+    """The slice, and what was chosen for it."""
+    copies = head.decoding_copies
+    lines = [
+        f"{head.topology}: {head.chips} chips, {size(head.hbm)} a {unit(head)} for programs; "
         f"{copies} cop{'y' if copies == 1 else 'ies'} of the model for decoding"
-    )
-    if plan.overrides:
-        console.print(
+    ]
+    if head.overrides:
+        lines.append(
             "rows were raised to what the devices can share; a run needs "
-            + " ".join(plan.overrides),
-            soft_wrap=True,
+            + " ".join(head.overrides)
         )
-    if config.rollout.slots == "auto":
-        console.print(f"rollout.slots=auto: {plan.slots} fit")
-    _show_memory(console, plan, unit)
-    sent = plan.programs["gradient"].sent
-    if sent:
-        console.print(_sent(config, plan, sent / 2 / plan.parameters), soft_wrap=True)
-    _show_times(console, config, plan)
+    if head.slots_are_fitted:
+        lines.append(f"rollout.slots=auto: {head.slots} fit")
+    return lines
+
+
+class Memory:
+    """The table of what programs take."""
+
+    def __init__(self, head: Head):
+        self._hbm = head.hbm
+        self._columns = Columns(("program", max(map(len, head.programs))), MEMORY)
+        self.header = [
+            "",
+            f"memory of a {unit(head)} while each program runs (by the TPU compiler)",
+            self._columns.header,
+        ]
+
+    def row(self, name: str, program: Measured) -> str:
+        return self._columns.row(name, memory_cells(program, self._hbm))
+
+
+def memory_cells(program: Measured, hbm: float) -> list[str]:
+    """Those below `MEMORY`. hbm: bytes that programs may use."""
+    p = program
+    return [
+        size(p.total),
+        size(p.arguments),
+        size(p.temporary),
+        size(p.beside),
+        size(hbm - p.total) if math.isfinite(p.total) else "none",
+        sent(p.sent),
+        "cached" if p.cached else duration(p.compile_seconds),
+    ]
+
+
+def time_cells(time: Time) -> list[str]:
+    """Those below `TIMES`."""
+    limits = (time.compute, time.memory, time.network)
+    each = ["not known" if s is None else duration(s) for s in limits]
+    return [f"{time.calls:,.4g}", flops(time.flops), *each, duration(time.seconds)]
+
+
+def rest(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
+    """What follows the rows of memory: what is always there, time, the verdict and, where it does
+    not fit, what would help."""
+    lines = _memory_notes(plan)
+    bytes_sent = plan.programs["gradient"].sent
+    if bytes_sent:
+        lines.append(_sent(config, plan, bytes_sent / 2 / plan.parameters))
+    lines += [*_times(config, plan), verdict(plan)]
+    if plan.fits():
+        return lines
+    return [*lines, "What would help:", *(f"  {line}" for line in advice(config, plan))]
+
+
+def verdict(plan: Plan) -> str:
+    """Does it fit? In a line."""
     spare = plan.hbm - plan.peak
     if plan.fits():
-        console.print(
-            f"[bold]fits[/bold], with {gib(spare)} GiB a {unit} to spare", highlight=False
-        )
-        return
-    missing = "" if math.isinf(spare) else f": {gib(-spare)} GiB a {unit} are missing"
-    console.print(f"[bold]does not fit[/bold]{missing}. What would help:", highlight=False)
-    for line in advice(config, plan):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        return f"fits, with {size(spare)} a {unit(plan)} to spare (compiled)"
+    missing = "" if math.isinf(spare) else f": {size(-spare)} a {unit(plan)} are missing"
+    return f"does not fit (compiled){missing}"
 
 
-def _show_memory(console: Console, plan: Plan, unit: str) -> None:
-    table = _table(
-        f"memory, GiB a {unit} (the compiler's plan)",
-        ("program", "in all", "args", "temp", "beside", "free", "sent, GB", "cpu s"),
+def pace(plan: Plan, steps: int) -> str:
+    """How fast a run is at best. steps: of the run."""
+    return (
+        f"at best {duration(plan.step_seconds)} a step, {rate(plan.tokens_per_second)} answer "
+        f"tokens/s; {steps} steps in {duration(3600 * plan.hours)}, "
+        f"{chip_time(plan.chip_hours)} (estimated)"
     )
-    for name, p in plan.programs.items():
-        table.add_row(
-            name,
-            gib(p.total),
-            gib(p.arguments),
-            gib(p.temporary),
-            gib(p.beside),
-            gib(plan.hbm - p.total),
-            "not known" if p.sent is None else f"{p.sent / 1e9:.3f}",
-            f"{p.compile_seconds:.0f}",
-        )
-    console.print(table)
-    console.print(
-        "args, temp: arguments and temporaries of the program; beside: what else is in memory "
-        "meanwhile; sent: to other devices in one call; cpu s: processor time to compile it here"
-    )
+
+
+def _memory_notes(plan: Plan) -> list[str]:
     r = plan.residents
     always = {name: getattr(r, field) for name, field in _ALWAYS.items()}
-    console.print(
-        "always there: "
-        + ", ".join(f"{name} {gib(size)}" for name, size in always.items() if size)
-        + f"; at times: weights {gib(r.weights)}, weights for decoding {gib(r.decoding_weights)}, "
-        f"cache {gib(plan.cache)}, gradient sums {gib(r.gradients)}"
-    )
+    return [
+        MEANT_BY_MEMORY,
+        "counted, always there: "
+        + ", ".join(f"{name} {size(held)}" for name, held in always.items() if held)
+        + f"; at times: weights {size(r.weights)}, weights for decoding "
+        f"{size(r.decoding_weights)}, cache {size(plan.cache)}, gradient sums {size(r.gradients)}",
+    ]
 
 
 def _sent(config: config_lib.TrainConfig, plan: Plan, copies: float) -> str:
@@ -115,32 +181,25 @@ def _sent(config: config_lib.TrainConfig, plan: Plan, copies: float) -> str:
     )
 
 
-def _show_times(console: Console, config: config_lib.TrainConfig, plan: Plan) -> None:
-    table = _table(
-        "a step at the chip's limits (an estimate; no run is as fast)",
-        ("program", "calls", "Tflop", "compute, ms", "memory, ms", "network, ms", "s a step"),
-    )
-    for name, t in plan.times.items():
-        limits = (t.compute, t.memory, t.network)
-        ms = ("not known" if s is None else f"{1e3 * s:.2f}" for s in limits)
-        table.add_row(name, f"{t.calls:.4g}", f"{t.flops / 1e12:.2f}", *ms, f"{t.seconds:.1f}")
-    console.print(table)
+def _times(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
+    columns = Columns(("program", max(map(len, plan.times), default=0)), TIMES)
+    lines = ["", "a step at the chip's limits (estimated; no run is as fast)", columns.header]
+    lines += [columns.row(name, time_cells(time)) for name, time in plan.times.items()]
+    lines.append(MEANT_BY_TIMES)
     compiled = lambda name: not math.isinf(plan.programs[name].total)
     unknown = [name for name, t in plan.times.items() if t.network is None and compiled(name)]
     if unknown:
-        console.print(
+        lines.append(
             f"not known with this version of JAX, and left out of the seconds: what is sent to "
             f"other devices by {', '.join(unknown)}"
         )
     better = plan.filled < _FULL and config.packing.narrowest == 1
     hint = "; --config.packing.narrowest=4 fills them better" if better else ""
-    console.print(
-        f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths{hint}"
-    )
-    console.print(
-        f"at best {plan.step_seconds:.0f} s a step, {plan.tokens_per_second:.0f} answer tokens/s; "
-        f"{config.steps} steps in {plan.hours:.1f} hours, {plan.chip_hours:.0f} chip-hours"
-    )
+    return lines + [
+        f"packed rows are {100 * plan.filled:.1f} % full with answers of such lengths "
+        f"(estimated){hint}",
+        pace(plan, config.steps),
+    ]
 
 
 def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
@@ -157,23 +216,22 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
         lines += _advice_on_slots(config, plan)
     if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
         lines.append(
-            f"--config.rollout.weights_dtype=int8: up to {gib(r.decoding_weights / 2)} GiB less, "
+            f"--config.rollout.weights_dtype=int8: up to {size(r.decoding_weights / 2)} less, "
             "answers are then drawn from rounded weights (see loss.importance_cap)"
         )
     if config.optimizer.mu_dtype == "float32":
         lines.append(
-            f"--config.optimizer.mu_dtype=bfloat16: {gib(r.moments / 4)} GiB less, with Adam's "
+            f"--config.optimizer.mu_dtype=bfloat16: {size(r.moments / 4)} less, with Adam's "
             "first moment rounded"
         )
     if r.reference and not config.model.offload_reference:
         lines.append(
-            f"--config.model.offload_reference=true: {gib(r.reference)} GiB less outside score; "
+            f"--config.model.offload_reference=true: {size(r.reference)} less outside score; "
             "the reference waits in the hosts' memory"
         )
     if config.loss.kl:
         lines.append(
-            f"--config.loss.kl=0: {gib(r.reference)} GiB less, no reference model (changes the "
-            "method)"
+            f"--config.loss.kl=0: {size(r.reference)} less, no reference model (changes the method)"
         )
     larger = chips.next_slice(plan.topology)
     if larger:
@@ -201,43 +259,48 @@ def _advice_on_rows(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
 
 
 def _advice_on_slots(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
-    lines, slots, half = [], plan.slots, gib(plan.cache / 2)
+    lines, slots, half = [], plan.slots, size(plan.cache / 2)
     if slots > 1:
         lines.append(
-            f"--config.rollout.slots={slots // 2}: {half} GiB less cache, and more decoding steps "
+            f"--config.rollout.slots={slots // 2}: {half} less cache, and more decoding steps "
             "with fewer tokens each"
         )
     if config.rollout.cache_dtype != "int8":
         lines.append(
-            f"--config.rollout.cache_dtype=int8: about {half} GiB less cache, answers are then "
+            f"--config.rollout.cache_dtype=int8: about {half} less cache, answers are then "
             "drawn from rounded keys and values (see loss.importance_cap)"
         )
     return lines
 
 
-def show_sweep(console: Console, plans: list[Plan]) -> None:
-    """One line a slice."""
-    console.print("GiB a device; seconds and hours at the chips' limits (estimates)")
-    console.print(sweep_table(plans))
+class Sweep:
+    """One table with a line a slice."""
 
+    def __init__(self, slices: Sequence[str]):
+        names = ("chips", "usable", "decode", "score", "update", "free", "fits")
+        times = ("a step", "tokens/s", "whole run", "chip time")
+        self._columns = Columns(("slice", max(map(len, slices))), (*names, *times))
+        self.header = [
+            "memory of a device (compiled); times at the chips' limits, answer tokens (estimated)",
+            self._columns.header,
+        ]
 
-def sweep_table(plans: list[Plan]) -> Table:
-    columns = ("slice", "chips", "usable", "decode", "score", "update", "free", "fits")
-    table = _table("", (*columns, "s a step", "answer tokens/s", "hours", "chip-hours"))
-    for plan in plans:
-        most = lambda names, p=plan: max(p.programs[n].total for n in names if n in p.programs)
-        table.add_row(
+    def row(self, plan: Plan) -> str:
+        most = lambda names: max(plan.programs[n].total for n in names if n in plan.programs)
+        spare = plan.hbm - plan.peak
+        return self._columns.row(
             plan.topology,
-            str(plan.chips),
-            gib(plan.hbm),
-            gib(most(DECODER)),
-            gib(plan.programs["score"].total),
-            gib(most(_UPDATE)),
-            gib(plan.hbm - plan.peak),
-            "yes" if plan.fits() else "no",
-            f"{plan.step_seconds:.0f}",
-            f"{plan.tokens_per_second:.0f}",
-            f"{plan.hours:.0f}",
-            f"{plan.chip_hours:.0f}",
+            (
+                str(plan.chips),
+                size(plan.hbm),
+                size(most(DECODER)),
+                size(plan.programs["score"].total),
+                size(most(_UPDATE)),
+                size(spare) if math.isfinite(spare) else "none",
+                "yes" if plan.fits() else "no",
+                duration(plan.step_seconds),
+                rate(plan.tokens_per_second),
+                duration(3600 * plan.hours),
+                chip_time(plan.chip_hours),
+            ),
         )
-    return table

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
-from rich.console import Console
 from support.commands import ROOT, one_error, run_command
+from support.plans import made
 
+import sar_jax
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import families, flops, known, lora, parameters
@@ -17,6 +19,7 @@ from sar_jax.model import network as network_lib
 from sar_jax.model.network import Network
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import estimate, programs, roofline, tables
+from sar_jax.training import calls
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 
@@ -93,37 +96,6 @@ def test_a_call_takes_as_long_as_its_slowest_limit():
 # What fits
 
 
-def made(total, devices=8, **residents):
-    """A plan whose programs take a byte each, but for those in `total`, where ten fit."""
-    names = ("hand_over", "prefill", "insert", "decode", "shrink", "cast", *LEARNER)
-    measured = {n: estimate.Measured(total.get(n, 1.0), 0, 1.0, 1) for n in names}
-    ones = dict.fromkeys(programs.Residents._fields, 1.0) | {"critic": 0, "base": 0}
-    return estimate.Plan(
-        "v5e:2x4",
-        chips=devices,
-        devices=devices,
-        hbm=10.0,
-        overrides=[],
-        rows=16,
-        slots=96,
-        filled=0.9,
-        programs=measured,
-        parameters=1,
-        residents=programs.Residents(**ones | residents),
-        cache=6,
-        decoding_copies=1,
-        peak=max(p.total for p in measured.values()),
-        times={},
-        step_seconds=1.0,
-        tokens_per_second=1.0,
-        hours=1.0,
-        chip_hours=1.0,
-    )
-
-
-LEARNER = ("score", "gradient", "apply")
-
-
 @pytest.mark.parametrize(
     "program, said, unsaid",
     [
@@ -194,9 +166,9 @@ def test_what_a_program_sends_is_said_to_be_unknown_where_it_is(network, total):
     """Not of one that does not fit: of that nothing is known, and the table says so."""
     plan = made({"score": total})
     times = {"score": estimate.Time(1, 1e12, 0.1, 0.2, network, 0.2)}
-    console = Console(record=True, width=200)
-    tables._show_times(console, config_lib.TrainConfig(), dataclasses.replace(plan, times=times))
-    text = console.export_text()
+    text = "\n".join(
+        tables._times(config_lib.TrainConfig(), dataclasses.replace(plan, times=times))
+    )
     assert ("not known" in text.split("packed rows")[0]) == (network is None)
     assert ("sent to other devices by score" in text) == (network is None and total == 1)
 
@@ -232,9 +204,53 @@ def test_the_tiny_config_fits_two_slices(tmp_path):
         name: line
         for line in result.stdout.splitlines()
         for name in ("v5e:2x2", "v6e:2x2")
-        if f" {name} " in line
+        if line.startswith(f"{name} ")
     }
     assert len(rows) == 2 and all(" yes " in row for row in rows.values())
+
+
+# What a plan says on stderr, and nothing else: libtpu has warnings of its own.
+SAID = re.compile(
+    r"loading JAX and what a run consists of"
+    r"|(v5e:2x2: )?(reading|describing|tracing|compiling) .*\(\d+ s so far\)"
+)
+
+
+@libtpu
+def test_a_plan_that_was_made_before_compiles_nothing(tmp_path, tpu_compiler, capfd):
+    options = ("--topology=v5e:2x2", "--answer_tokens=60")
+    first = tiny_plan(tmp_path, *options, real=True)
+    assert first.returncode == 0, first.stderr[-2000:]
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    again = tiny_plan(tmp_path, *options, f"--html={tmp_path}/new/plan.html", real=True)
+    page = (tmp_path / "new" / "plan.html").read_text()
+    assert "v5e:2x2" in page and "gradient" in page and "<h1>arithmetic" not in page
+    rows = [line.split() for line in again.stdout.splitlines()]
+    rows = {row[0]: row[1:] for row in rows if row and row[0] in plan["slices"][0]["programs"]}
+    table = again.stdout.split("\n\n")[1]  # of memory
+    assert table.count(" cached\n") == len(rows) and "gradient" in rows
+    for done in (first, again):
+        assert all(SAID.fullmatch(line) for line in done.stderr.splitlines()), done.stderr
+    assert "compiling" not in again.stderr
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert set(found["sources"]) == {"compiled", "counted", "estimated", "published", "measured"}
+    for program in (
+        *plan["slices"][0]["programs"].values(),
+        *found["slices"][0]["programs"].values(),
+    ):
+        program.pop("cached")
+    assert found == plan
+
+    capfd.readouterr()
+    settings = calls.as_config(f"{ROOT}/configs/tiny.py")
+    settings.model.dtype, settings.packing.row_tokens = "bfloat16", 256
+    called = sar_jax.plan(settings, "v5e:2x2", answer_tokens=60).to_json()
+    assert capfd.readouterr() == ("", "")  # a call says nothing
+    assert all(program.pop("cached") for program in called["programs"].values())
+    assert json.loads(json.dumps(called)) == found["slices"][0]
+    sar_jax.plan(settings, "v5e:2x2", answer_tokens=60, progress=True)
+    out, err = capfd.readouterr()
+    assert not out and all(SAID.fullmatch(line) for line in err.splitlines()) and err
 
 
 @libtpu
@@ -270,6 +286,9 @@ def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
         ([], "give either --topology=v6e:2x4 or"),
         (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give either --topology"),
         (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"),
+        (["--topology=v6e:2x4", "--html=/"], "--html is '/': name a file"),
+        (["--topology=v6e:2x4", "--html="], "--html is '': name a file"),
+        (["--topology=v6e:2x4", "--html=README.md/x.html"], "README.md: "),
         (["--topology=v5e:2x2", "--config.mesh.tensor=4"], "2 kv heads"),
         (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "does not multiply to the 4 devices"),
     ],

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from support.commands import ROOT
-from support.plans import plan
+from support.plans import made
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
@@ -20,6 +20,13 @@ from sar_jax.training import config_files
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 HOUR = 3600.0
 CONFIG = dataclasses.replace(config_lib.TrainConfig(), steps=1)
+
+
+def plan(topology, count, seconds, peak, hbm):
+    """Of a run whose gradient takes `peak` bytes."""
+    programs = {"gradient": Measured(peak, 0, 1.0, 1)}
+    changes = dict(programs=programs, peak=peak, hbm=hbm, step_seconds=seconds)
+    return dataclasses.replace(made({}), topology=topology, chips=count, **changes)
 
 
 def of(topology, chips_, hours, words=(), gradient=1.0, slots=96):

@@ -27,14 +27,17 @@ $style
 </head>
 <body>
 <header><h1>$title</h1></header>
-<main id="main"></main>
-<script type="application/json" id="data">$data</script>
-<script>
+<main id="main">$main</main>
 $script
-</script>
 </body>
 </html>
 """
+)
+_SCRIPT = string.Template(
+    """<script type="application/json" id="data">$data</script>
+<script>
+$script
+</script>"""
 )
 
 
@@ -45,11 +48,16 @@ def page(title: str, data: Any, scripts: Sequence[str]) -> str:
     data      what JSON can hold; a number that is not finite becomes null
     scripts   names of files in this folder, which run in this order and read `data`
     """
+    script = _SCRIPT.substitute(script="\n".join(map(_file, scripts)), data=as_json(data))
     return _PAGE.substitute(
-        title=html.escape(title),
-        style=_file("style.css"),
-        script="\n".join(map(_file, scripts)),
-        data=as_json(data),
+        title=html.escape(title), style=_file("style.css"), main="", script=script
+    )
+
+
+def still_page(title: str, main: str) -> str:
+    """The text of a page without a script. main: its HTML, in which every text is escaped."""
+    return _PAGE.substitute(
+        title=html.escape(title), style=_file("style.css"), main=main, script=""
     )
 
 

@@ -1,0 +1,213 @@
+"""Programs compiled by the TPU compiler, and what it says of their memory and of what they send.
+
+    measure       one program
+    measure_all   those of a run, the cheap ones first
+
+A program is known by its text. What was compiled before, by the same compiler for the same devices,
+is read (`kept`), so a plan of what was planned before takes no longer than tracing it.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.resources
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from sar_jax.parallel import backend, chips, memory
+from sar_jax.planning import hlo
+from sar_jax.planning.kept import Kept
+from sar_jax.planning.measured import SILENT, Measured, Watch
+from sar_jax.planning.programs import Program
+
+_VERSION = 1  # of a record
+# What the compiler is told beside a program's text: by the environment, and by JAX.
+_ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_SETTINGS = (
+    "jax_optimization_level",
+    "jax_memory_fitting_level",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+    "jax_compiler_enable_remat_pass",
+    "jax_disable_most_optimizations",
+    "jax_use_shardy_partitioner",
+)
+# Without them libtpu complains that this machine is no TPU.
+_PRESENT = {"TPU_ACCELERATOR_TYPE": "v6e-8", "TPU_WORKER_HOSTNAMES": "localhost"}
+
+
+class _Lowered(NamedTuple):
+    """text: of the program, without what says where a line of Python is."""
+
+    program: Program
+    stage: jax.stages.Lowered
+    text: str
+    key: str
+
+
+def describe(topology: str) -> chips.Slice:
+    """`chips.describe`, without what libtpu says of a machine that has no TPU."""
+    added = (
+        {} if backend.tpu_chips() else {n: v for n, v in _PRESENT.items() if n not in os.environ}
+    )
+    os.environ.update(added)
+    try:
+        with backend.without_noise():
+            return chips.describe(topology)
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def measure(program: Program, kept: Kept | None = None) -> Measured:
+    """What the compiler says of a program; kept: where that was compiled before may be found."""
+    lowered = _lower(program)
+    return _known(lowered, kept) or _compile(lowered, kept)
+
+
+def measure_all(
+    programs: Mapping[str, Program], kept: Kept | None = None, watch: Watch = SILENT
+) -> dict[str, Measured]:
+    """The same of several, in their order; watch hears first of those that are known."""
+    lowered, found = {}, {}
+    watch.tell("tracing the programs", 0, len(programs))
+    for name, program in programs.items():
+        lowered[name] = _lower(program)
+        if known := _known(lowered[name], kept):
+            found[name] = known
+            watch.found(name, known)
+    others = (name for name in programs if name not in found)
+    for name in sorted(others, key=lambda name: len(lowered[name].text)):
+        watch.tell(f"compiling {name}", len(found) + 1, len(programs))
+        found[name] = _compile(lowered[name], kept)
+        watch.found(name, found[name])
+    return {name: found[name] for name in programs}
+
+
+def _lower(program: Program) -> _Lowered:
+    with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
+        stage = program.lower()
+    text = stage.as_text()
+    return _Lowered(program, stage, text, _key(text, program.mesh))
+
+
+def _key(text: str, mesh: jax.sharding.Mesh) -> str:
+    """Of everything that the figures of a program follow from."""
+    place = lambda d: [getattr(d, name, None) for name in ("id", "coords", "core_on_chip")] + [
+        getattr(d, "slice_index", 0), getattr(d, "process_index", 0)
+    ]  # fmt: skip
+    devices = [place(device) for device in mesh.devices.flat]
+    told = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    told |= {name: str(getattr(jax.config, name, None)) for name in _SETTINGS}
+    what = [_VERSION, _reader(), _versions(), mesh.devices.flat[0].device_kind, devices, told, text]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _reader() -> str:
+    """Of what reads a program's collectives: another one may find other bytes."""
+    source = importlib.resources.files(__package__).joinpath("hlo.py").read_bytes()
+    return hashlib.sha256(source).hexdigest()
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in ("jax", "jaxlib", "libtpu", "libtpu-nightly"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+def _known(lowered: _Lowered, kept: Kept | None) -> Measured | None:
+    record = kept and kept.read(lowered.key)
+    return _measured(record, lowered.program.beside, cached=True) if record else None
+
+
+def _compile(lowered: _Lowered, kept: Kept | None) -> Measured:
+    start = time.process_time()
+    try:
+        with _not_kept_by_jax():
+            compiled = lowered.stage.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not memory.is_exhausted(error):
+            raise
+        record = {"compiler": str(error).splitlines()[0]}
+    else:
+        about = compiled.memory_analysis()
+        record = {
+            "bytes": memory.program_bytes(compiled),
+            "temporary": about.temp_size_in_bytes,
+            "arguments": about.argument_size_in_bytes,
+        }
+    record["compile_seconds"] = time.process_time() - start
+    if "bytes" in record:
+        record["collectives"] = _collectives(compiled, lowered.program.mesh.size)
+    if kept:
+        kept.write(lowered.key, record)
+    return _measured(record, lowered.program.beside, cached=False)
+
+
+def _collectives(compiled: jax.stages.Compiled, devices: int) -> dict[str, float] | None:
+    """None where the program cannot be printed: jax 0.10 fails with some kinds of attention."""
+    try:
+        with _silent():  # a trace of the stack comes with the error
+            text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return hlo.collective_bytes(text, devices)
+
+
+def _measured(record: Mapping[str, Any], beside: int, cached: bool) -> Measured:
+    """beside: it is no part of a record, since the same program may run beside something else."""
+    if "bytes" not in record:
+        return Measured(
+            total=math.inf,
+            beside=beside,
+            temporary=math.inf,
+            compile_seconds=record["compile_seconds"],
+            compiler=record["compiler"],
+            cached=cached,
+        )
+    sent = record["collectives"]
+    return Measured(
+        total=record["bytes"] + beside,
+        beside=beside,
+        temporary=record["temporary"],
+        arguments=record["arguments"],
+        collectives=sent,
+        sent=None if sent is None else sum(sent.values()),
+        compile_seconds=record["compile_seconds"],
+        cached=cached,
+    )
+
+
+@contextlib.contextmanager
+def _not_kept_by_jax() -> Iterator[None]:
+    """JAX's own cache would write programs for TPUs that it cannot read again without one."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What libraries write to stderr meanwhile is lost."""
+    sys.stderr.flush()
+    shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+        os.close(nowhere)
