@@ -2,23 +2,37 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from sar_jax.errors import UserError
+from sar_jax.parallel import slices
 from sar_jax.planning.arithmetic import changed
 from sar_jax.planning.estimate import Plan
 from sar_jax.planning.prices import Prices
 from sar_jax.planning.search import Asked, Candidate, Search, candidates
+from sar_jax.planning.units import chip_time, digits, duration
 from sar_jax.training import derived
 
+_LENT = ("on-demand", "spot", "flex-start")  # capacities that the launch scripts know
 Value = Callable[[Candidate], float]
+
+
+class Settings(NamedTuple):
+    """prices, capacity, deadline: as `rankings` has them; given: the words --config... of the
+    command line."""
+
+    prices: Prices
+    capacity: str
+    deadline: float | None
+    given: Sequence[str]
 
 
 def rankings(prices: Prices, capacity: str, deadline: float | None) -> dict[str, Value]:
     """What candidates are compared by, by a heading.
 
-    capacity   how chips are lent, which gives their price
+    capacity   how chips are lent, which gives their price; the ranking by it is left out where
+               none is known
     deadline   hours of the whole run; a slice that takes longer is out of the question
     """
     within = lambda value: lambda c: value(c) if not deadline or c.hours <= deadline else math.inf
@@ -30,7 +44,7 @@ def rankings(prices: Prices, capacity: str, deadline: float | None) -> dict[str,
 
 
 def _version(candidate: Candidate) -> str:
-    return candidate.topology.partition(":")[0]
+    return slices.parse(candidate.topology).version
 
 
 def _cost(candidate: Candidate, prices: Prices, capacity: str) -> float:
@@ -40,23 +54,17 @@ def _cost(candidate: Candidate, prices: Prices, capacity: str) -> float:
 
 
 def lines(
-    heading: str,
-    best: Sequence[Candidate],
-    prices: Prices,
-    capacity: str,
-    command: Callable[[Candidate], Iterable[str]],
+    heading: str, best: Sequence[Candidate], settings: Settings, said: Sequence[str] = ()
 ) -> list[str]:
-    """One ranking. command: the lines of a shell that start a candidate's run."""
-    found = ["", f"The best by {heading}:"]
-    if not best:
-        return [*found, "  none fits"]
+    """One ranking. said: slices whose commands are known from another one."""
+    prices, found = settings.prices, ["", f"The best by {heading}:"]
     for i, c in enumerate(best):
-        cost = _cost(c, prices, capacity)
-        price = f"{cost:,.0f} {prices.currency}" if cost < math.inf else "price not known"
+        cost = _cost(c, prices, settings.capacity)
+        price = f"{digits(cost)} {prices.currency}" if cost < math.inf else "price not known"
         found += [
-            f"  {i + 1}. {c.topology}, {c.chips} chips: {c.seconds:.1f} s a step, "
-            f"{c.hours:.1f} hours, {c.chip_hours:.1f} chip-hours, {price}",
-            *(f"       {line}" for line in command(c)),
+            f"  {i + 1}. {c.topology}, {c.chips} chips: {duration(c.seconds)} a step, "
+            f"{duration(3600 * c.hours)}, {chip_time(c.chip_hours)}, {price}",
+            *(f"       {line}" for line in commands(c, settings) if c.topology not in said),
         ]
     return found
 
@@ -69,21 +77,25 @@ def source(prices: Prices) -> str:
     )
 
 
-def words(config_words: Sequence[str], overrides: Sequence[str]) -> str:
-    """The arguments of a run: those that were given, and what is advised; a later one counts."""
+def commands(candidate: Candidate, settings: Settings) -> list[str]:
+    """The lines of a shell that start a run; PROJECT, ZONE, NAME and WORKDIR are the reader's."""
+    place = slices.parse(candidate.topology)
+    script = "launch/tpu_vm.sh"
+    if "tpu_vm" not in slices.VERSIONS[place.version].services:
+        script = "launch/gce.sh"
+    lent = f" CAPACITY={settings.capacity}" if settings.capacity in _LENT else ""
+    return [
+        f"export ACCELERATOR={place.accelerator_type}{lent}",
+        f"{script} create && {script} install",
+        f"{script} run {words(settings.given, candidate.overrides)}",
+    ]
+
+
+def words(given: Sequence[str], overrides: Sequence[str]) -> str:
+    """The arguments of a run: those that were given, and what is advised in their place."""
     names = {word.partition("=")[0] for word in overrides}
-    kept = [word for word in config_words if word.partition("=")[0] not in names]
+    kept = [word for word in given if word.partition("=")[0] not in names]
     return shlex.join([*kept, *overrides])
-
-
-class Settings(NamedTuple):
-    """prices, capacity, deadline: as `rankings` has them; given: the words --config... of the
-    command line."""
-
-    prices: Prices
-    capacity: str
-    deadline: float | None
-    given: Sequence[str]
 
 
 def recommend(
@@ -100,6 +112,12 @@ def recommend(
 
     Raises `UserError` where nothing fits, or nothing is in time.
     """
+    known = settings.prices.capacities()
+    if settings.capacity not in known:
+        raise UserError(
+            f"--capacity is {settings.capacity!r}, of which no price is known; there are "
+            f"{', '.join(known)}, and --prices=FILE takes others"
+        )
     found = {}
     for i, topology in enumerate(topologies):
         tell(f"arithmetic for {topology}, {i + 1} of {len(topologies)} slices")
@@ -114,11 +132,13 @@ def recommend(
     values = rankings(settings.prices, settings.capacity, settings.deadline)
     for heading, value in values.items():
         best = search.best(value)
-        if not best and settings.deadline:
+        if not best and heading.startswith("list price"):
+            continue  # of none of these chips
+        if not best:
             raise UserError(
                 f"no slice is done in --deadline={settings.deadline:g} hours: the fastest takes "
-                f"{min(c.hours for rows in found.values() for c in rows):.1f}; allow more chips "
-                "(--max_chips) or time"
+                f"{duration(3600 * min(c.hours for rows in found.values() for c in rows))}; allow "
+                "more chips (--max_chips) or time"
             )
         yield heading, best
 
@@ -139,6 +159,6 @@ def offers(asked: Asked, topology: str) -> Iterator[str]:
         found = candidates(asked._replace(config=config), topology)
         if found:
             yield (
-                f"  --config.{section}.{name}={value}: {found[0].seconds:.1f} s a step by "
+                f"  --config.{section}.{name}={value}: {duration(found[0].seconds)} a step, by "
                 f"arithmetic; {means}"
             )

@@ -17,7 +17,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
-from sar_jax.planning import arithmetic, estimate, programs, roofline
+from sar_jax.planning import arithmetic, compiling, estimate, programs, roofline
 from sar_jax.planning.arithmetic import Guess, Place, changed
 from sar_jax.planning.estimate import Plan
 from sar_jax.planning.tables import DECODER
@@ -109,7 +109,7 @@ def candidates(asked: Asked, topology: str) -> list[Candidate]:
     Copies to and from the host's memory are not in the seconds. So settings that use it where the
     config does not come after all others.
     """
-    tpus = chips.describe(topology)
+    tpus = compiling.describe(topology)
     found: list[Candidate] = []
     for place, config in _places(asked, tpus):
         packed: dict[int, roofline.Rows] = {}
@@ -165,11 +165,12 @@ def _settings(config: config_lib.TrainConfig, devices: int) -> Iterator[config_l
         -(-config.packing.rows_per_microbatch // devices) * devices,
         *(devices * n for n in (1, 2, 4)),
     }
+    narrowest = max(config.packing.narrowest, _NARROWEST)
     for policy, offload, count in itertools.product(policies, offloads, rows):
         yield changed(
             config,
             model={"remat": policy, "offload_reference": offload},
-            packing={"rows_per_microbatch": count, "narrowest": _NARROWEST},
+            packing={"rows_per_microbatch": count, "narrowest": narrowest},
             rollout={"slots": "auto"},
         )
 

@@ -199,19 +199,29 @@ def test_rankings_follow_prices_and_the_deadline():
     ] * 3
 
 
+def settings(**changes):
+    listed = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.5}})
+    return recommended.Settings(listed, "spot", None, ["--config=a.py"])._replace(**changes)
+
+
 def test_what_is_printed_names_cost_time_and_the_command():
-    found = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.5}})
-    lines = recommended.lines(
-        "hours", [of("v6e:2x4", 8, 2), of("v4:2x2x1", 4, 1)], found, "spot", lambda c: ["run it"]
-    )
-    assert lines[2:] == [
-        "  1. v6e:2x4, 8 chips: 7200.0 s a step, 2.0 hours, 16.0 chip-hours, 24 USD",
-        "       run it",
-        "  2. v4:2x2x1, 4 chips: 3600.0 s a step, 1.0 hours, 4.0 chip-hours, price not known",
-        "       run it",
+    best = [of("v6e:2x4", 8, 2, slots=7), of("tpu7x:2x2x1", 4, 1)]
+    lines = recommended.lines("hours", best, settings())
+    assert lines == [
+        "",
+        "The best by hours:",
+        "  1. v6e:2x4, 8 chips: 2.00 hours a step, 2.00 hours, 16.0 chip-hours, 24.0 USD",
+        "       export ACCELERATOR=v6e-8 CAPACITY=spot",
+        "       launch/tpu_vm.sh create && launch/tpu_vm.sh install",
+        "       launch/tpu_vm.sh run --config=a.py --config.rollout.slots=7",
+        "  2. tpu7x:2x2x1, 4 chips: 60.0 min a step, 60.0 min, 4.00 chip-hours, price not known",
+        "       export ACCELERATOR=tpu7x-8 CAPACITY=spot",
+        "       launch/gce.sh create && launch/gce.sh install",
+        "       launch/gce.sh run --config=a.py",
     ]
-    assert recommended.lines("hours", [], found, "spot", lambda c: [])[-1] == "  none fits"
-    assert "list prices of 2026-01-01" in recommended.source(found)
+    assert recommended.lines("hours", best, settings(), ["v6e:2x4"]) == lines[:3] + lines[6:]
+    assert "list prices of 2026-01-01" in recommended.source(settings().prices)
+    assert "CAPACITY" not in recommended.commands(best[0], settings(capacity="1-year"))[0]
 
 
 def test_advice_takes_the_place_of_what_was_given():
