@@ -7,7 +7,8 @@ The functions are those of `training.assembly` and `rollout.described`, which a 
     prefill     decoding weights, packed questions   masters, moments, reference, cache
     insert      cache, packed keys and values        masters, moments, reference, decoding weights
     decode      decoding weights, cache              masters, moments, reference
-    shrink      cache                                masters, moments, reference, decoding weights
+    shrink      cache                                masters, moments, reference, decoding weights,
+                                                     packed keys and values
     cast        masters -> weights                   moments, reference
     score       weights (or reference), packed rows  masters, moments, reference (or weights)
     gradient    masters, gradient sums, packed rows  moments, reference

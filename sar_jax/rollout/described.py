@@ -6,7 +6,8 @@
     prefill   weights, packed questions           cache
     insert    cache, packed keys and values       weights
     decode    weights, cache                      keys and values of questions that wait
-    shrink    cache                               weights
+    shrink    cache                               weights; keys and values of questions, while all
+                                                  shapes are compiled
 
 Copies of the smaller sizes are left out: they need less.
 """
@@ -85,16 +86,17 @@ class Decoder(NamedTuple):
             network, weights, state, steps, until, greedy, stop_ids=stop_ids, sampling=sampling
         )
         held, cached = sharding.bytes_each(weights), sharding.bytes_each(state)
+        waiting = sharding.bytes_each((packed, packed))
         found = {
             "prefill": Program(prefill, cached),
             "insert": Program(insert, held),
-            "decode": Program(decode, sharding.bytes_each((packed, packed))),
+            "decode": Program(decode, waiting),
         }
         if len(shapes.sizes) > 1:
             shrink = lambda: slots.resize.lower(
                 network, state, same(shapes.sizes[1]), shapes.columns[-1]
             )
-            found["shrink"] = Program(shrink, held)
+            found["shrink"] = Program(shrink, held + waiting)
         return found
 
     def _packed(self) -> jax.ShapeDtypeStruct:
