@@ -202,7 +202,7 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
         _show(f"{text}{flags.FLAGS.get_help()}\n" if "--helpfull" in given else text)
     try:
         # in place: the flags of a config read it again
-        sys.argv[1:] = map(_at_home, sys.argv[1:])
+        sys.argv[1:] = [_underscored(_at_home(word)) for word in sys.argv[1:]]
         rest = flags.FLAGS(sys.argv)
         if not flags.FLAGS["verbosity"].present:
             # libraries log tracebacks of errors that they also raise
@@ -237,6 +237,14 @@ def run(main: Callable[..., int | None], usage: str, words: bool = False) -> Non
 def _at_home(word: str) -> str:
     """The word with the folder for its "~/", which a shell leaves in --workdir=~/runs."""
     return re.sub(r"(?:^|(?<==))~(?=/)", lambda _: str(pathlib.Path.home()), word)
+
+
+def _underscored(word: str) -> str:
+    """The word with the name of an option as it is defined: --max_chips for --max-chips."""
+    given, equals, value = word.partition("=")
+    name = given.lstrip("-").replace("-", "_")
+    known = given.startswith("--") and name in flags.FLAGS
+    return f"--{name}{equals}{value}" if known else word
 
 
 def refuse_words(words: list[str]) -> None:

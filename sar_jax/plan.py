@@ -1,14 +1,16 @@
 """Will a run fit a TPU slice, and how long will it take? Answered without one.
 
     python -m sar_jax.plan --config=configs/qwen3_4b.py --topology=v6e:2x4
+    python -m sar_jax.plan --config=configs/qwen3_4b.py --advise
     python -m sar_jax.plan --config=configs/qwen3_4b.py --topology=v6e:2x4 --advise
     python -m sar_jax.plan --config=configs/qwen3_4b.py --sweep=v5e:4x4,v6e:2x4,v5p:4x4x4
 
-The second says which settings that change no value would be faster, and plans with them; the third
-prints one table of several slices. --json=FILE and --html=FILE keep the figures, as data and as a
-page. Memory is what the real TPU compiler says, not an estimate; seconds are an estimate, at the
-chip's limits. Nothing is run. Needs `pip install libtpu`, and some minutes of processor time for a
-model of billions of parameters; the same programs again take seconds.
+The second finds the best slices for the run, with settings that change no value, what they cost and
+the commands that start it; the third does so for one slice; the fourth prints one table of several
+slices. --json=FILE and --html=FILE keep the figures, as data and as a page. Memory is what the real
+TPU compiler says, not an estimate; seconds are an estimate, at the chip's limits. Nothing is run.
+Needs `pip install libtpu`, and some minutes of processor time for a model of billions of
+parameters; the same programs again take seconds.
 """
 
 import copy
@@ -16,7 +18,8 @@ import importlib.metadata
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -30,15 +33,16 @@ import jax
 from sar_jax import config as config_lib
 from sar_jax import files
 from sar_jax.errors import UserError
-from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import compiled
-from sar_jax.planning import advise, estimate, page, tables, telling
+from sar_jax.planning import estimate, page, prices, recommended, search, tables, telling
 from sar_jax.planning.kept import Kept
 from sar_jax.planning.measured import SILENT, Watch
+from sar_jax.planning.search import Asked, Candidate
 from sar_jax.training import calls, checks
 
 _ANSWER_TOKENS = 900  # mean lengths, where none are given
 _PROMPT_TOKENS = 150
+Make = Callable[[Candidate], estimate.Plan]
 
 
 @calls.one_line
@@ -92,19 +96,15 @@ if __name__ != "__main__":
 
 def main(get_config) -> None:
     values = flags.FLAGS
-    if bool(values.topology) == bool(values.sweep):
-        raise UserError(
-            "give either --topology=v6e:2x4 or, for several slices, --sweep=v6e:2x4,v5e:4x4"
-        )
-    if values.sweep and values.advise:
-        raise UserError("--advise needs --topology: it is about one slice")
+    _check_options()
     for option in ("json", "html"):
         _check_output(option, values[option].value)
-    with telling.Told(rows=not values.sweep) as watch:
+    with telling.Told(rows=bool(values.topology)) as watch:
         watch.tell("reading the config and the model")
         config = _planned(get_config())
         cfg = estimate.read_model(config)
-        plans = _plans(config, cfg, Kept.at(values.compilation_cache), watch)
+        asked = Asked(config, cfg, values.prompt_tokens, values.answer_tokens)
+        plans = _plans(asked, Kept.at(values.compilation_cache), watch)
     if values.json:
         about = {
             "jax": jax.__version__,
@@ -119,6 +119,27 @@ def main(get_config) -> None:
         _write(
             values.html, page.plans_page(f"{config.model.path} on {slices}", plans, config.steps)
         )
+
+
+_OF_ADVICE = ("chips", "max_chips", "prices", "capacity", "deadline")  # options
+
+
+def _check_options() -> None:
+    """Raises `UserError` where options do not go together."""
+    values = flags.FLAGS
+    if values.topology and values.sweep:
+        raise UserError("give either --topology or --sweep: one slice, or several")
+    if not (values.topology or values.sweep or values.advise):
+        raise UserError(
+            "give --topology=v6e:2x4, or several slices as --sweep=v6e:2x4,v5e:4x4, or --advise, "
+            "which finds the best ones"
+        )
+    many = values.advise and not values.topology
+    given = [name for name in _OF_ADVICE if values[name].present]
+    if given and not many:
+        raise UserError(f"--{given[0]} is for --advise without --topology: a choice among slices")
+    if values.sweep and many and (values["chips"].present or values["max_chips"].present):
+        raise UserError("--sweep names the slices: leave --chips and --max_chips out")
 
 
 def _check_output(option: str, path: str | None) -> None:
@@ -138,45 +159,75 @@ def _write(path: str, text: str) -> None:
     print(f"wrote {path}")
 
 
-def _plans(
-    config: config_lib.TrainConfig, cfg: ModelConfig, kept: Kept | None, watch: Watch
-) -> list[tuple[str, estimate.Plan]]:
+def _plans(asked: Asked, kept: Kept | None, watch: Watch) -> list[tuple[str, estimate.Plan]]:
     """Makes what the options ask for, and prints it; each with overrides that were advised."""
     values = flags.FLAGS
-    lengths = values.prompt_tokens, values.answer_tokens
+    plan = lambda topology: estimate.estimate(
+        asked.config, asked.cfg, topology, *asked[2:], kept, watch
+    )
+    make = lambda candidate: search.plan_of(asked, candidate, kept, watch)
     if values.topology:
-        found = estimate.estimate(config, cfg, values.topology, *lengths, kept, watch)
-        _print(tables.rest(config, found))
-        advised = _advised(config, cfg, found, kept, watch) if values.advise else []
+        found = plan(values.topology)
+        _print(tables.rest(asked.config, found))
+        advised = _advised(asked, found, make, watch) if values.advise else []
         return [("", found), *advised]
+    if values.advise:
+        return _recommended(asked, make, watch)
     plans, table = [], tables.Sweep(values.sweep)
     _print(table.header)
     for topology in values.sweep:
-        found = estimate.estimate(config, cfg, topology, *lengths, kept, watch)
-        plans.append(("", found))
-        _print([table.row(found)])
+        plans.append(("", plan(topology)))
+        _print([table.row(plans[-1][1])])
     return plans
 
 
 def _advised(
-    config: config_lib.TrainConfig,
-    cfg: ModelConfig,
-    plan: estimate.Plan,
-    kept: Kept | None,
-    watch: Watch,
+    asked: Asked, plan: estimate.Plan, make: Make, watch: Watch
 ) -> list[tuple[str, estimate.Plan]]:
-    """The plan with better settings, which are said first; none where there are no better ones."""
+    """The plan with better settings for the same slice; none where there are no better ones."""
+
+    def said(candidate: Candidate) -> estimate.Plan:
+        _print(["", f"with {' '.join(candidate.overrides)}"])
+        found = make(candidate)
+        _print(tables.rest(candidate.config, found))
+        return found
+
+    watch.tell("looking for better settings by arithmetic")
+    faster = [
+        candidate
+        for candidate in search.candidates(asked, plan.topology)
+        if candidate.overrides and _better(candidate, plan)
+    ]
+    best = search.Search({plan.topology: faster}, said).best(lambda candidate: candidate.hours)
+    if not best or not _better(best[0], plan):
+        _print(["no settings that change no value are known to be faster, and to fit"])
+    return [(" ".join(candidate.overrides), candidate.plan) for candidate in best]
+
+
+def _better(candidate: Candidate, plan: estimate.Plan) -> bool:
+    """By more than a hundredth, which an estimate may be wrong by."""
+    return not plan.fits() or candidate.seconds < 0.99 * plan.step_seconds
+
+
+def _recommended(asked: Asked, make: Make, watch: Watch) -> list[tuple[str, estimate.Plan]]:
+    """The best slices, with settings and commands."""
     values = flags.FLAGS
-    lengths = values.prompt_tokens, values.answer_tokens
-    found = advise.advise(config, cfg, plan.topology, *lengths, plan, kept, watch)
-    if not found.overrides:
-        _print(["no settings that change no value are known to be faster"])
-        return []
-    overrides = " ".join(found.overrides)
-    _print(["", f"with {overrides}"])
-    better = estimate.estimate(found.config, cfg, plan.topology, *lengths, kept, watch)
-    _print(tables.rest(found.config, better))
-    return [(overrides, better)]
+    topologies = values.sweep or search.slices(values.chips, values.max_chips)
+    listed = prices.read(values.prices)
+    given = [word for word in sys.argv[1:] if word.startswith("--config")]
+    settings = recommended.Settings(listed, values.capacity, values.deadline, given)
+    plans: dict[str, tuple[str, estimate.Plan]] = {}
+    first = None
+    for heading, best in recommended.recommend(asked, topologies, settings, make, watch.tell):
+        _print(recommended.lines(heading, best, settings, list(plans)))
+        plans |= {c.topology: (" ".join(c.overrides), c.plan) for c in best}
+        first = first or best[0]
+    watch.tell("offers by arithmetic")
+    offers = list(recommended.offers(asked, first.topology))
+    if offers:
+        _print(["", f"Faster on {first.topology}, but they change values:", *offers])
+    _print(["", recommended.source(listed)])
+    return list(plans.values())
 
 
 def _print(lines: Sequence[str]) -> None:
@@ -186,10 +237,23 @@ def _print(lines: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_boolean(
-        "advise", False, "Find settings that change no value and are faster, and plan with them."
+        "advise",
+        False,
+        "Find the best slices, or for --topology the best settings: those that change no value.",
+    )
+    flags.DEFINE_list(
+        "chips", ["v5e", "v5p", "v6e", "tpu7x"], "Chips whose slices --advise looks at."
+    )
+    flags.DEFINE_integer("max_chips", 64, "Of a slice that --advise looks at.", lower_bound=1)
+    flags.DEFINE_float(
+        "deadline", None, "Hours that the whole run may take, for --advise.", lower_bound=0.01
+    )
+    flags.DEFINE_string("prices", None, "File with prices, in place of the list prices.")
+    flags.DEFINE_string(
+        "capacity", "on-demand", "How chips are lent, for their price: spot, flex-start, ..."
     )
     flags.DEFINE_string("topology", None, "A slice, such as v6e:2x4.")
-    flags.DEFINE_list("sweep", None, "Several slices, separated by commas; prints one table.")
+    flags.DEFINE_list("sweep", None, "Several slices, separated by commas; in one table.")
     flags.DEFINE_string("json", None, "File to write the figures to.")
     flags.DEFINE_string("html", None, "File to write a page with the figures to.")
     flags.DEFINE_string("compilation_cache", None, compiled.OPTION)

@@ -64,6 +64,16 @@ def test_sar_jax_and_torch_compute_the_same(folder, task, divisor):
     assert ours == pytest.approx(theirs, rel=2e-4)
 
 
+def test_segments_leave_less_to_attention_where_answers_are_shorter():
+    """A share of less than 1 each; rows of one answer skip padding alone, and share nothing."""
+    long, short, alone = (
+        [line["value"] for line in run("segments", "--steps=1", f"--answer_tokens={n}")]
+        for n in (900, 200, 4096)
+    )
+    assert all(0.2 < s < l < 1 for s, l in zip(short, long))
+    assert all(value > 0.8 for value in alone) and alone[-1] == 1
+
+
 def test_a_step_scores_and_learns(folder):
     """Its value is the score's, and the next one's is that of a policy that has learnt."""
     from peers import with_sar_jax

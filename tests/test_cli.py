@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 from support.commands import ROOT, one_error, run_command
 
 import sar_jax
@@ -276,6 +277,27 @@ def test_a_choice_is_overridden_as_text_and_then_checked(override, words):
 def test_a_home_folder_in_an_option_is_found(word, read, monkeypatch):
     monkeypatch.setenv("HOME", "/some/HOME")
     assert cli._at_home(word) == read.replace("HOME", "/some/HOME")
+
+
+@pytest.mark.parametrize(
+    "word, read",
+    [
+        ("--flag-of-test=a-b", "--flag_of_test=a-b"),
+        ("--flag_of_test=a-b", "--flag_of_test=a-b"),
+        ("--flag-of-test", "--flag_of_test"),
+        ("--no-such-flag=1", "--no-such-flag=1"),  # its error names what was written
+        ("--config.data.train=my-rows.jsonl", "--config.data.train=my-rows.jsonl"),
+        ("flag-of-test", "flag-of-test"),
+        ("-", "-"),
+    ],
+)
+def test_an_option_may_have_hyphens(word, read):
+    if "flag_of_test" not in flags.FLAGS:
+        flags.DEFINE_string("flag_of_test", None, "Of this test.")
+    try:
+        assert cli._underscored(word) == read
+    finally:
+        delattr(flags.FLAGS, "flag_of_test")
 
 
 def test_a_character_that_the_locale_lacks_ends_no_command():

@@ -7,7 +7,6 @@ it leaves to programs when one does not fit; NVIDIA's data sheets.
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 from jax.experimental import topologies
 
 from sar_jax.errors import UserError
+from sar_jax.parallel import slices
 
 _GIB = 2**30
 
@@ -49,14 +49,18 @@ class Chip(NamedTuple):
         )
 
 
-_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4")
-_SQUARES = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+def _advised(version: str, most: int) -> tuple[str, ...]:
+    """The version's slices of 4 to this many chips."""
+    shapes = slices.VERSIONS[version].shapes
+    return tuple(s for s in shapes if 4 <= math.prod(map(int, s.split("x"))) <= most)
+
+
 CHIPS = {
-    "v4": Chip("TPU v4", 30.5 * _GIB, 275e12, 1228e9, 150e9, _CUBES),
-    "v5e": Chip("TPU v5 lite", 15.75 * _GIB, 197e12, 819e9, 200e9, _SQUARES),
-    "v5p": Chip("TPU v5", 95.73 * _GIB, 459e12, 2765e9, 600e9, (*_CUBES, "4x4x8")),
-    "v6e": Chip("TPU v6 lite", 31.24 * _GIB, 918e12, 1640e9, 400e9, _SQUARES),
-    "tpu7x": Chip("TPU7x", 189.48 * _GIB, 2307e12, 7380e9, 600e9, _CUBES),
+    "v4": Chip("TPU v4", 30.5 * _GIB, 275e12, 1228e9, 150e9, _advised("v4", 64)),
+    "v5e": Chip("TPU v5 lite", 15.75 * _GIB, 197e12, 819e9, 200e9, _advised("v5e", 256)),
+    "v5p": Chip("TPU v5", 95.73 * _GIB, 459e12, 2765e9, 600e9, _advised("v5p", 128)),
+    "v6e": Chip("TPU v6 lite", 31.24 * _GIB, 918e12, 1640e9, 400e9, _advised("v6e", 256)),
+    "tpu7x": Chip("TPU7x", 189.48 * _GIB, 2307e12, 7380e9, 600e9, _advised("tpu7x", 64)),
 }
 # Dense bf16, a second, of other devices: for the metric mfu. A v5p calls itself "TPU v5p", too.
 _OTHERS = {
@@ -84,11 +88,14 @@ def peak_flops(devices: Sequence[jax.Device]) -> float | None:
     return peak and peak / devices_a_chip(devices)
 
 
-_FORM = re.compile(r"(\w+):([1-9]\d*(?:x[1-9]\d*){1,2})")
-
-
 class Slice(NamedTuple):
-    """TPUs that are connected. devices: as JAX has them; device: what each of them is."""
+    """TPUs that are connected.
+
+    name      as it was given (`slices` has every form)
+    chips     how many
+    devices   as JAX has them
+    device    what each of them is
+    """
 
     name: str
     chips: int
@@ -97,11 +104,11 @@ class Slice(NamedTuple):
 
 
 def describe(name: str) -> Slice:
-    """A slice like "v6e:2x4", for compilation; none of its chips has to be there.
+    """A slice like "v6e:2x4" or "v6e-8", for compilation; none of its chips has to be there.
 
     Raises `UserError` that lists what there is, or says how to install the compiler.
     """
-    chip = _parse(name)
+    found = _parse(name)
     # This machine is no TPU VM that could be asked; and several plans may be made at once.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -112,27 +119,23 @@ def describe(name: str) -> Slice:
     except ImportError:
         raise UserError("the TPU compiler is not installed: run `pip install libtpu`") from None
     try:
-        devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        topology = topologies.get_topology_desc(platform="tpu", topology_name=found.name)
     except Exception as error:  # the runtime raises its own kinds
         reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"--topology is {name!r}: the compiler does not know this slice ({reason}). "
+            f"--topology is {name!r}: the compiler does not know {found.name} ({reason}). "
             f"It knows: {_known()}"
         ) from None
+    devices = list(topology.devices)
     each = devices_a_chip(devices)
-    return Slice(name, len(devices) // each, devices, CHIPS[chip].of_device(each))
+    return Slice(name, len(devices) // each, devices, CHIPS[found.version].of_device(each))
 
 
-def _parse(name: str) -> str:
-    """The chip of a slice's name."""
-    match = _FORM.fullmatch(name)
-    if match and match[1] in CHIPS:
-        dimensions = match[2].count("x")
-        if dimensions == CHIPS[match[1]].slices[0].count("x"):
-            return match[1]
-    raise UserError(
-        f"--topology is {name!r}: write it as CHIP:SHAPE, such as v6e:2x4. Known: {_known()}"
-    )
+def _parse(name: str) -> slices.Slice:
+    try:
+        return slices.parse(name)
+    except ValueError as error:
+        raise UserError(f"--topology is {name!r}: {error}. Known: {_known()}") from None
 
 
 def _known() -> str:
@@ -140,8 +143,8 @@ def _known() -> str:
 
 
 def next_slice(name: str) -> str | None:
-    """The next larger slice of the same chips, if one is listed."""
-    chip, shape = name.split(":")
+    """The next larger slice of the same chips, if one is listed, in the form of the name."""
+    found = _parse(name)
     size = lambda shape: math.prod(map(int, shape.split("x")))
-    larger = [s for s in CHIPS[chip].slices if size(s) > size(shape)]
-    return f"{chip}:{larger[0]}" if larger else None
+    larger = [s for s in CHIPS[found.version].slices if size(s) > found.chips]
+    return slices.renamed(name, larger[0]) if larger else None

@@ -131,7 +131,7 @@ def estimate(
     measured = compiling.measure_all(described.programs, kept, watch)
     shapes = described.shapes
     work = roofline.Work(prompt_tokens, answer_tokens, shapes.rows * shapes.width, count)
-    rows = roofline.packed_rows(config, work)
+    rows = roofline.packed_rows(config, work, described.assembly.base.kernel)
     calls = roofline.step_calls(config, described.assembly.base, described.residents, work, rows)
     times = {name: _time(call, measured.get(name), tpus.device) for name, call in calls.items()}
     step = sum(t.seconds for t in times.values())

@@ -18,6 +18,7 @@ import numpy as np
 
 from sar_jax import config as config_lib
 from sar_jax.model import flops
+from sar_jax.model.attention import splash
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
@@ -77,11 +78,15 @@ class Rows(NamedTuple):
     asked, alone   positions that are computed with the question, and standalone, in micro-batches:
                    one with fewer columns counts in parts
     filled         share of them that are tokens, as the metric packing/filled
+    asked_keys, alone_keys   that a position is multiplied with, on average, where no window hides
+                             them: what fused attention on TPUs does not skip
     """
 
     asked: float
     alone: float
     filled: float
+    asked_keys: float
+    alone_keys: float
 
 
 def step_calls(
@@ -102,8 +107,11 @@ def step_calls(
     }
 
 
-def packed_rows(config: config_lib.TrainConfig, work: Work) -> Rows:
-    """What a run would pack, the mean of several steps; every prompt has the mean length."""
+def packed_rows(config: config_lib.TrainConfig, work: Work, kernel: str) -> Rows:
+    """What a run would pack, the mean of several steps; every prompt has the mean length.
+
+    kernel   of attention
+    """
     rollout, count = config.rollout, config.rollout.questions * config.rollout.samples
     longest, rng = config.data.max_prompt_tokens, np.random.default_rng(0)
     prompt, alone = ([0] * min(round(n), longest) for n in (work.prompt_tokens, _STANDALONE))
@@ -119,7 +127,17 @@ def packed_rows(config: config_lib.TrainConfig, work: Work) -> Rows:
             apart.append(_packed(config, alone, answers))
     whole = config.packing.row_tokens * config.packing.rows_per_microbatch * _STEPS
     positions = lambda kind: sum(p.tokens.size for g in kind for p in g.microbatches()) / whole
-    return Rows(positions(asked), positions(apart), grids.filled(grids.Grids(asked, apart)))
+    filled = grids.filled(grids.Grids(asked, apart))
+    keys = (_keys(config, kind, kernel) for kind in (asked, apart))
+    return Rows(positions(asked), positions(apart), filled, *keys)
+
+
+def _keys(config: config_lib.TrainConfig, packed: list[grids.Grid], kernel: str) -> float:
+    """That a position is multiplied with, on average."""
+    parts = [part.segment_ids for grid in packed for part in grid.microbatches()]
+    if kernel != "splash" or not parts:
+        return config.packing.row_tokens / 2  # what is above the diagonal of a row is skipped
+    return sum(splash.pairs(ids) for ids in parts) / sum(ids.size for ids in parts)
 
 
 def _packed(
@@ -186,8 +204,8 @@ def learner_calls(
     cfg = network.cfg
     r, T = resident, config.packing.row_tokens
     tokens = config.packing.rows_per_microbatch * T / work.devices
-    keys = T / 2  # the kernel skips what is above the diagonal of a row
-    forward = flops.forward_flops(cfg, tokens, keys)
+    forward = flops.forward_flops(cfg, tokens, rows.asked_keys)
+    standalone = flops.forward_flops(cfg, tokens, rows.alone_keys)
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
     # forward, backward, and where layers are computed again
     reads = 3 if config.model.remat == "none" else 4
@@ -195,7 +213,7 @@ def learner_calls(
         flops.gradient_flops,
         cfg,
         tokens,
-        keys,
+        rows.asked_keys,
         config.model.remat,
         network.kernel,
         frozen=config.lora.rank > 0,
@@ -207,14 +225,15 @@ def learner_calls(
 
     updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
-    compared = 2 if derived.needs_reference(config) else 1
+    asked = rows.asked * (2 if derived.needs_reference(config) else 1)
+    scored = asked + rows.alone
     found = {
-        "score": Call(forward, whole, rows.asked * compared + rows.alone),
+        "score": Call((asked * forward + rows.alone * standalone) / scored, whole, scored),
         "gradient": learning(head=True),
         "apply": applying,
     }
     if config.advantage.estimator == "critic":
-        bare = flops.forward_flops(cfg, tokens, keys, head=False)
+        bare = flops.forward_flops(cfg, tokens, rows.asked_keys, head=False)
         found["value"] = Call(bare, whole, rows.asked)
         found["value_gradient"] = learning(head=False)
         found["value_apply"] = applying

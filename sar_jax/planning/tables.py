@@ -38,7 +38,7 @@ _MUCH = 4  # times the model's bytes: two gathers and one reduce-scatter are 3
 _FULL = 0.95  # of packed rows, below which a narrower last micro-batch is worth a word
 _MANY = 64  # devices, from which on XLA sums gradients without scattering them
 _NARROW = 10  # characters of a column, at least
-_DECODER = ("prefill", "insert", "decode", "shrink")
+DECODER = ("prefill", "insert", "decode", "shrink")
 _UPDATE = ("gradient", "apply", "value_gradient", "value_apply")
 _ALWAYS = {
     "float32 masters": "masters",
@@ -212,7 +212,7 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     lines = []
     if over & {"gradient", "score", "value", "value_gradient"}:
         lines += _advice_on_rows(config, plan)
-    if over & set(_DECODER):
+    if over & set(DECODER):
         lines += _advice_on_slots(config, plan)
     if over & {"prefill", "decode"} and not config.rollout.weights_dtype:
         lines.append(
@@ -293,7 +293,7 @@ class Sweep:
             (
                 str(plan.chips),
                 size(plan.hbm),
-                size(most(_DECODER)),
+                size(most(DECODER)),
                 size(plan.programs["score"].total),
                 size(most(_UPDATE)),
                 size(spare) if math.isfinite(spare) else "none",

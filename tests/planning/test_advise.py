@@ -1,43 +1,81 @@
-"""What `plan --advise` finds: faster settings that fit, by the TPU compiler on a small slice."""
+"""`plan --advise`: better settings for a slice, and the best slices, by the TPU compiler."""
 
 import json
+import shlex
 
 import pytest
 from support.commands import ROOT, one_error, run_command
 
-from sar_jax.model import remat
-from sar_jax.planning import advise
-
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
+CONFIG = f"--config={ROOT}/configs/tiny.py"
 
 
 def advised(tmp_path, *options):
-    command = ["sar_jax.plan", f"--config={ROOT}/configs/tiny.py", "--answer_tokens=60"]
-    return run_command(*command, f"--json={tmp_path}/plan.json", "--advise", *options)
+    command = ["sar_jax.plan", CONFIG, "--answer_tokens=60", "--advise", *options]
+    return run_command(*command, f"--json={tmp_path}/plan.json")
 
 
 @libtpu
-def test_the_advice_fits_and_is_faster(tmp_path):
+def test_the_advice_for_a_slice_fits_and_is_faster(tmp_path):
     result = advised(tmp_path, "--topology=v5e:2x2")
     assert result.returncode == 0, result.stderr[-2000:]
     plain, better = json.loads((tmp_path / "plan.json").read_text())["slices"]
     said = result.stdout.split("\nwith ")[1].split("\n")[0].split()
-    assert said == [
-        "--config.rollout.slots=auto",
-        "--config.packing.narrowest=4",
-        "--config.model.remat=dots",
-    ]
+    assert {"--config.rollout.slots=256", "--config.packing.narrowest=4"} <= set(said)
     assert better["slots"] == 32 * 8 > plain["slots"]  # an answer each
-    assert better["peak"] < better["hbm"] and better["filled"] > plain["filled"]
+    assert better["peak"] < better["hbm"]
     assert better["step_seconds"] < plain["step_seconds"]
-    flops = lambda plan: plan["times"]["gradient"]["flops"]
-    assert flops(better) < flops(plain)
 
 
-def test_several_slices_are_too_many(tmp_path):
-    line = one_error(advised(tmp_path, "--sweep=v5e:2x2,v6e:2x2"))
-    assert "--advise needs --topology" in line
+@libtpu
+def test_a_config_with_its_own_advice_gets_no_other(tmp_path):
+    result = advised(tmp_path, "--topology=v5e:2x2")
+    said = result.stdout.split("\nwith ")[1].split("\n")[0].split()
+    again = advised(tmp_path, "--topology=v5e:2x2", *said)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "no settings that change no value are known to be faster" in again.stdout
 
 
-def test_every_policy_that_may_be_advised_is_one():
-    assert set(advise._CHOICES) < set(remat.POLICIES)
+@libtpu
+def test_the_best_slices_are_compiled_and_named_with_their_commands(tmp_path):
+    options = ["--sweep=v5e:2x2,v6e-8", "--config.seed=3", "--capacity=flex-start"]
+    result = advised(tmp_path, *options)
+    assert result.returncode == 0, result.stderr[-2000:]
+    by = {block.split(":")[0]: block for block in result.stdout.split("The best by ")[1:]}
+    assert list(by) == ["chip-hours", "list price (flex-start)", "hours"]
+    plans = {p["topology"]: p for p in json.loads((tmp_path / "plan.json").read_text())["slices"]}
+    assert set(plans) == {"v5e:2x2", "v6e-8"}
+    for heading, field in (("chip-hours", "chip_hours"), ("hours", "hours")):
+        first, second = sorted(plans, key=lambda name: plans[name][field])
+        assert by[heading].index(f"1. {first},") < by[heading].index(f"2. {second},")
+    # of v5e no such price is known
+    assert "v6e-8" in by["list price (flex-start)"] and "v5e" not in by["list price (flex-start)"]
+    run = next(line for line in result.stdout.splitlines() if "tpu_vm.sh run" in line)
+    words = shlex.split(run)
+    assert CONFIG in words and "--config.seed=3" in words
+    assert "export ACCELERATOR=v6e-8 CAPACITY=flex-start" in result.stdout
+    assert "--config.rollout.precision=int8" in result.stdout.split("they change values:")[1]
+    assert "list prices of 2026" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--topology=v6e:2x4", "--deadline=3"], "--deadline is for --advise without --topology"),
+        (["--capacity=gratis"], "of which no price is known; there are 1-year, 3-year, flex"),
+        (["--prices=nowhere.json"], "nowhere.json: No such file"),
+        (["--chips=v9"], "'v9' is no chip"),
+        (["--max-chips=2"], "the smallest slice has more chips"),
+        (["--sweep=v6e:2x4", "--chips=v6e"], "leave --chips and --max_chips out"),
+        (["--sweep=v6e:2x4", "--topology=v6e:2x4"], "one slice, or several"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_error(tmp_path, options, said):
+    assert said in one_error(advised(tmp_path, *options))
+
+
+@libtpu
+def test_a_deadline_that_nothing_meets_is_one_error(tmp_path):
+    options = ["--sweep=v5e:2x2", "--deadline=0.01", "--config.steps=10000000"]
+    line = one_error(advised(tmp_path, *options))
+    assert "no slice is done in --deadline=0.01 hours: the fastest takes" in line

@@ -49,6 +49,19 @@ def test_flops_by_hand_are_those_that_xla_counts(family):
     assert flops.forward_flops(cfg, 256, 128 * blocks) == pytest.approx(counted, rel=0.03)
 
 
+@pytest.mark.parametrize("row_tokens", [1024, 2048])
+def test_segments_of_a_block_each_leave_that_block_to_the_fused_kernel(row_tokens):
+    """Sequences of 406 + 106 tokens, which is a block; XLA's attention skips the upper half."""
+    config = config_lib.TrainConfig()
+    config.packing.row_tokens = row_tokens
+    config.rollout.max_answer_tokens = 106  # all of them: the mean is the limit
+    keys = {
+        kernel: roofline.packed_rows(config, roofline.Work(406, 106, 1, 1), kernel).asked_keys
+        for kernel in ("xla", "splash")
+    }
+    assert keys == {"xla": row_tokens / 2, "splash": 512}
+
+
 def test_windows_bound_what_attention_costs():
     cfg = families.parse(known.CONFIGS["google/gemma-3-1b-it"], 5120)
     seen = 4 * 2500 + 22 * 512  # of 26 layers four see everything

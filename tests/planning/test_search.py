@@ -1,0 +1,230 @@
+"""`plan --advise` over slices: what it compiles, what it finds best, and what it says."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from support.commands import ROOT
+from support.plans import made
+
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
+from sar_jax.model import families, known
+from sar_jax.parallel import chips
+from sar_jax.planning import arithmetic, prices, recommended, search
+from sar_jax.planning.estimate import Measured
+from sar_jax.planning.search import Candidate, Search
+from sar_jax.training import config_files
+
+libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
+HOUR = 3600.0
+CONFIG = dataclasses.replace(config_lib.TrainConfig(), steps=1)
+
+
+def plan(topology, count, seconds, peak, hbm):
+    """Of a run whose gradient takes `peak` bytes."""
+    programs = {"gradient": Measured(peak, 0, 1.0, 1)}
+    changes = dict(programs=programs, peak=peak, hbm=hbm, step_seconds=seconds)
+    return dataclasses.replace(made({}), topology=topology, chips=count, **changes)
+
+
+def of(topology, chips_, hours, words=(), gradient=1.0, slots=96):
+    config = arithmetic.changed(CONFIG, rollout={"slots": slots}, model={"path": " ".join(words)})
+    guess = arithmetic.Guess(config, gradient, 1.0, hours * HOUR)
+    return Candidate(topology, chips_, CONFIG, guess)
+
+
+def name(candidate):
+    return candidate.config.model.path
+
+
+def drawn(rng):
+    """Slices with settings: what arithmetic says of them, and what a compiler would."""
+    found, truth = {}, {}
+    for i in range(6):
+        topology, count = f"v6e:{i}", 2**i
+        rows = []
+        for j in range(4):
+            hours, memory = rng.uniform(1, 10) / count, rng.uniform(0.5, 1)
+            candidate = of(topology, count, float(hours), [f"{i}.{j}"], gradient=float(memory))
+            rows.append(candidate)
+            slower, larger = rng.uniform(1, 1.5), float(rng.choice([0.9, 1.2]))
+            seconds = float(candidate.seconds * slower)
+            truth[name(candidate)] = plan(
+                topology, count, seconds, float(memory * larger), hbm=0.95
+            )
+        found[topology] = sorted(rows, key=lambda row: row.seconds)
+    return found, truth
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("value", ["chip_hours", "hours"])
+def test_the_best_are_those_of_compiling_everything_that_it_would_try(seed, value):
+    """Where the arithmetic is never slower than the truth, as the roofline of both is one."""
+    found, truth = drawn(np.random.default_rng(seed))
+    compiled = []
+
+    def make(candidate):
+        compiled.append(name(candidate))
+        return truth[name(candidate)]
+
+    best = Search(found, make).best(lambda c: getattr(c, value))
+    everything = []
+    for rows in found.values():
+        rows = list(rows)
+        while rows and not truth[name(rows[0])].fits():
+            rows = [r for r in rows[1:] if r.guess.gradient <= 0.93 * rows[0].guess.gradient]
+        if rows:
+            everything.append(dataclasses.replace(rows[0], plan=truth[name(rows[0])]))
+    expected = sorted(everything, key=lambda c: getattr(c, value))[:3]
+    assert [name(c) for c in best] == [name(c) for c in expected]
+    assert all(c.plan.fits() for c in best)
+    assert len(compiled) == len(set(compiled)) < len(truth)
+
+
+def test_a_second_ranking_compiles_nothing_twice():
+    found, truth = drawn(np.random.default_rng(0))
+    compiled = []
+    one = Search(found, lambda c: compiled.append(name(c)) or truth[name(c)])
+    first = one.best(lambda c: c.hours)
+    count = len(compiled)
+    assert one.best(lambda c: c.hours) == first and len(compiled) == count
+    one.best(lambda c: c.chip_hours)
+    assert len(compiled) == len(set(compiled))
+
+
+def test_what_is_out_of_the_question_is_not_compiled():
+    found, truth = drawn(np.random.default_rng(1))
+    compiled = []
+    one = Search(found, lambda c: compiled.append(c.chips) or truth[name(c)])
+    best = one.best(lambda c: c.hours if c.chips >= 8 else math.inf)
+    assert best and min(compiled) >= 8
+
+
+def test_slices_are_those_of_the_chips_that_are_asked_for():
+    assert search.slices(["v6e", "tpu7x"], 8) == [
+        "v6e:2x2",
+        "v6e:2x4",
+        "tpu7x:2x2x1",
+        "tpu7x:2x2x2",
+    ]
+    with pytest.raises(UserError, match="'v9' is no chip; there are v4, v5e"):
+        search.slices(["v9"], 8)
+    with pytest.raises(UserError, match="the smallest slice has more"):
+        search.slices(["v6e"], 1)
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    config = config_files.load_config(f"{ROOT}/configs/qwen3_1p7b.py", config_lib.TrainConfig)
+    cfg = families.parse(known.CONFIGS[config.model.path], config_lib.max_length(config))
+    return search.Asked(config, cfg, 150.0, 900.0)
+
+
+@libtpu
+def test_candidates_differ_in_nothing_that_changes_a_value(qwen):
+    found = search.candidates(qwen, "v6e:2x4")
+    assert len(found) > 10
+    hbm = chips.describe("v6e:2x4").device.hbm
+    for candidate in found:
+        assert candidate.guess.memory <= 1.02 * hbm and candidate.chips == 8
+        rebuilt = qwen.config
+        for word in candidate.overrides:
+            path, value = word.removeprefix("--config.").split("=")
+            section, name = path.split(".")
+            before = getattr(getattr(rebuilt, section), name)
+            value = value == "true" if isinstance(before, bool) else type(before)(value)
+            rebuilt = arithmetic.changed(rebuilt, **{section: {name: value}})
+        assert rebuilt == candidate.config
+    seconds = [c.seconds for c in found if not c.config.model.offload_reference]
+    assert found[0].seconds == min(seconds)
+
+
+@libtpu
+def test_the_hosts_memory_comes_last_unless_it_is_asked_for(qwen):
+    larger = families.parse(known.CONFIGS["Qwen/Qwen3-4B-Base"], config_lib.max_length(qwen.config))
+    tight = qwen._replace(cfg=larger)
+    waits = [
+        c.config.model.offload_reference or c.config.model.remat == "offload"
+        for c in search.candidates(tight, "v5e:2x4")
+    ]
+    assert waits == sorted(waits) and not all(waits) and any(waits)
+    config = arithmetic.changed(qwen.config, model={"offload_reference": True})
+    found = search.candidates(tight._replace(config=config), "v5e:2x4")
+    assert found[0].config.model.offload_reference
+    assert search.candidates(tight, "v5e:2x2") == []
+
+
+@libtpu
+def test_a_given_mesh_is_kept(qwen):
+    config = arithmetic.changed(qwen.config, mesh={"data": 2})
+    found = search.candidates(qwen._replace(config=config), "v6e:2x4")
+    assert found and {c.config.mesh.data for c in found} == {2}
+    config = arithmetic.changed(qwen.config, mesh={"tensor": 8})
+    assert {c.config.mesh.data for c in search.candidates(qwen._replace(config=config), "v6e:2x4")}
+
+
+def test_fewer_slots_are_tried_where_the_decoder_alone_is_too_large():
+    small = plan("v6e:2x4", 8, 1.0, peak=0.5, hbm=1.0)
+    over = dataclasses.replace(
+        small,
+        programs={"gradient": small.programs["gradient"], "shrink": Measured(1.5, 0, 1.0, 1)},
+        peak=1.5,
+    )
+    tried = []
+
+    def make(candidate):
+        tried.append(candidate.config.rollout.slots)
+        return over if len(tried) < 3 else small
+
+    rows = [of("v6e:2x4", 8, 1.0, slots=100), of("v6e:2x4", 8, 2.0, slots=100)]
+    (best,) = Search({"v6e:2x4": rows}, make).best(lambda c: c.hours)
+    assert tried == [100, 93, 86] and best.config.rollout.slots == 86
+    assert "--config.rollout.slots=86" in best.overrides
+
+
+def test_rankings_follow_prices_and_the_deadline():
+    found = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.0}, "v5e": {"spot": 0.1}})
+    one, two, three = of("v6e:2x4", 8, 2), of("v5e:2x4", 8, 4), of("v4:2x2x1", 4, 1)
+    free = recommended.rankings(found, "spot", None)
+    chip_hours, price, hours = free.values()
+    assert sorted((one, two, three), key=chip_hours) == [three, one, two]
+    assert sorted((one, two), key=price) == [two, one]
+    assert price(three) == math.inf  # not known
+    assert sorted((one, two, three), key=hours) == [three, one, two]
+    bound = recommended.rankings(found, "spot", 3.0)
+    assert [[value(c) < math.inf for c in (one, two)] for value in bound.values()] == [
+        [True, False]
+    ] * 3
+
+
+def settings(**changes):
+    listed = prices.Prices("USD", "2026-01-01", "x", {"v6e": {"spot": 1.5}})
+    return recommended.Settings(listed, "spot", None, ["--config=a.py"])._replace(**changes)
+
+
+def test_what_is_printed_names_cost_time_and_the_command():
+    best = [of("v6e:2x4", 8, 2, slots=7), of("tpu7x:2x2x1", 4, 1)]
+    lines = recommended.lines("hours", best, settings())
+    assert lines == [
+        "",
+        "The best by hours:",
+        "  1. v6e:2x4, 8 chips: 2.00 hours a step, 2.00 hours, 16.0 chip-hours, 24.0 USD",
+        "       export ACCELERATOR=v6e-8 CAPACITY=spot",
+        "       launch/tpu_vm.sh create && launch/tpu_vm.sh install",
+        "       launch/tpu_vm.sh run --config=a.py --config.rollout.slots=7",
+        "  2. tpu7x:2x2x1, 4 chips: 60.0 min a step, 60.0 min, 4.00 chip-hours, price not known",
+        "       export ACCELERATOR=tpu7x-8 CAPACITY=spot",
+        "       launch/gce.sh create && launch/gce.sh install",
+        "       launch/gce.sh run --config=a.py",
+    ]
+    assert recommended.lines("hours", best, settings(), ["v6e:2x4"]) == lines[:3] + lines[6:]
+    assert "list prices of 2026-01-01" in recommended.source(settings().prices)
+    assert "CAPACITY" not in recommended.commands(best[0], settings(capacity="1-year"))[0]
+
+
+def test_advice_takes_the_place_of_what_was_given():
+    given = ["--config=my configs/a.py", "--config.seed=3", "--config.model.remat=block"]
+    line = recommended.words(given, ["--config.model.remat=dots"])
+    assert line == "'--config=my configs/a.py' --config.seed=3 --config.model.remat=dots"
