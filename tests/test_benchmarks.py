@@ -17,7 +17,7 @@ from support.commands import ROOT
 from support.environment import CACHE
 from support.models import make_hf_folder
 
-SCRIPTS = ("against_peers", "lengths", "rollout", "score", "step", "update")
+SCRIPTS = ("against_peers", "lengths", "rollout", "roofline", "score", "step", "update")
 SMALL = (
     "rollout.questions=2",
     "rollout.samples=2",
@@ -157,6 +157,16 @@ def test_a_steps_shares_are_of_all_of_it():
     assert found["step.compilations"] == 0
     names = {name.rpartition(".")[0] for name in found}
     assert names >= {"step.score", "step.rollout.decode", "step.update.accumulate", "step.outside"}
+
+
+def test_a_roofline_is_compared_function_by_function():
+    figures = run("roofline", "--sizes=tiny", "--rounds=1")
+    found = {f["figure"]: f["value"] for f in figures}
+    assert all(np.isfinite(value) and value > 0 for value in found.values())
+    limits = {"peak.float32", "peak.bfloat16", "bandwidth"}
+    functions = {"score", "gradient", "apply", "decode"}
+    compared = {f"roofline.{name}.{kind}" for name in functions for kind in ("plan", "shapes")}
+    assert set(found) >= limits | compared | {"roofline.step.plan", "roofline.step.shapes"}
 
 
 def called(script: str, capsys, monkeypatch, *words: str) -> str:

@@ -1,0 +1,314 @@
+"""The plan's seconds against this machine: its roofline with limits that are measured here.
+
+    JAX_PLATFORMS=cpu python benchmarks/roofline.py [--sizes=tiny,width256,0.1B] [--rounds=5]
+
+For each size of a random Qwen3 in float32 the functions of a run are called on its own rows: score,
+gradient and apply of a step, and the decoder. In turn with them the machine's limits are measured,
+in processor seconds (user and system, all threads): that of the one and of the other are a pair.
+Prints one line of JSON a figure: each limit, and measured over predicted processor seconds, the
+median of the pairs.
+
+    plan     as `sar_jax.plan` has it: flops at the peak of one large product, bytes at the
+             bandwidth of long arrays, whichever takes longer
+    shapes   a product of each shape that the function has takes what it takes alone; and so do
+             softmax, activations and norms, which the plan leaves out
+
+`step` is all calls of these functions together. What a ratio is above 1 is what the estimate leaves
+out.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from peers import meter, models
+from peers import options as options_lib
+from peers.with_sar_jax import Program
+from peers.work import Work
+
+from sar_jax.model import hf
+from sar_jax.model.parameters import ModelConfig, count_params
+from sar_jax.parallel.chips import Chip
+from sar_jax.planning import programs, roofline
+from sar_jax.rollout import slots
+
+
+class Sizes(NamedTuple):
+    """fields: of the model's config.json; questions, with answers of so many tokens."""
+
+    fields: dict[str, int]
+    vocabulary: int
+    questions: int
+    answer: int
+
+
+_TINY = dict(
+    hidden_size=128,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=384,
+)
+_LARGE = dict(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    num_key_value_heads=4,
+    head_dim=64,
+    intermediate_size=2048,
+)
+SIZES = {
+    "tiny": Sizes(_TINY, 512, 16, 128),
+    "width256": Sizes({}, 4096, 16, 256),
+    "0.1B": Sizes(_LARGE, 32000, 2, 128),
+}
+PROMPT, SAMPLES = 64, 4
+LARGE, LONG = 2048, 2**25  # of the product at its peak, and of arrays of numbers
+BLOCKS = 1.25  # attention in four blocks of queries over the keys up to their end
+
+
+def spent(function: Callable[..., Any], *given: Any, least: float = 0.2) -> float:
+    """Processor seconds of a call, the mean of as many as take `least` seconds. Compiled before."""
+    jax.block_until_ready(function(*given))
+    count, start, wall = 0, time.process_time(), time.perf_counter()
+    while count == 0 or time.perf_counter() - wall < least:
+        jax.block_until_ready(function(*given))
+        count += 1
+    return (time.process_time() - start) / count
+
+
+@functools.cache
+def _drawn(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+
+
+# jitted once each, for all shapes
+_product = jax.jit(lambda x, w: x @ w)
+_backward = jax.jit(lambda x, w, g: (g @ w.T, x.T @ g))
+_triad = jax.jit(lambda x, y: x + 0.5 * y)
+_scores = jax.jit(lambda q, k: jnp.einsum("bnqh,bnkh->bnqk", q, k))
+_softmax = jax.jit(lambda x: jax.nn.softmax(jnp.where(x > -9.0, x, -1e30), axis=-1))
+_gated = jax.jit(lambda x, y: jax.nn.silu(x) * y)
+_norm = jax.jit(lambda x, w: x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * w)
+
+
+def peak(dtype: Any = jnp.float32) -> float:
+    """Flops a processor second of one large product."""
+    x = _drawn(LARGE, LARGE, dtype=dtype)
+    return 2 * LARGE**3 / spent(_product, x, x)
+
+
+def bandwidth(count: int = LONG) -> float:
+    """Bytes a processor second: two arrays of so many numbers are read, and one is written."""
+    x = _drawn(count)
+    return 3 * 4 * x.size / spent(_triad, x, x)
+
+
+class Alone(NamedTuple):
+    """Processor seconds of what passes are made of, one by one.
+
+    again   what the backward pass computes again of the forward pass
+    """
+
+    forward: float
+    backward: float
+    again: float
+
+
+def alone(
+    cfg: ModelConfig, rows: int, queries: int, keys: int, share: float, head: bool = True
+) -> Alone:
+    """A pass over rows of so many tokens each.
+
+    keys    that the queries of a row meet
+    share   of these products that is computed
+    head    are logits computed?
+    """
+    tokens, D, F, L = rows * queries, cfg.embed_dim, cfg.ffw_dim, cfg.num_layers
+    N, K, H, x = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, _drawn
+    forward = backward = 0.0
+    of_layer = [(D, N * H, 1), (D, K * H, 2), (N * H, D, 1), (D, F, 2), (F, D, 1)]
+    of_layers = [(into, out, L * count) for into, out, count in of_layer]
+    for into, out, count in [*of_layers, *([(D, cfg.vocab_size, 1)] if head else [])]:
+        forward += count * spent(_product, x(tokens, into), x(into, out))
+        backward += count * spent(_backward, x(tokens, into), x(into, out), x(tokens, out))
+    dots = L * share * spent(_scores, x(rows, N, queries, H), x(rows, N, keys, H))
+    softmax = L * share * spent(_softmax, x(rows, N, queries, keys))
+    gated = L * spent(_gated, x(tokens, F), x(tokens, F))
+    norms = (2 * L + 1) * spent(_norm, x(tokens, D), x(D))
+    rotated = L * 2 * spent(_triad, x(tokens, (N + K) * H), x(tokens, (N + K) * H))
+    added = 2 * L * spent(_triad, x(tokens, D), x(tokens, D))
+    logits = spent(_softmax, x(tokens, cfg.vocab_size)) if head else 0.0
+    small = gated + norms + rotated + added
+    whole = forward + 2 * dots + softmax + small + logits
+    last = L * spent(_product, x(tokens, F), x(F, D))  # of a layer, which nothing needs again
+    return Alone(whole, backward + 4 * dots + softmax + 2 * small + logits, whole - last)
+
+
+class Timer:
+    """Calls and processor seconds of functions, each of which is waited for."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    def of(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*given: Any, **named: Any) -> Any:
+            start = time.process_time()
+            found = jax.block_until_ready(function(*given, **named))
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
+            self.calls[name] = self.calls.get(name, 0) + 1
+            return found
+
+        return call
+
+
+class Size:
+    """A random model's run, with the functions of its step timed."""
+
+    def __init__(self, name: str, folder: Path, overrides: list[str]):
+        sizes = SIZES[name]
+        _write(folder, sizes)
+        self.name, self.answer, self.slots = name, sizes.answer, sizes.questions * SAMPLES
+        rows = f"packing.rows_per_microbatch={min(8, self.slots)}"
+        given = (f"rollout.slots={self.slots}", rows, *overrides)
+        make = lambda task: Program(
+            Work(
+                model=str(folder),
+                task=task,
+                questions=sizes.questions,
+                minibatch=sizes.questions,
+                prompt=PROMPT,
+                answer=sizes.answer,
+                overrides=given,
+            )
+        )
+        self.decoding, self.learning = make("rollout"), make("step")
+        self.config, self.cfg = self.learning.config, self.learning.cfg
+        self.described = programs.describe(self.config, self.cfg, self.learning.mesh)
+        self.calls: dict[str, int] = {}  # of a step
+        for program in (self.decoding, self.learning):
+            program()  # compiles
+
+    def measure(self) -> dict[str, float]:
+        """Processor seconds of a call of each function; of the decoder, of one token."""
+        timer, learning = Timer(), self.learning
+        made, tools = learning.assembly, learning.tools
+        accumulate = timer.of("gradient", made.update.accumulate)
+        apply = timer.of("apply", made.update.apply)
+        update = dataclasses.replace(made.update, accumulate=accumulate, apply=apply)
+        score = timer.of("score", made.score)
+        learning.assembly = dataclasses.replace(made, update=update, score=score)
+        learning.tools = tools._replace(score=score)
+        real = {name: getattr(slots, name) for name in ("prefill", "decode")}
+        for name, function in real.items():
+            setattr(slots, name, timer.of(name, function))
+        try:
+            learning(), self.decoding()
+        finally:
+            learning.assembly, learning.tools = made, tools
+            for name, function in real.items():
+                setattr(slots, name, function)
+        # every slot has an answer of this length
+        self.calls = timer.calls | {"decode": self.answer}
+        return {name: seconds / self.calls[name] for name, seconds in timer.seconds.items()}
+
+    def planned(self, chip: Chip) -> dict[str, float]:
+        """Seconds of a call as the plan has it.
+
+        Answers have one length: on average a slot is half as far.
+        """
+        shapes, config = self.described.shapes, self.config
+        work = roofline.Work(PROMPT, self.answer / 2, shapes.rows * shapes.width, 1)
+        rows = roofline.packed_rows(config, work)
+        network, residents = self.learning.assembly.base, self.described.residents
+        calls = roofline.step_calls(config, network, residents, work, rows)
+        return {name: roofline.limits(call, 0.0, chip).longest for name, call in calls.items()}
+
+    def by_shapes(self, chip: Chip) -> dict[str, float]:
+        """Seconds of a call by what its parts take alone; what only moves bytes is the plan's."""
+        packing = self.config.packing
+        rows, width = packing.rows_per_microbatch, packing.row_tokens
+        packed = alone(self.cfg, rows, width, width, BLOCKS / 2)
+        shapes = self.described.shapes
+        read = alone(self.cfg, shapes.rows, shapes.width, shapes.width, BLOCKS / 2, head=False)
+        token = alone(self.cfg, self.slots, 1, self._columns(), 1.0)
+        longest = max(x.size for x in jax.tree.leaves(self.learning.state.params))
+        return {
+            "score": packed.forward,
+            "gradient": packed.forward + packed.again + packed.backward,
+            "apply": self.planned(chip)["apply"] * chip.bandwidth / bandwidth(longest),
+            "prefill": read.forward,
+            "decode": token.forward,
+        }
+
+    def _columns(self) -> int:
+        """Of the cache that a token's keys are read from, on average: it has a few sizes."""
+        there = [c - 1 for c in self.described.shapes.columns]
+        held = range(PROMPT, PROMPT + self.answer)
+        return round(statistics.mean(next((c for c in there if c >= n), there[-1]) for n in held))
+
+
+def _write(folder: Path, sizes: "Sizes") -> None:
+    raw = models.describe(sizes.vocabulary, **sizes.fields)
+    cfg, params = models.draw(raw, 4096)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(raw))
+    hf.save_weights(params, cfg, folder)
+
+
+def compare(size: Size, rounds: int) -> None:
+    """Prints how far the predictions are from what is measured, in pairs."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    shares: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        chip = Chip("cpu", 0.0, peak(), bandwidth(), 1.0)
+        measured = size.measure()
+        for name, seconds in measured.items():
+            shares.setdefault(name, []).append(seconds)
+        for kind, predicted in (("plan", size.planned(chip)), ("shapes", size.by_shapes(chip))):
+            both = [name for name in measured if name in predicted]
+            found = {name: measured[name] / predicted[name] for name in both}
+            counts = {name: size.calls.get(name, 0) for name in both}
+            whole = lambda of, counts=counts: sum(n * of[name] for name, n in counts.items())
+            for name, ratio in (found | {"step": whole(measured) / whole(predicted)}).items():
+                ratios.setdefault((kind, name), []).append(ratio)
+    setting = dict(model=size.name, parameters=count_params(size.cfg), rounds=rounds)
+    for name, seconds in shares.items():
+        meter.figure(f"roofline.{name}.call", statistics.median(seconds), "s", **setting)
+    for (kind, name), found in ratios.items():
+        middle = statistics.median(found)
+        meter.figure(f"roofline.{name}.{kind}", middle, "measured / predicted", 3, **setting)
+
+
+def main() -> None:
+    parser = options_lib.parser(__doc__)
+    parser.add_argument("--sizes", default=",".join(SIZES), help="separated by commas")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
+    options = parser.parse_args()
+    unknown = set(options.sizes.split(",")) - set(SIZES)
+    if unknown:
+        parser.error(f"--sizes: {', '.join(sorted(unknown))} is none of {', '.join(SIZES)}")
+    output = meter.channel()
+    about = dict(device=jax.devices()[0].device_kind, jax=jax.__version__)
+    with contextlib.redirect_stdout(output), tempfile.TemporaryDirectory() as folder:
+        meter.figure("peak.float32", peak() / 1e9, "Gflop/processor s", **about)
+        meter.figure("peak.bfloat16", peak(jnp.bfloat16) / 1e9, "Gflop/processor s", **about)
+        meter.figure("bandwidth", bandwidth() / 1e9, "GB/processor s", **about)
+        for name in options.sizes.split(","):
+            compare(Size(name, Path(folder) / name, options.overrides), options.rounds)
+
+
+if __name__ == "__main__":
+    main()
