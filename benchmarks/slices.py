@@ -1,4 +1,4 @@
-"""Every shipped config on TPU slices, by the TPU compiler: the tables of docs/tpu.md.
+"""Every shipped config on TPU slices, by the TPU compiler: the tables of docs/slices.md.
 
     python benchmarks/slices.py --output=slices.json [--only=qwen3_4b] [--topologies=v6e:2x4]
 

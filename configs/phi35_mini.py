@@ -8,7 +8,7 @@ Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLD
         --config.data.train and --config.data.eval; or your own JSONL with "question" and "answer"
         on each line (docs/data.md)
 Chips   8 of v6e (v6e:2x4: 27.1 of 31.2 GiB a chip), by the TPU compiler
-        (docs/tpu.md has other slices; nothing has run on a TPU yet)
+        (docs/slices.md has other slices; nothing has run on a TPU yet)
 Result  published, after 500 steps, average of five mathematics sets: accuracy
         35.15 -> 46.19 %, 850 -> 368 tokens
 

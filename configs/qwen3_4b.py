@@ -9,7 +9,7 @@ Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLD
         on each line (docs/data.md)
 Chips   8 of v6e (v6e:2x4: 18.7 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 9.8 of 15.7 GiB a
         chip), by the TPU compiler
-        (docs/tpu.md has other slices; nothing has run on a TPU yet)
+        (docs/slices.md has other slices; nothing has run on a TPU yet)
 Result  published, after 500 steps, average of five mathematics sets: accuracy
         53.03 -> 71.41 %, 765 -> 894 tokens
 """

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# What launch/tpu_vm.sh does on each worker of a slice. It is copied there, to ~/sar_jax_run, together with the wheel.
+# What the launch scripts do on each worker of a slice. It is copied there, to ~/sar_jax_run, together with the wheel.
 #
 #     worker.sh look                  one line: running, or how the last run ended, and what is installed
 #     worker.sh install               a virtual environment with the wheel and the pinned versions
-#     worker.sh start --config=...    starts sar_jax.train apart from this session: train.log, exit status in `status`
+#     worker.sh start COMMAND ...     starts sar_jax.COMMAND apart from this session: run.log, exit status in `status`.
+#                                     PEERS=N: one of N processes, which find each other by the machine's metadata.
+#                                     ALONE=yes: one process, on the chips of this machine of a larger slice
 #     worker.sh stop TERM|KILL        TERM: sar_jax saves and exits
 #     worker.sh variables FILE        checks a file of NAME=value lines, as `start` does with ./env
 #
@@ -76,21 +78,43 @@ install() {
 }
 
 start() {
+    [[ $# -gt 0 ]] || { say "start needs a command"; exit 2; }
     exec 9>lock   # everything started below inherits it
     if ! flock -w 10 9; then say "a run is under way"; exit 75; fi
     if [[ -f env ]]; then variables env; fi
     rm -f status pid
-    setsid nohup bash worker.sh attend "$@" >>train.log 2>&1 </dev/null &
+    setsid nohup bash worker.sh attend "$@" >>run.log 2>&1 </dev/null &
     say "started"
 }
 
-# In the background: runs the training and writes down how it ended.
+# What Compute Engine tells a machine of a slice. A TPU VM's tells JAX itself.
+metadata() {
+    curl -sf --retry 10 --retry-all-errors -H Metadata-Flavor:Google \
+        "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
+}
+
+# The options by which this process finds the others: the first of the slice's addresses is worker 0's.
+peers() {
+    local worker first
+    worker=$(metadata worker-id) || return
+    first=$(metadata worker-network-endpoints) || return
+    first=${first%%,*}
+    printf '%s\n' --coordinator="${first##*:}:8476" --processes="$1" --process="$worker"
+}
+
+# In the background: runs the command and writes down how it ended.
 attend() {
-    local status=0
+    local status=0 found=()
     echo "--- $(date), $(cat installed): $*"
     (
+        if [[ ${PEERS:-} ]]; then
+            mapfile -t found < <(peers "$PEERS")
+            if ((${#found[@]} != 3)); then say "the metadata server does not say which worker this is"; exit 1; fi
+        fi
+        if [[ ${ALONE:-} ]]; then export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1; fi
+        case $1 in export | report) export JAX_PLATFORMS=cpu ;; esac   # they need no TPU
         if [[ -f env ]]; then variables env export; fi
-        exec venv/bin/python -u -m sar_jax.train "$@"
+        exec venv/bin/python -u -m "sar_jax.$1" "${@:2}" ${found[@]+"${found[@]}"}
     ) &
     echo $! >pid
     wait $! || status=$?

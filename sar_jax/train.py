@@ -12,7 +12,7 @@
 
 Restart with the same --workdir to resume: nothing is replayed or skipped. Ctrl-C, SIGTERM or the
 end of the ssh session (SIGHUP) saves and exits. On several hosts start the same command on each
-(docs/tpu.md); the first one writes files and prints.
+(docs/machines.md); the first one writes files and prints.
 """
 
 import os

@@ -24,12 +24,15 @@ from sar_jax.text.tasks import own
 from sar_jax.training import config_files
 
 # Programs whose commands cannot be run here, or need not be.
-OTHERS = {"sar_jax", "tensorboard", "wandb", "hf", "gcloud", "kubectl", "git", "ruff"}
+OTHERS = set("sar_jax tensorboard wandb hf gcloud kubectl xpk docker git ruff".split())
+# Scripts that reach a cloud, and print what they would call.
+CLOUD = ("tpu_vm.sh", "gce.sh", "gke.sh", "launch/launch.sh")
 # Where a command's words are places to be filled in.
 PLACES = {"--config=FILE": "--config=configs/tiny.py", "--process=$i": "--process=1"}
 # Stands for the Python of a launch script: prints its arguments, one a line; asked for a wheel it
-# leaves an empty one of the right name.
+# leaves an empty one of the right name; asked for the name of a slice it is Python.
 PYTHON = r"""#!/bin/bash
+if [ "$1" = -I ]; then exec REAL "$@"; fi
 if [ "$2" != pip ]; then printf '%s\n' "$@"; exit; fi
 while [ $# -gt 1 ]; do if [ "$1" = --wheel-dir ]; then out=$2; fi; shift; done
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$1/sar_jax/__init__.py")
@@ -117,12 +120,15 @@ def as_script(command: docs.Command, folder: pathlib.Path) -> list[list[str]]:
     """A launch script's command, run as far as it goes without a cloud; the Python command lines
     that it leads to."""
     python = folder / "python"
-    python.write_text(PYTHON)
+    python.write_text(PYTHON.replace("REAL", sys.executable))
     python.chmod(0o755)
     values = dict(a.partition("=")[::2] for a in command.environment)
     (folder / values.get("ENV_FILE", "none")).touch()
     words = [*command.words]
-    if words[0].endswith("tpu_vm.sh") and "--help" not in words:
+    for word in words:
+        if match := re.fullmatch(r"--config\.data\.\w+=([^:]+\.jsonl)", word):
+            (folder / match[1]).touch()
+    if words[0].endswith(CLOUD) and "--help" not in words:
         words.insert(2, "--dry-run")
     elif words[0].endswith("reproduce_tiny.sh"):
         values["SEEDS"] = "1"
@@ -135,13 +141,19 @@ def as_script(command: docs.Command, folder: pathlib.Path) -> list[list[str]]:
         timeout=PATIENCE,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
-    if words[0].endswith("tpu_vm.sh"):
-        options = [w for w in words if w.startswith("--config")]
-        return [["-m", "sar_jax.train", *options]] if options else []
+    if words[0].endswith(CLOUD):
+        return [in_run(words)] if words[1] == "run" else []
     called = done.stdout.splitlines()
     overrides = called[called.index("--") + 1 :] if "--" in called else []
     train = ["-m", "sar_jax.train", "--config=configs/tiny.py", *overrides]
     return [called, train] if "--" in called else [called]
+
+
+def in_run(words: list[str]) -> list[str]:
+    """The Python command line of `launch/SCRIPT.sh run --dry-run ...`."""
+    module = words[3] if len(words) > 3 and words[3].isalpha() else "train"
+    not_python = {"--auto-resume", "--attach", module}
+    return ["-m", f"sar_jax.{module}", *(word for word in words[3:] if word not in not_python)]
 
 
 WRONG = {

@@ -64,6 +64,69 @@ def test_they_come_along_when_a_slice_is_replaced(cloud, project):
 
 
 @pytest.mark.parametrize(
+    "option, files",
+    [
+        ("--config.data.train=rows.jsonl", ["rows.jsonl"]),
+        ("--config.data.train=gsm8k+data/mine.csv.gz:200", ["data/mine.csv.gz"]),
+        ("--config.data.eval=data", ["data/mine.csv.gz", "data/test.parquet"]),
+        ("--config.data.train=a+b.jsonl", ["a+b.jsonl"]),
+        ("--config.data.train=my rows.jsonl", ["my rows.jsonl"]),
+        ("--config.model.path=model/", ["model/config.json"]),
+        ("--config.data.train=gs://bucket/rows.jsonl", []),
+        ("--config.data.train=gsm8k+math:100", []),
+        ("--config.model.path=Qwen/Qwen3-4B", []),
+    ],
+)
+def test_data_and_models_of_ones_own_come_along(cloud, project, option, files):
+    for name in ("rows.jsonl", "data/mine.csv.gz", "data/test.parquet", "model/config.json",
+                 "a+b.jsonl", "my rows.jsonl"):  # fmt: skip
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(name)
+    done = cloud.run("run", CONFIG, option, "--dry-run", cwd=project)
+    assert done.returncode == 0, done.stderr
+    place = cloud.here / "wheels/slice-1/own/sar_jax_run"
+    found = {str(f.relative_to(place)): f for f in place.rglob("*") if f.is_file()}
+    assert sorted(found) == files
+    assert all(found[name].read_text() == name for name in files)
+    copies = [line for line in done.stdout.splitlines() if f" scp --recurse {place} " in line]
+    assert len(copies) == bool(files)
+
+
+def test_a_config_of_ones_own_brings_what_it_names(cloud, project):
+    (project / "mine.py").write_text(
+        "from helper_of_config import x\n"
+        'config.data.train = "rows.jsonl"  # not "other.jsonl"\n'
+        'config.rewards.custom = "rewards/my.py:f=1"\n'
+    )
+    for name in ("rows.jsonl", "other.jsonl", "helper_of_config.py"):
+        (project / name).write_text("")
+    cloud.ready()
+    done = cloud.run("run", "--config=mine.py", cwd=project)
+    assert done.returncode == 0, done.stderr
+    own = {f"rewards/{name}.py" for name in ("my", "helper", "deeper", "other")}
+    assert sent(cloud, 0) == own | {"mine.py", "helper_of_config.py"}
+    place = cloud.here / "worker-1/sar_jax_run"
+    assert (place / "rows.jsonl").exists() and not (place / "other.jsonl").exists()
+
+
+@pytest.mark.parametrize("option", ["data.train=rows.jsonl", "data.eval=gsm8k+no/rows.csv.gz:8"])
+def test_data_that_is_not_there_is_named_and_nothing_starts(cloud, project, option):
+    done = cloud.run("run", CONFIG, f"--config.{option}", cwd=project)
+    assert done.returncode == 2 and "no such file here" in done.stderr
+    assert cloud.verbs() == ["auth"]
+
+
+def test_answers_to_be_explained_come_along_but_not_what_is_written(cloud, project):
+    for name in ("answers.jsonl", "scored.jsonl"):
+        (project / name).write_text("")
+    words = ["explain", "--model=gs://b/run", "--input=answers.jsonl", "--output=scored.jsonl"]
+    done = cloud.run("run", *words, "--dry-run", cwd=project)
+    assert (
+        done.returncode == 0 and "# files of yours for the workers: answers.jsonl\n" in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
     "name, words",
     [
         ("chekk.py", "chekk.py: no such file here"),

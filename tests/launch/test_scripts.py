@@ -4,7 +4,6 @@ that dry runs print what runs call."""
 import os
 import pathlib
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from support.cloud import CONFIG, HOSTILE, LAUNCH, SCRIPTS, VARIABLES, executabl
 from support.commands import PATIENCE, ROOT, one_error
 
 # The scripts themselves
+
+SOURCED = {"common.sh", "workers.sh", "manifests.sh"}
 
 
 def test_shellcheck_finds_nothing():
@@ -33,7 +34,7 @@ def test_scripts_are_short_and_say_what_they_are(script):
     assert len(text.splitlines()) < 300 and max(map(len, text.splitlines())) <= 125
     for function in re.finditer(r"^(\w+)\(\) \{\n(.*?)^\}", text, re.M | re.S):
         assert function[2].count("\n") < 60, function[1]
-    assert script.name == "slice.sh" or "set -euo pipefail" in text and os.access(script, os.X_OK)
+    assert script.name in SOURCED or "set -euo pipefail" in text and os.access(script, os.X_OK)
 
 
 def test_gcloud_is_called_in_one_place():
@@ -43,17 +44,18 @@ def test_gcloud_is_called_in_one_place():
         for line in s.read_text().splitlines()
         if not line.lstrip().startswith("#")
     ]
-    assert [line for line in code if re.search(r"(^|[;&|(!] *|\bthen |\bdo )gcloud ", line)] == [
-        '    if [[ ! $DRY_RUN ]]; then gcloud "$@" --quiet </dev/null; return; fi'
+    assert not [line for line in code if re.search(r"(^|[;&|(!] *|\bthen |\bdo )gcloud ", line)]
+    assert [line for line in code if re.search(r"\bcall gcloud ", line)] == [
+        'gcloud_call() { call gcloud "$@" --quiet; }'
     ]
 
 
 def test_help_names_every_command_and_variable(cloud):
     done = cloud.run("--help")
-    text = (LAUNCH / "tpu_vm.sh").read_text()
-    variables = set(re.findall(r"([A-Z_]+)=\$\{\1:-", text))
+    text = "".join((LAUNCH / name).read_text() for name in ("tpu_vm.sh", "common.sh", "workers.sh"))
+    variables = set(re.findall(r"([A-Z_]+)=\$\{\1:-", text)) - {"RESERVATION"}
     commands = set(re.findall(r"^do_(\w+)\(\)", text, re.M))
-    assert done.returncode == 0 and len(variables) >= 15 and len(commands) == 7
+    assert done.returncode == 0 and len(variables) >= 20 and len(commands) == 8
     assert not [word for word in variables | commands if not re.search(rf"\b{word}\b", done.stdout)]
     assert "set -euo" not in done.stdout and cloud.calls() == []
 
@@ -79,18 +81,38 @@ def test_missing_variables_are_named_all_at_once(cloud, command, missing):
 @pytest.mark.parametrize(
     "command, variables, words",
     [
-        (["create"], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
+        (["create"], {"CAPACITY": "cheap"}, "on-demand spot flex-start reserved"),
+        (["create"], {"CAPACITY": "flex-start"}, "needs MAX_RUN"),
+        (["create"], {"CAPACITY": "flex-start", "MAX_RUN": "8d"}, "at most 168 hours"),
+        (["create"], {"CAPACITY": "flex-start", "MAX_RUN": "6d25h"}, "at most 168 hours"),
+        (["create"], {"CAPACITY": "flex-start", "MAX_RUN": "12"}, "12h or 1d12h"),
+        (["create"], {"MAX_RUN": "4h"}, "only flex-start has an end"),
+        (["create"], {"RESERVATION": "r"}, "here CAPACITY=reserved"),
+        (["create"], {"VALID_UNTIL": "tomorrow"}, "VALID_UNTIL is 'tomorrow'"),
+        (["create"], {"VALID_UNTIL": "0h"}, "VALID_UNTIL is '0h'"),
+        (["create"], {"ADDRESSES": "none"}, "external, internal or iap"),
+        (["create"], {"LABELS": "Team=a b"}, "LABELS is 'Team=a b'"),
+        (["create"], {"TAGS": "a b"}, "TAGS is 'a b'"),
+        (["create"], {"SLICES": "0"}, "SLICES is '0'"),
         (["create"], {"ACCELERATOR": "v6e"}, "ACCELERATOR is 'v6e'"),
+        (["create"], {"ACCELERATOR": "v6e-12"}, "v6e-8, v6e-16"),
         (["create"], {"ACCELERATOR": "v6e-8 --spot"}, "ACCELERATOR is"),
-        (["create"], {"ACCELERATOR": "tpu7x-8"}, "GKE"),
+        (["create"], {"ACCELERATOR": "tpu7x-8"}, "see launch/gce.sh, launch/gke.sh"),
         (["create"], {"NAME": "Slice_1"}, "NAME is 'Slice_1'"),
         (["create"], {"WAIT": "soon"}, "WAIT is 'soon'"),
         (["install"], {"ENV_FILE": "/no/such/file"}, "no such file"),
         (["run", "--auto-resume", CONFIG], {"WORKDIR": "/mnt/run"}, "needs gs://BUCKET/PATH"),
-        (["run", "--auto-resume", CONFIG], {"CAPACITY": "cheap"}, "on-demand, spot or reserved"),
+        (["run", "--auto-resume", CONFIG], {"CAPACITY": "cheap"}, "on-demand spot"),
         (["run", "--attach", CONFIG], {}, "--auto-resume"),
         (["run"], {}, "--config=configs/FILE.py"),
-        (["run", "--config=configs/none.py"], {}, "--config=configs/FILE.py"),
+        (["run", "--config=configs/none.py"], {}, "neither a file of the clone"),
+        (["run", "evaluate", "--auto-resume", "--model=x"], {}, "--auto-resume is for training"),
+        (["run", "evaluate", "--model=x"], {"SLICES": "2"}, "evaluate works on one slice"),
+        (["run", "evaluate", "results"], {}, "unexpected argument 'results'"),
+        (["run", "evaluate", "--workdir=gs://b/run"], {}, "WORKDIR"),
+        (["fetch"], {}, "fetch needs the names"),
+        (["fetch", "../other"], {}, "a path below sar_jax_run"),
+        (["fetch", "--all"], {}, "fetch does not take '--all'"),
         (["run", CONFIG, "--workdir=gs://other/run"], {}, "WORKDIR"),
         (["run", CONFIG, "configs/tiny.py"], {}, "unexpected argument 'configs/tiny.py'"),
         (["logs", "--worker=all"], {}, "WORKER is 'all'"),
@@ -118,9 +140,29 @@ def test_without_gcloud_or_login_there_is_one_error(cloud, command):
 
 
 def test_a_wheel_that_cannot_be_built_stops_create(cloud):
-    broken = str(executable(cloud.here / "broken", "#!/bin/bash\nexit 1\n"))
+    """There is a Python, but no pip that works."""
+    text = f'#!/bin/bash\n[ "$1" = -I ] || exit 1\nexec {sys.executable} "$@"\n'
+    broken = str(executable(cloud.here / "broken", text))
     assert "the wheel cannot be built" in one_error(cloud.run("create", PYTHON=broken))
     assert cloud.verbs() == ["auth"]
+    assert "PYTHON is 'none'" in one_error(cloud.run("create", PYTHON="none"))
+
+
+@pytest.mark.parametrize(
+    "variables, script",
+    [
+        ({}, "tpu_vm"),
+        ({"ACCELERATOR": "v5e-8"}, "tpu_vm"),
+        ({"ACCELERATOR": "tpu7x-8"}, "gce"),
+        ({"ACCELERATOR": "tpu7x-8", "CLUSTER": "c"}, "gke"),
+        ({"ACCELERATOR": "nonsense"}, "tpu_vm"),
+        ({"ACCELERATOR": ""}, "tpu_vm"),
+    ],
+)
+def test_the_front_picks_the_script_that_has_the_slice(cloud, variables, script):
+    same = [cloud.run("create", "--dry-run", script=s, **variables) for s in ("launch", script)]
+    front, own = ((done.returncode, done.stdout, done.stderr) for done in same)
+    assert front == own and front[1] + front[2]
 
 
 # Dry runs and the real gcloud
@@ -128,6 +170,7 @@ def test_a_wheel_that_cannot_be_built_stops_create(cloud):
 
 DRY = [
     ["create"],
+    ["run", "evaluate", "--model=gs://bucket/run", "--tasks=gsm8k", "--output=results"],
     ["install"],
     ["run", CONFIG, *HOSTILE],
     ["run", "--auto-resume", CONFIG],
@@ -149,7 +192,7 @@ def test_a_dry_run_prints_what_a_run_calls(cloud, command):
     if command[0] != "logs":
         assert cloud.run(*command, CAPACITY="spot", POLL="1").returncode == 0
     else:
-        (cloud.here / "worker-0/sar_jax_run/train.log").unlink(missing_ok=True)
+        (cloud.here / "worker-0/sar_jax_run/run.log").unlink(missing_ok=True)
         executable(cloud.bin / "tail", "#!/bin/bash\n")
         cloud.run(*command)
     real = cloud.calls()
@@ -172,65 +215,3 @@ def test_a_dry_run_needs_no_gcloud(cloud):
         (tools / name).symlink_to(shutil.which(name))
     done = cloud.run("create", "--dry-run", PATH=str(tools))
     assert done.returncode == 0 and " create slice-1 " in done.stdout, done.stderr
-
-
-def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
-    """Its parser runs before it asks for credentials, of which it has none here; the proxy keeps it
-    off the network."""
-    gcloud = shutil.which("gcloud")
-    if not gcloud:
-        pytest.skip("gcloud is not installed")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_", "GOOGLE_"))} | {
-        "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
-        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-        "https_proxy": "http://127.0.0.1:9",
-        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
-        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
-    }
-    everything = {
-        "CAPACITY": "reserved",
-        "RESERVATION_PROJECT": "o",
-        "NETWORK": "n",
-        "SUBNETWORK": "s",
-        "SERVICE_ACCOUNT": "a@b.c",
-    }
-    lines = {}
-    for command in (["create"], ["install"], ["run", CONFIG], ["logs"], ["delete"]):
-        for line in cloud.run(*command, "--dry-run", **everything).stdout.splitlines():
-            if line.startswith("gcloud compute"):
-                words = shlex.split(line)[1:]
-                lines[tuple(w.split("=")[0] for w in words)] = words
-    (spot,) = [
-        shlex.split(line)[1:]
-        for line in cloud.run("create", "--dry-run", CAPACITY="spot").stdout.splitlines()
-        if " create " in line
-    ]
-    node = [
-        "compute",
-        "tpus",
-        "tpu-vm",
-        "describe",
-        "s",
-        "--project=p",
-        "--zone=z",
-        "--format=value(state)",
-        "--quiet",
-    ]
-    wrong = [*node, "--no-such-flag"]
-    tried = [*lines.values(), spot, node, wrong]
-    assert len(tried) >= 8
-    running = [
-        subprocess.Popen(
-            [gcloud, *words],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for words in tried
-    ]
-    errors = [process.communicate(timeout=PATIENCE)[1] for process in running]
-    assert "unrecognized arguments: --no-such-flag" in errors.pop()
-    for words, error in zip(tried, errors):
-        assert "active account" in error, (words, error)

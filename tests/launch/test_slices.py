@@ -25,6 +25,19 @@ from support.commands import PATIENCE, one_error
             {"NETWORK": "n", "SUBNETWORK": "s", "SERVICE_ACCOUNT": "a@b"},
             ["--network=n", "--subnetwork=s", "--service-account=a@b"],
         ),
+        (
+            {"CAPACITY": "flex-start", "MAX_RUN": "12h", "VALID_UNTIL": "6h"},
+            [
+                "--provisioning-model=flex-start",
+                "--max-run-duration=12h",
+                "--valid-until-duration=6h",
+            ],
+        ),
+        (
+            {"ADDRESSES": "internal", "LABELS": "team=a", "TAGS": "one,two"},
+            ["--internal-ips", "--labels=team=a", "--tags=one,two"],
+        ),
+        ({"ACCELERATOR": "tpu-v6e-slice:4x4", "ADDRESSES": "iap"}, ["--internal-ips"]),
     ],
 )
 def test_create_asks_for_the_capacity_and_waits(cloud, variables, flags):
@@ -35,18 +48,20 @@ def test_create_asks_for_the_capacity_and_waits(cloud, variables, flags):
     done = cloud.run("create", **variables)
     assert done.returncode == 0, done.stderr
     assert cloud.verbs() == ["auth", "describe", "create", *["describe"] * 4]
+    flex = variables.get("CAPACITY") == "flex-start"
     assert cloud.calls()[2] == [
+        *(["alpha"] if flex else []),  # gcloud has it there alone
         "compute",
         "tpus",
         "queued-resources",
         "create",
         "slice-1",
-        "--project=my-project",
-        "--zone=us-east5-b",
-        "--node-id=slice-1",
         "--accelerator-type=v6e-16",
         "--runtime-version=v2-alpha-tpuv6e",
+        "--node-id=slice-1",
         *flags,
+        "--project=my-project",
+        "--zone=us-east5-b",
         "--quiet",
     ]
     assert [line.split()[1] for line in done.stdout.splitlines()] == [
@@ -106,9 +121,9 @@ def test_delete_without_an_answer_deletes_nothing(cloud):
         "queued-resources",
         "delete",
         "slice-1",
+        "--force",
         "--project=my-project",
         "--zone=us-east5-b",
-        "--force",
         "--quiet",
     ]
 
@@ -127,6 +142,38 @@ def test_delete_asks_at_a_terminal(cloud, answer, deletes):
     status = process.wait(timeout=PATIENCE)
     os.close(parent), os.close(child)
     assert cloud.verbs().count("delete") == deletes and status == (0 if deletes else 2)
+
+
+@pytest.mark.parametrize(
+    "addresses, track, flag",
+    [
+        ("external", [], None),
+        ("internal", [], "--internal-ip"),
+        ("iap", ["alpha"], "--tunnel-through-iap"),
+    ],
+)
+def test_machines_without_an_address_are_reached_another_way(cloud, addresses, track, flag):
+    for command in (["run", CONFIG], ["install"], ["fetch", "x"]):
+        done = cloud.run(*command, "--dry-run", ADDRESSES=addresses)
+        line = done.stdout.splitlines()[-1].split()
+        assert line[1 : len(track) + 3] == [*track, "compute", "tpus"]
+        assert [w for w in line if "iap" in w or "--internal" in w] == ([flag] if flag else [])
+
+
+def test_several_slices_are_one_request_and_one_run(cloud):
+    cloud.set(states="ABSENT\nACTIVE SERVICE ")
+    for command in (["create"], ["install"], ["run", CONFIG]):
+        done = cloud.run(*command, SLICES="2")
+        assert done.returncode == 0, done.stderr
+    (create,) = [call for call in cloud.calls() if "create" in call]
+    assert {"--node-count=2", "--node-prefix=slice-1"} < set(create)
+    assert not [word for word in create if word.startswith("--node-id")]
+    cloud.wait_for_end()
+    folders = sorted(cloud.here.glob("worker-*"))
+    assert len(folders) == 4  # two slices of two workers
+    first, *others = [(folder / "argv").read_bytes() for folder in folders]
+    assert b"sar_jax.train" in first and set(others) == {first}
+    assert cloud.run("status", SLICES="2").stdout.count("ended with status 0") == 4
 
 
 # Preemption
@@ -165,8 +212,17 @@ def test_a_failed_run_is_looked_at_twice_and_not_started_again(cloud):
         ),
     ],
 )
+@pytest.mark.parametrize(
+    "capacity, flag",
+    [
+        ({"CAPACITY": "spot"}, "--spot"),
+        # its time is over: the machines are deleted, and the request is SUSPENDED
+        ({"CAPACITY": "flex-start", "MAX_RUN": "4h"}, "--max-run-duration=4h"),
+    ],
+    ids=["spot", "flex"],
+)
 def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
-    cloud, states, nodes, reachable
+    cloud, states, nodes, reachable, capacity, flag
 ):
     cloud.ready()
     # Runs until the slice is gone; on the slice that replaces it, to the end.
@@ -177,7 +233,7 @@ def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
         play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then '
         "while [ -e worker.sh ]; do sleep 0.1; done; fi",
     )
-    done = cloud.run("run", "--auto-resume", CONFIG, "--config.steps=7", CAPACITY="spot", POLL="1")
+    done = cloud.run("run", "--auto-resume", CONFIG, "--config.steps=7", POLL="1", **capacity)
     assert done.returncode == 0, done.stdout + done.stderr
     verbs = cloud.verbs()
     again = verbs[verbs.index("delete") :]
@@ -196,11 +252,25 @@ def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
     assert (
         first == second and "--workdir=gs://bucket/run\\ 1" in first and "--config.steps=7" in first
     )
-    assert "--spot" in next(c for c in cloud.calls() if "create" in c)
+    assert flag in next(c for c in cloud.calls() if "create" in c)
     # without it, machines that are left refuse it
     assert "--force" in next(c for c in cloud.calls() if "delete" in c)
     (shipped,) = {c[5] for c in cloud.calls() if "scp" in c}
     assert pathlib.Path(shipped).parent.parent == cloud.here / "wheels/slice-1"
+
+
+def test_new_machines_under_the_old_name_get_everything_again(cloud):
+    """As after a repair: nobody asked for them, and nothing is installed."""
+    cloud.ready()
+    cloud.set(
+        play='touch "$PLAY.$$"; if [ "$(ls "$PLAY".* | wc -l)" -le 2 ]; then '
+        'rm "$HOME"/sar_jax_run/worker.sh; fi'
+    )
+    done = cloud.run("run", "--auto-resume", CONFIG, POLL="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    verbs = cloud.verbs()
+    assert not {"create", "delete"} & set(verbs)
+    assert verbs.count("install") == 1 and verbs.count("start") == 2
 
 
 def test_the_attempts_are_bounded(cloud):

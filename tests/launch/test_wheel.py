@@ -1,4 +1,4 @@
-"""The wheel, the pinned versions, GKE and CPU."""
+"""The wheel, the pinned versions, and CPUs."""
 
 import os
 import pathlib
@@ -9,7 +9,6 @@ import sys
 import tomllib
 import zipfile
 
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.cloud import BUILD_PYTHON, LAUNCH, executable
@@ -98,50 +97,6 @@ def test_every_requirement_is_pinned():
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (
             requirement
         )
-
-
-def test_the_jobset_fits_its_slice_and_its_command_is_ours():
-    jobset = yaml.safe_load((LAUNCH / "gke.yaml").read_text())
-    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    (job,) = jobset["spec"]["replicatedJobs"]
-    spec = job["template"]["spec"]
-    pod = spec["template"]["spec"]
-    (container,) = pod["containers"]
-    x, y = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
-    assert x * y == spec["completions"] * container["resources"]["limits"]["google.com/tpu"]
-    assert spec["parallelism"] == spec["completions"] and job["replicas"] == 1
-    # Restarted as a whole, in the same workdir, but not on an error of the settings (exit status
-    # 2).
-    assert spec["backoffLimit"] == 0 and pod["restartPolicy"] == "Never"
-    assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0
-    assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"] == {
-        "containerName": container["name"],
-        "operator": "In",
-        "values": [2],
-    }
-    assert container["command"][-2:] == ["-m", "sar_jax.train"]
-    assert [a for a in container["args"] if a.startswith("--workdir=gs://")]
-
-
-def test_the_jobset_s_settings_are_settings_of_the_trainer():
-    jobset = yaml.safe_load((LAUNCH / "gke.yaml").read_text())
-    (job,) = jobset["spec"]["replicatedJobs"]
-    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
-    check = (
-        "import sys; from absl import flags; from sar_jax import cli, config\n"
-        "from sar_jax.training import checks\n"
-        "flags.DEFINE_string('workdir', None, 'as sar_jax.train has it')\n"
-        "get = cli.config_flag(config.TrainConfig); assert len(flags.FLAGS(sys.argv)) == 1\n"
-        "checks.check(get()); print(flags.FLAGS.workdir)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", check, *container["args"]],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-    assert done.stdout.strip() == "gs://BUCKET/runs/qwen3_4b", done.stderr
 
 
 def test_cpu_runs_a_command_on_virtual_devices(tmp_path):

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 import pytest
-from support.cloud import CONFIG, HOSTILE, VARIABLES, command_of
-from support.commands import ROOT, one_error
+from support.cloud import CONFIG, HOSTILE, VARIABLES, command_of, environment_of
+from support.commands import ROOT, one_error, wait_for
 
 
 def test_install_reaches_all_workers(cloud, tmp_path):
@@ -36,7 +36,7 @@ def test_install_reaches_all_workers(cloud, tmp_path):
         ).stat().st_mode & 0o077 == 0
     assert cloud.run("run", CONFIG).returncode == 0
     cloud.wait_for_end()
-    assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/train.log").read_text()
+    assert "secret is hush hush" in (tmp_path / "worker-0/sar_jax_run/run.log").read_text()
     # not on a command line, which others can see
     assert "hush" not in (tmp_path / "calls").read_text()
 
@@ -137,7 +137,7 @@ def test_a_run_outlives_its_session_and_refuses_a_second(cloud):
         assert "a run is under way" in one_error(cloud.run(*command))
     assert cloud.verbs() == ["auth", "look", "auth", "look"]
     folder = cloud.here / "worker-1/sar_jax_run"
-    for script in ("start", "install"):  # also where somebody else was quicker than the look
+    for script in ("start train", "install"):  # also where somebody else was quicker than the look
         done = subprocess.run(
             [
                 "bash",
@@ -154,7 +154,7 @@ def test_a_run_outlives_its_session_and_refuses_a_second(cloud):
     assert cloud.run("stop").returncode == 0
     cloud.wait_for_end()
     assert cloud.run("status").stdout.count(": ended with status 130;") == 2
-    assert "saved" in (folder / "train.log").read_text()
+    assert "saved" in (folder / "run.log").read_text()
     assert cloud.run("run", CONFIG).returncode == 0
     assert cloud.run("stop", "--kill").returncode == 0
     assert cloud.run("status").stdout.count("ended without a status") == 2
@@ -178,8 +178,50 @@ def test_workers_that_cannot_be_reached_are_an_error(cloud):
         assert "cannot be reached" in one_error(cloud.run(*command))
 
 
+@pytest.mark.parametrize(
+    "words, platform",
+    [
+        (["evaluate", "--model=gs://bucket/run 1", "--tasks=gsm8k", "--output=results"], None),
+        (["explain", "--model=gs://bucket/run", "--answer_types=gsm8k:8", "--html=x.html"], None),
+        (["export", "--workdir=gs://bucket/run", "--output=hf"], "cpu"),
+        (["report", "gs://bucket/run 1", "--output=page.html"], "cpu"),
+    ],
+    ids=lambda words: words and words[0],
+)
+@pytest.mark.parametrize("accelerator, alone", [("v6e-8", False), ("v6e-16", True)])
+def test_other_commands_are_one_process_on_the_first_worker(
+    cloud, words, platform, accelerator, alone
+):
+    """On a slice of several machines with the chips of one, for the others do not take part."""
+    cloud.ready()
+    done = cloud.run("run", *words, ACCELERATOR=accelerator, WORKDIR="", JAX_PLATFORMS="")
+    assert done.returncode == 0, done.stderr
+    first = cloud.here / "worker-0"
+    wait_for((first / "sar_jax_run/status").exists)
+    assert not (cloud.here / "worker-1/argv").exists()
+    argv = (first / "argv").read_text().split("\0")[:-1]
+    assert argv == ["-u", "-m", f"sar_jax.{words[0]}", *words[1:]]
+    found = environment_of(first)
+    assert found.get("JAX_PLATFORMS") == platform
+    bounds = found.get("TPU_PROCESS_BOUNDS"), found.get("TPU_CHIPS_PER_PROCESS_BOUNDS")
+    assert bounds == (("1,1,1", "2,2,1") if alone else (None, None))
+
+
+def test_what_a_command_wrote_is_fetched(cloud, tmp_path):
+    cloud.ready()
+    cloud.set(play='mkdir results && echo good >results/results.md && echo page >"a page.html"')
+    words = ["evaluate", "--model=m", "--output=results"]
+    assert cloud.run("run", *words).returncode == 0
+    wait_for((cloud.here / "worker-0/sar_jax_run/status").exists)
+    here = tmp_path / "here"
+    here.mkdir()
+    assert cloud.run("fetch", "results", "a page.html", cwd=here).returncode == 0
+    assert (here / "results/results.md").read_text() == "good\n"
+    assert (here / "a page.html").read_text() == "page\n"
+
+
 def test_logs_follow_one_worker(cloud):
     cloud.set(states="ACTIVE SERVICE ")
     cloud.run("logs", "--worker=3")
     call = cloud.calls()[-1]
-    assert "--worker=3" in call and "tail -n 200 -F sar_jax_run/train.log" in command_of(call)
+    assert "--worker=3" in call and "tail -n 200 -F sar_jax_run/run.log" in command_of(call)
