@@ -231,7 +231,7 @@ class Size:
         """
         shapes, config = self.described.shapes, self.config
         work = roofline.Work(PROMPT, self.answer / 2, shapes.rows * shapes.width, 1)
-        rows = roofline.packed_rows(config, work)
+        rows = roofline.packed_rows(config, work, self.learning.assembly.base.kernel)
         network, residents = self.learning.assembly.base, self.described.residents
         calls = roofline.step_calls(config, network, residents, work, rows)
         return {name: roofline.limits(call, 0.0, chip).longest for name, call in calls.items()}
