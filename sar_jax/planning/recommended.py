@@ -118,10 +118,10 @@ def recommend(
             f"--capacity is {settings.capacity!r}, of which no price is known; there are "
             f"{', '.join(known)}, and --prices=FILE takes others"
         )
-    found = {}
+    found, packed = {}, {}
     for i, topology in enumerate(topologies):
         tell(f"arithmetic for {topology}, {i + 1} of {len(topologies)} slices")
-        found[topology] = candidates(asked, topology)
+        found[topology] = candidates(asked, topology, packed)
     if not any(found.values()):
         raise UserError(
             f"the run fits none of {', '.join(topologies)}, with any settings that change no "

@@ -103,22 +103,26 @@ def slices(versions: Sequence[str], max_chips: int) -> list[str]:
     return found
 
 
-def candidates(asked: Asked, topology: str) -> list[Candidate]:
+def candidates(
+    asked: Asked, topology: str, packed: dict[tuple[int, str], roofline.Rows] | None = None
+) -> list[Candidate]:
     """Settings for a slice, the fastest first; none where nothing fits, by arithmetic.
+
+    packed   holds what rows were packed before, by their number and the kernel of attention: it is
+             the same for all slices, and most of the work
 
     Copies to and from the host's memory are not in the seconds. So settings that use it where the
     config does not come after all others.
     """
     tpus = compiling.describe(topology)
     found: list[Candidate] = []
+    packed = {} if packed is None else packed
     for place, config in _places(asked, tpus):
-        packed: dict[int, roofline.Rows] = {}
         for made in _settings(config, sharding.batch_devices(place.described.assembly.mesh)):
-            count = made.packing.rows_per_microbatch
-            if count not in packed:
-                kernel = place.described.assembly.base.kernel
-                packed[count] = roofline.packed_rows(made, place.work, kernel)
-            guess = arithmetic.guess(made, place, packed[count])
+            key = made.packing.rows_per_microbatch, place.described.assembly.base.kernel
+            if key not in packed:
+                packed[key] = roofline.packed_rows(made, place.work, key[1])
+            guess = arithmetic.guess(made, place, packed[key])
             if guess is None or guess.memory > _MARGIN * tpus.device.hbm:
                 continue
             found.append(Candidate(topology, tpus.chips, asked.config, guess))
