@@ -158,13 +158,13 @@ def test_pods_run_the_command_with_arguments_secrets_and_files(cloud, tmp_path):
     (here / "secrets").write_text("# mine\n\nSECRET=hush $(hush) 'x'\n")
     own = ["--config.data.train=data/rows.jsonl", "--config.rewards.custom=my.py:f"]
     variables = {"ENV_FILE": "secrets", "ACCELERATOR": "tpu7x:2x2x2", "SLICES": "2"}
-    done = gke(cloud, "run", CONFIG, *own, *HOSTILE[1:], cwd=here, **variables)
+    done = gke(cloud, "run", CONFIG, *own, *HOSTILE, cwd=here, **variables)
     assert done.returncode == 0, done.stderr
     assert len(pods(cloud)) == 4 and json.loads((cloud.here / "codes").read_text()) == [0] * 4
     for pod in pods(cloud):
         argv = (pod / "argv").read_text().split("\0")[:-1]
         workdir = "--workdir=gs://bucket/run 1"
-        assert argv == ["-u", "-m", "sar_jax.train", CONFIG, *own, *HOSTILE[1:], workdir]
+        assert argv == ["-u", "-m", "sar_jax.train", CONFIG, *own, *HOSTILE, workdir]
         assert (pod / "data/rows.jsonl").exists() and (pod / "my.py").exists()
         assert environment_of(pod)["SECRET"] == "hush $(hush) 'x'"
     assert "hush" not in (cloud.here / "calls").read_text()
