@@ -5,8 +5,7 @@
     decoding       the weights and the cache of all slots, exact but for little
     seconds        as `roofline`; what is sent is counted as the shardings need it
 
-The compiler has the last word: on thirteen published pairs of model and slice the gradient's
-memory was within a tenth of it (docs/plan.md).
+The compiler has the last word; docs/plan.md has how far the two are apart.
 """
 
 import dataclasses
