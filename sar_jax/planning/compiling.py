@@ -39,8 +39,6 @@ _SETTINGS = (
     "jax_disable_most_optimizations",
     "jax_use_shardy_partitioner",
 )
-# Without them libtpu complains that this machine is no TPU.
-_PRESENT = {"TPU_ACCELERATOR_TYPE": "v6e-8", "TPU_WORKER_HOSTNAMES": "localhost"}
 
 
 class _Lowered(NamedTuple):
@@ -54,16 +52,8 @@ class _Lowered(NamedTuple):
 
 def describe(topology: str) -> chips.Slice:
     """`chips.describe`, without what libtpu says of a machine that has no TPU."""
-    added = (
-        {} if backend.tpu_chips() else {n: v for n, v in _PRESENT.items() if n not in os.environ}
-    )
-    os.environ.update(added)
-    try:
-        with backend.without_noise():
-            return chips.describe(topology)
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+    with backend.without_noise():
+        return chips.describe(topology)
 
 
 def measure(program: Program, kept: Kept | None = None) -> Measured:
