@@ -24,7 +24,14 @@ from sar_jax.training import calls
 SIGNATURES = {
     "load": ("path", "config=None", "step=None"),
     "train": ("config", "workdir=None", "on_step=None", "*extend=False"),
-    "plan": ("config", "topology", "*prompt_tokens=150", "*answer_tokens=900"),
+    "plan": (
+        "config",
+        "topology",
+        "*prompt_tokens=150",
+        "*answer_tokens=900",
+        "*compilation_cache=None",
+        "*progress=False",
+    ),
     "Policy.generate": (
         "questions",
         "samples=1",

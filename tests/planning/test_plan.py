@@ -283,7 +283,7 @@ def test_what_does_not_fit_says_so_and_what_would_help(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give either --topology=v6e:2x4 or"),
+        ([], "give --topology=v6e:2x4, or several slices"),
         (["--topology=v6e:2x4", "--sweep=v6e:2x4"], "give either --topology"),
         (["--topology=v6e:2x5"], "--topology is 'v6e:2x5'"),
         (["--topology=v6e:2x4", "--html=/"], "--html is '/': name a file"),
