@@ -244,7 +244,9 @@ if __name__ == "__main__":
     flags.DEFINE_list(
         "chips", ["v5e", "v5p", "v6e", "tpu7x"], "Chips whose slices --advise looks at."
     )
-    flags.DEFINE_integer("max_chips", 64, "Of a slice that --advise looks at.", lower_bound=1)
+    flags.DEFINE_integer(
+        "max_chips", 64, "The most chips of a slice that --advise looks at.", lower_bound=1
+    )
     flags.DEFINE_float(
         "deadline", None, "Hours that the whole run may take, for --advise.", lower_bound=0.01
     )

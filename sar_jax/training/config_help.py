@@ -199,7 +199,10 @@ def _field(sources: Sources, field: ast.AnnAssign, path: str, width: int) -> str
 def _option(option: Option, width: int) -> str:
     name = f"--[no]{option.name}" if option.kind == "bool" else f"--{option.name}"
     takes = "" if option.kind == "bool" else f"={_TAKES[option.kind]}"
-    about = "" if option.default in (None, "", [], False) else f"default {option.default}"
+    default = option.default
+    if isinstance(default, list):
+        default = ",".join(default)  # as it is written
+    about = "" if default in (None, "", False) else f"default {default}"
     return _entry(name + takes, about, option.text, width)
 
 
