@@ -12,6 +12,7 @@ import dataclasses
 from typing import NamedTuple
 
 from sar_jax import config as config_lib
+from sar_jax.errors import UserError
 from sar_jax.model import parameters, remat
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import programs, roofline
@@ -53,18 +54,14 @@ def guess(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> 
 
     rows   as `roofline.packed_rows` finds them for this config
     """
-    room = _SPARE * place.tpus.device.hbm - _always(config, place) - _weights(place)
-    assembly = place.described.assembly
+    assembly, room = place.described.assembly, _SPARE * place.tpus.device.hbm
+    room -= _always(config, place) + place.described.residents.decoding_weights
     if config.rollout.slots == "auto":
-        devices = sharding.batch_devices(assembly.decoding)
-        slot = _slot(config, place)
-        most = int(room / slot)
-        wanted = -(-config.rollout.questions * config.rollout.samples // devices)
-        if most > 8 and most < wanted:
-            most -= most % 8
-        if most < 1:
-            return None
-        config = fitting.with_slots(config, min(most, wanted) * devices)
+        try:
+            slots = fitting.most(config, assembly.decoder, assembly.decoding, room)
+        except UserError:
+            return None  # not one
+        config = fitting.with_slots(config, slots)
     memory = _gradient(config, place), _decoding(config, place)
     return Guess(config, *memory, _seconds(config, place, rows))
 
@@ -75,23 +72,11 @@ def _always(config: config_lib.TrainConfig, place: Place) -> float:
     return r.masters + r.moments + reference + r.critic + r.base
 
 
-def _weights(place: Place) -> float:
-    return place.described.residents.decoding_weights
-
-
-def _slot(config: config_lib.TrainConfig, place: Place) -> float:
-    """Bytes of a device for each of its slots, while slots move to fewer."""
-    assembly = place.described.assembly
-    answers = config.rollout.questions * config.rollout.samples
-    devices = sharding.batch_devices(assembly.decoding)
-    every = fitting.with_slots(config, answers)
-    return shapes_lib.slot_bytes(every, assembly.decoder, devices, assembly.decoding.size)
-
-
 def _decoding(config: config_lib.TrainConfig, place: Place) -> float:
-    devices = sharding.batch_devices(place.described.assembly.decoding)
-    slots = config.rollout.slots / devices
-    return _always(config, place) + _weights(place) + slots * _slot(config, place)
+    assembly, r = place.described.assembly, place.described.residents
+    devices = sharding.batch_devices(assembly.decoding)
+    slot = shapes_lib.slot_bytes(config, assembly.decoder, devices, assembly.decoding.size)
+    return _always(config, place) + r.decoding_weights + config.rollout.slots / devices * slot
 
 
 def _gradient(config: config_lib.TrainConfig, place: Place) -> float:

@@ -20,7 +20,6 @@ from sar_jax.model import download, families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import compiling, programs, roofline
-from sar_jax.planning.compiling import measure as measure
 from sar_jax.planning.kept import Kept
 from sar_jax.planning.measured import SILENT, Head, Measured, Watch
 from sar_jax.training.own import families as own_families

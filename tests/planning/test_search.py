@@ -102,6 +102,18 @@ def test_what_is_out_of_the_question_is_not_compiled():
     assert best and min(compiled) >= 16  # of two slices, though three would be asked for
 
 
+def test_settings_that_take_hardly_less_than_what_did_not_fit_are_not_tried():
+    rows = [of("v6e:2x4", 8, 1.0 + i, [str(i)], gradient=g) for i, g in enumerate((1.0, 0.97, 0.9))]
+    tried = []
+
+    def make(candidate):
+        tried.append(name(candidate))
+        return plan("v6e:2x4", 8, HOUR, candidate.guess.gradient, hbm=0.95)
+
+    (best,) = Search({"v6e:2x4": rows}, make).best(lambda c: c.hours)
+    assert tried == ["0", "2"] and name(best) == "2"
+
+
 def test_slices_are_those_of_the_chips_that_are_asked_for():
     assert search.slices(["v6e", "tpu7x"], 8) == [
         "v6e:2x2",
