@@ -1,9 +1,10 @@
 """What the compiler has said is kept, and never wrong: damaged files, several plans at once."""
 
 import json
-import multiprocessing
 import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -83,31 +84,44 @@ def test_what_cannot_be_read_or_written_is_said_once(tmp_path, capsys):
     assert kept.read(KEY) is None and "cannot be read" in capsys.readouterr().err
 
 
-def _write_many(folder: pathlib.Path, process: int) -> None:
-    kept = Kept(folder)
-    for i in range(200):
-        kept.write(
-            KEY, RECORD | {"arguments": 1000 * process + i, "filler": "x" * 10_000 * process}
+WRITER = """
+import pathlib, sys
+from sar_jax.planning.kept import Kept
+
+folder, process, key = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+kept = Kept(folder / "plans")
+i = 0
+while not (folder / "enough").exists():
+    kept.write(key, {"number": 1000 * process + i % 1000, "filler": "x" * 10_000 * process})
+    i += 1
+"""
+
+
+def test_plans_at_the_same_time_find_whole_records(tmp_path, capsys):
+    """Two processes write one file, again and again, until this one has read many of both."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(process), KEY],
+            stderr=subprocess.PIPE,
+            text=True,
         )
-
-
-def test_plans_at_the_same_time_find_whole_records(tmp_path, capfd):
-    """Two processes write one file, again and again, while this one reads it."""
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_many, args=(tmp_path, i)) for i in (1, 2)]
-    for writer in writers:
-        writer.start()
-    kept, seen = Kept(tmp_path), set()
-    while any(writer.is_alive() for writer in writers):
-        found = kept.read(KEY)
-        if found:
-            assert len(found["filler"]) == 10_000 * (found["arguments"] // 1000)
-            seen.add(found["arguments"])
-    for writer in writers:
-        writer.join()
-        assert writer.exitcode == 0
-    assert len(seen) > 1 and not capfd.readouterr().err
-    assert [file.name for file in tmp_path.iterdir()] == [f"{KEY}.json"]
+        for process in (1, 2)
+    ]
+    kept, seen = Kept(tmp_path / "plans"), {1: set(), 2: set()}
+    try:
+        while min(map(len, seen.values())) < 5 and not any(w.poll() for w in writers):
+            found = kept.read(KEY)
+            if found:
+                process, number = divmod(found["number"], 1000)
+                assert found["filler"] == "x" * 10_000 * process
+                seen[process].add(number)
+    finally:
+        (tmp_path / "enough").touch()
+        ends = [(writer.communicate()[1], writer.returncode) for writer in writers]
+    assert [code for _, code in ends] == [0, 0], ends
+    assert not any("warning: " in said for said in (ends[0][0], ends[1][0]))
+    assert not capsys.readouterr().err
+    assert [file.name for file in kept.folder.iterdir()] == [f"{KEY}.json"]
 
 
 def test_the_folder_is_that_of_a_run_s_programs(tmp_path, monkeypatch):
