@@ -14,7 +14,7 @@ from peers import meter, turns
 from peers import work as work_lib
 from peers.work import Work
 from support.commands import ROOT
-from support.environment import CACHE
+from support.environment import CACHE, XLA_QUICK
 from support.models import make_hf_folder
 
 SCRIPTS = ("against_peers", "lengths", "rollout", "roofline", "score", "step", "update")
@@ -42,9 +42,7 @@ def run(script: str, *words: str) -> list[dict]:
     done = subprocess.run(
         [sys.executable, ROOT / f"benchmarks/{script}.py", *words],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-        | CACHE
-        | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | CACHE | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": XLA_QUICK},
         capture_output=True,
         text=True,
     )

@@ -9,16 +9,20 @@ from support import docs
 from support.commands import ROOT, run_command
 from support.training import read_metrics
 
-# so little that a step takes a second
+# so little that a step takes a second, and the shapes of other tests' runs
 _SHORT = {
     "steps": 2,
-    "data.eval_questions": 8,
-    "evaluation.batch": 8,
+    "data.eval_questions": 4,
+    "data.max_prompt_tokens": 120,
+    "evaluation.batch": 4,
+    "model.remat": "none",
     "rollout.questions": 4,
     "rollout.samples": 3,
     "rollout.slots": 8,
-    "rollout.max_answer_tokens": 24,
-    "loss.minibatch_questions": 4,
+    "rollout.max_answer_tokens": 12,
+    "loss.minibatch_questions": 2,
+    "packing.row_tokens": 144,
+    "packing.logprob_chunk": 144,
     "packing.rows_per_microbatch": 2,
 }
 

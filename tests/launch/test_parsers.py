@@ -102,9 +102,13 @@ def installed(program: str) -> str:
 
 def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
     """Its parser runs before it asks for credentials, of which it has none here; the proxy keeps it
-    off the network."""
+    off the network. The key of a user who has none is made once: `ssh` and `scp` make it each."""
     gcloud = installed("gcloud")
+    key = tmp_path / ".ssh/google_compute_engine"
+    key.parent.mkdir(mode=0o700)
+    subprocess.run([installed("ssh-keygen"), "-q", "-t", "rsa", "-N", "", "-f", key], check=True)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("CLOUDSDK_", "GOOGLE_"))} | {
+        "HOME": str(tmp_path),
         "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "https_proxy": "http://127.0.0.1:9",

@@ -33,6 +33,8 @@ VARIANTS = {
     },
     "adapters in float32": {"lora.rank": 40, "model.dtype": "float32"},
 }
+# what a plain run calls, the others call too
+ALL = [pytest.param(v, marks=pytest.mark.explore if v == "plain" else ()) for v in VARIANTS]
 # Of a run's functions where the plan has other names.
 NAMES = {"resize": "shrink", "accumulate": "gradient"}
 
@@ -127,7 +129,7 @@ def run_two_steps(config, folder):
     return run.assembly.base.cfg, run.tools.mesh
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ALL)
 def test_what_is_planned_is_what_is_in_memory(wide, tmp_path, variant, monkeypatch):
     data = write_arithmetic(tmp_path / "rows.jsonl", "train", range(60))
     config = small_config(wide, data, variant)

@@ -26,6 +26,8 @@ VARIANTS = {
     },
     "adapters in float32": {"lora.rank": 3, "model.dtype": "float32"},
 }
+# what a plain run calls, the others call too
+ALL = [pytest.param(v, marks=pytest.mark.explore if v == "plain" else ()) for v in VARIANTS]
 # What says where a line of Python is; and that an argument is whole on every device, which the plan
 # says of scalars that a run brings from the host.
 _LOCATION = re.compile(r" ?loc\((?:[^()]|\([^()]*\))*\)")
@@ -67,7 +69,7 @@ def small_config(folder, data, **overrides) -> config_lib.TrainConfig:
     return config
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ALL)
 def test_what_is_planned_is_what_runs(hf_folder, tmp_path, variant):
     data = write_arithmetic(tmp_path / "rows.jsonl", "train", range(40))
     config = small_config(hf_folder, data, **VARIANTS[variant])

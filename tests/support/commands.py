@@ -13,6 +13,7 @@ from support.environment import CACHE, XLA_QUICK
 from support.processes import Forked
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+_QUICKLY_COMPILED = ("sar_jax.train", "sar_jax.pretrain", "sar_jax.evaluate")
 PATIENCE = 900  # seconds until a test gives up; a slow machine needs some of them, a quick one none
 
 
@@ -22,7 +23,7 @@ def start_command(
     """`python -m sar_jax.<...>` as a user runs it, on one CPU device. real: a process that the
     system starts."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"COLUMNS": "200"} | CACHE
-    env |= {"XLA_FLAGS": XLA_QUICK} if arguments[0] == "sar_jax.train" else {}
+    env |= {"XLA_FLAGS": XLA_QUICK} if arguments[0] in _QUICKLY_COMPILED else {}
     env |= environment
     if real:
         return subprocess.Popen(

@@ -18,7 +18,7 @@ CACHE = {
 }
 os.environ |= CACHE | {"JAX_PLATFORMS": "cpu"}
 # Compiling takes most of the time of these tests, and half of it is LLVM's, which knows nothing of
-# what they test. Training is given this too; other commands optimize as users' do.
+# what they test. Some commands are given this too; the others optimize as users' do.
 XLA_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # compiles fusions three times as fast; later ones have one way only
 if metadata.version("jaxlib").startswith("0.10."):

@@ -13,6 +13,7 @@ A worked example, blocks of 2 columns, one row of 8 with the segments 1 1 1 2 2 
 """
 
 import functools
+from types import ModuleType
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -51,8 +52,8 @@ def attend(
 
 def pairs(segment_ids: Int[np.ndarray, "R T"]) -> int:
     """Pairs of a query and a key in the blocks that are not skipped, of a layer without window."""
-    R, T = segment_ids.shape
-    ids = jnp.pad(segment_ids, ((0, 0), (0, -T % _LANES)))
+    T = segment_ids.shape[1]
+    ids = np.pad(segment_ids, ((0, 0), (0, -T % _LANES)))
     block = _block(ids.shape[1])
     steps = ids.shape[1] // block
     return int(visits(seen_blocks(ids, block, None), steps).visited.sum()) * block**2
@@ -117,14 +118,15 @@ def _for_segments(
 
 
 def seen_blocks(
-    segment_ids: Int[Array, "R T"], block: int, window: int | None
-) -> Bool[Array, "R B B"]:
+    segment_ids: Int[Array | np.ndarray, "R T"], block: int, window: int | None
+) -> Bool[Array | np.ndarray, "R B B"]:
     """Does any query of a block (first axis of blocks) see any key of another?
 
     Where padding is not last in a row, or segments come back, too many are said to.
     """
     R, T = segment_ids.shape
-    ids = jnp.where(segment_ids == 0, jnp.iinfo(segment_ids.dtype).max, segment_ids)
+    xp = _library(segment_ids)
+    ids = xp.where(segment_ids == 0, xp.iinfo(segment_ids.dtype).max, segment_ids)
     ids = ids.reshape(R, T // block, block)
     low, high = ids.min(axis=2), ids.max(axis=2)
     starts = np.arange(0, T, block)
@@ -142,20 +144,26 @@ class Visits(NamedTuple):
     visited   does the step work?
     """
 
-    block: Int[Array, "RB W"]
-    visited: Int[Array, "RB W"]
+    block: Int[Array | np.ndarray, "RB W"]
+    visited: Int[Array | np.ndarray, "RB W"]
 
 
-def visits(seen: Bool[Array, "R B B"], steps: int) -> Visits:
+def visits(seen: Bool[Array | np.ndarray, "R B B"], steps: int) -> Visits:
     """For each block of the first axis those from the first to the last that it meets.
 
     steps   of the loop; at least the most that meet one
     """
     R, B = seen.shape[:2]
-    first = jnp.argmax(seen, axis=2)
-    last = B - 1 - jnp.argmax(seen[:, :, ::-1], axis=2)
+    xp = _library(seen)
+    first = xp.argmax(seen, axis=2)
+    last = B - 1 - xp.argmax(seen[:, :, ::-1], axis=2)
     first, last = ((x + B * np.arange(R)[:, None]).reshape(R * B, 1) for x in (first, last))
     block = first + np.arange(steps)
     visited = block <= last
-    block = jnp.where(visited, block, jnp.roll(first, -1, axis=0))
-    return Visits(block.astype(jnp.int32), visited.astype(jnp.int32))
+    block = xp.where(visited, block, xp.roll(first, -1, axis=0))
+    return Visits(block.astype(xp.int32), visited.astype(xp.int32))
+
+
+def _library(x: Array | np.ndarray) -> ModuleType:
+    """A plan counts thousands of rows, which JAX would do operation by operation."""
+    return np if isinstance(x, np.ndarray) else jnp
