@@ -9,6 +9,7 @@ The compiler has the last word; docs/plan.md has how far the two are apart.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sar_jax import config as config_lib
@@ -16,6 +17,7 @@ from sar_jax.errors import UserError
 from sar_jax.model import parameters, remat
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import programs, roofline
+from sar_jax.planning.estimate import Plan
 from sar_jax.rollout import fitting
 from sar_jax.rollout import shapes as shapes_lib
 
@@ -37,16 +39,46 @@ class Place(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """gradient, decoding: bytes of a device meanwhile; seconds: of a step."""
+    """gradient, decoding: bytes of a device meanwhile; limits: of a call of each function, with the
+    number of its calls in a step."""
 
     config: config_lib.TrainConfig
     gradient: float
     decoding: float
-    seconds: float
+    limits: Mapping[str, tuple[float, roofline.Limits]]
 
     @property
     def memory(self) -> float:
         return max(self.gradient, self.decoding)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step."""
+        return sum(calls * limits.longest for calls, limits in self.limits.values())
+
+    @property
+    def least(self) -> float:
+        """The same where nothing is sent: a compiled plan is never below it."""
+        return self._with_network({})
+
+    def corrected(self, other: "Guess", plan: Plan) -> float:
+        """Seconds, if what is sent differs from the compiler's as it did in another guess, of whose
+        config this is the plan."""
+        sent = {}
+        for name, (_, limits) in self.limits.items():
+            told = plan.times[name].network if name in plan.times else None
+            before = other.limits[name][1].network if name in other.limits else None
+            if told is None:
+                sent[name] = limits.network
+            else:
+                sent[name] = limits.network * told / before if before and limits.network else told
+        return self._with_network(sent)
+
+    def _with_network(self, seconds: Mapping[str, float | None]) -> float:
+        return sum(
+            calls * limits._replace(network=seconds.get(name)).longest
+            for name, (calls, limits) in self.limits.items()
+        )
 
 
 def guess(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> Guess | None:
@@ -63,7 +95,7 @@ def guess(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> 
             return None  # not one
         config = fitting.with_slots(config, slots)
     memory = _gradient(config, place), _decoding(config, place)
-    return Guess(config, *memory, _seconds(config, place, rows))
+    return Guess(config, *memory, _limits(config, place, rows))
 
 
 def _always(config: config_lib.TrainConfig, place: Place) -> float:
@@ -93,15 +125,16 @@ def _gradient(config: config_lib.TrainConfig, place: Place) -> float:
     return _always(config, place) + r.gradients + (kept + working + gathered) / tensor
 
 
-def _seconds(config: config_lib.TrainConfig, place: Place, rows: roofline.Rows) -> float:
-    assembly = place.described.assembly
+def _limits(
+    config: config_lib.TrainConfig, place: Place, rows: roofline.Rows
+) -> dict[str, tuple[float, roofline.Limits]]:
+    assembly, device = place.described.assembly, place.tpus.device
     calls = roofline.step_calls(config, assembly.base, place.described.residents, place.work, rows)
     sent = _sent(config, place)
-    device = place.tpus.device
-    return sum(
-        call.calls * roofline.limits(call, sent.get(name, 0.0), device).longest
+    return {
+        name: (call.calls, roofline.limits(call, sent.get(name, 0.0), device))
         for name, call in calls.items()
-    )
+    }
 
 
 def _sent(config: config_lib.TrainConfig, place: Place) -> dict[str, float]:

@@ -28,6 +28,7 @@ _POLICIES = ("dots", "dots_but_up", "block", "offload")  # "none" keeps what XLA
 _GROUPS = (1, 2, 4)  # of devices that hold all parameters each
 _MARGIN = 1.02  # of the memory: the arithmetic may say too much
 _LEFT = 0.93  # of the memory that did not fit: the next try takes at most this
+_WORTH = 0.99  # of the seconds that are certain: what may take less is compiled too
 _FIELDS = (
     "mesh.data",
     "rollout.slots",
@@ -194,6 +195,10 @@ class Search:
     """Rankings of candidates, the best of which are compiled.
 
     make    the plan of a candidate, by the compiler
+
+    What is sent is all that the arithmetic says of seconds and the compiler may contradict. So what
+    would be slower if it sent nothing needs no compiling; nor does what would be slower if the
+    arithmetic were as wrong about it as about compiled settings of the same mesh.
     """
 
     def __init__(
@@ -202,6 +207,7 @@ class Search:
         self._waiting = {name: list(rows) for name, rows in found.items() if rows}
         self._make = make
         self._certain: dict[str, Candidate] = {}
+        self._compiled: dict[tuple[str, int], Candidate] = {}  # the last of a slice and mesh
 
     def best(self, value: Callable[[Candidate], float], count: int = BEST) -> list[Candidate]:
         """Those with the lowest values, one of a slice, compiled; fewer where fewer fit.
@@ -211,24 +217,43 @@ class Search:
         while True:
             order = sorted(self._current(), key=value)
             order = [candidate for candidate in order if value(candidate) < math.inf][:count]
-            if all(candidate.plan for candidate in order):
+            waiting = [c for c in order if not c.plan] or [
+                other for c in order if (other := self._better(c))
+            ]
+            if not waiting:
                 return order
-            self._try(next(candidate for candidate in order if not candidate.plan).topology)
+            self._try(waiting[0])
 
     def _current(self) -> list[Candidate]:
-        """Of each slice the one that is compiled, else the fastest by arithmetic."""
+        """Of each slice the best that is compiled, else the fastest by arithmetic."""
         waiting = {name: rows[0] for name, rows in self._waiting.items() if rows}
         return list({**waiting, **self._certain}.values())
 
-    def _try(self, topology: str) -> None:
-        rows = self._waiting[topology]
-        candidate = rows[0]
+    def _better(self, certain: Candidate) -> Candidate | None:
+        """The first of the same slice that may be faster, and uses the host's memory no more."""
+        hosted = _hosted(certain.config)
+        for other in self._waiting[certain.topology]:
+            if not _hosted(other.config) <= hosted:
+                continue
+            known = self._compiled.get((other.topology, other.config.mesh.data))
+            guess = other.guess
+            least = guess.corrected(known.guess, known.plan) if known else guess.least
+            if least < _WORTH * certain.seconds:
+                return other
+        return None
+
+    def _try(self, candidate: Candidate) -> None:
+        topology, rows = candidate.topology, self._waiting[candidate.topology]
+        rows.remove(candidate)
         plan = self._make(candidate)
-        if plan.fits():
-            self._certain[topology] = dataclasses.replace(candidate, plan=plan)
-            rows.clear()
-        else:
-            rows[:] = _instead(candidate, plan, rows[1:])
+        if not plan.fits():
+            rows[:] = _instead(candidate, plan, rows)
+            return
+        made = dataclasses.replace(candidate, plan=plan)
+        self._compiled[topology, candidate.config.mesh.data] = made
+        before = self._certain.get(topology)
+        if before is None or made.seconds < before.seconds:
+            self._certain[topology] = made
 
 
 def _instead(candidate: Candidate, plan: Plan, others: Sequence[Candidate]) -> list[Candidate]:
