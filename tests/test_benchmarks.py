@@ -147,6 +147,17 @@ def test_programs_take_turns_and_end(folder, tmp_path):
     assert ratios == ["score.processor", "score.wall", "score.peak"]
 
 
+@pytest.mark.parametrize(
+    "line, said", [("exit 1", "^x has ended: its message"), ("kill -9 $$", "^x was killed")]
+)
+def test_a_program_that_ends_early_is_named(tmp_path, line, said):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{line}\n")
+    python.chmod(0o755)
+    with pytest.raises(SystemExit, match=said):
+        turns.start(turns.Side("x", "module", str(python)), Work("", "score"))
+
+
 def test_a_steps_shares_are_of_all_of_it():
     figures = run("step", "--steps=3", *(f"--set={field}" for field in SMALL))
     found = {f["figure"]: f["value"] for f in figures}

@@ -5,11 +5,12 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from peers import meter
 from peers.work import Work
@@ -48,11 +49,13 @@ class Started(NamedTuple):
     device: str
 
 
-def _read(name: str, stream: IO[str]) -> dict[str, Any]:
-    line = stream.readline()
-    if not line:
-        raise SystemExit(f"{name} has ended: its message is above")
-    return json.loads(line)
+def _read(name: str, process: subprocess.Popen) -> dict[str, Any]:
+    line = process.stdout.readline()
+    if line:
+        return json.loads(line)
+    if process.wait() == -signal.SIGKILL:
+        raise SystemExit(f"{name} was killed, as the system does where memory ends")
+    raise SystemExit(f"{name} has ended: its message is above")
 
 
 def start(side: Side, work: Work) -> Started:
@@ -66,7 +69,7 @@ def start(side: Side, work: Work) -> Started:
         stdout=subprocess.PIPE,
         text=True,
     )
-    return Started(side, process, **_read(side.name, process.stdout))
+    return Started(side, process, **_read(side.name, process))
 
 
 def take(sides: Sequence[Side], work: Work, rounds: int) -> dict[str, list[meter.Used]]:
@@ -86,7 +89,7 @@ def take(sides: Sequence[Side], work: Work, rounds: int) -> dict[str, list[meter
             for program in started if turn % 2 == 0 else started[::-1]:
                 program.process.stdin.write("\n")
                 program.process.stdin.flush()
-                used = meter.Used(**_read(program.side.name, program.process.stdout))
+                used = meter.Used(**_read(program.side.name, program.process))
                 found[program.side.name].append(used)
                 told = f"{program.side.name}, round {turn + 1}: {used.processor:.2f} s of processor"
                 print(f"{told}, {used.wall:.2f} s, {used.peak:.2f} GiB", file=sys.stderr)
