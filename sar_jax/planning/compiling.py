@@ -7,6 +7,7 @@ A program is known by its text. What was compiled before, by the same compiler f
 is read (`kept`), so a plan of what was planned before takes no longer than tracing it.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import importlib.metadata
@@ -16,7 +17,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ from sar_jax.planning.measured import SILENT, Measured, Watch
 from sar_jax.planning.programs import Program
 
 _VERSION = 1  # of a record
+_AT_ONCE = min(2, os.cpu_count() or 1)  # programs; a large one takes some GiB meanwhile
 # What the compiler is told beside a program's text: by the environment, and by JAX.
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _SETTINGS = (
@@ -50,6 +52,14 @@ class _Lowered(NamedTuple):
     key: str
 
 
+class _Compiled(NamedTuple):
+    """stage: None where the compiler finds no room, which error says; seconds: that it took."""
+
+    stage: jax.stages.Compiled | None
+    error: str | None
+    seconds: float
+
+
 def describe(topology: str) -> chips.Slice:
     """`chips.describe`, without what libtpu says of a machine that has no TPU."""
     with backend.without_noise():
@@ -58,8 +68,7 @@ def describe(topology: str) -> chips.Slice:
 
 def measure(program: Program, kept: Kept | None = None) -> Measured:
     """What the compiler says of a program; kept: where that was compiled before may be found."""
-    lowered = _lower(program)
-    return _known(lowered, kept) or _compile(lowered, kept)
+    return measure_all({"": program}, kept)[""]
 
 
 def measure_all(
@@ -73,12 +82,33 @@ def measure_all(
         if known := _known(lowered[name], kept):
             found[name] = known
             watch.found(name, known)
-    others = (name for name in programs if name not in found)
-    for name in sorted(others, key=lambda name: len(lowered[name].text)):
-        watch.tell(f"compiling {name}", len(found) + 1, len(programs))
-        found[name] = _compile(lowered[name], kept)
+    others = {name: low for name, low in lowered.items() if name not in found}
+    count = len(programs)
+    tell = lambda names: watch.tell(f"compiling {' and '.join(names)}", len(found) + 1, count)
+    for name, compiled in _compile_all(others, tell):
+        found[name] = _written(lowered[name], compiled, kept)
         watch.found(name, found[name])
     return {name: found[name] for name in programs}
+
+
+def _compile_all(
+    lowered: Mapping[str, _Lowered], tell: Callable[[Collection[str]], None]
+) -> Iterator[tuple[str, _Compiled]]:
+    """Each as soon as it is done, the short ones first; tell: hears what is compiled now.
+
+    The compiler works on one core, but for moments.
+    """
+    waiting = sorted(lowered, key=lambda name: -len(lowered[name].text))
+    with _not_kept_by_jax(), concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        running: dict[concurrent.futures.Future[_Compiled], str] = {}
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                name = waiting.pop()
+                running[pool.submit(_compile, lowered[name])] = name
+            tell(running.values())
+            done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in done:
+                yield running.pop(future), future.result()
 
 
 def _lower(program: Program) -> _Lowered:
@@ -119,25 +149,30 @@ def _known(lowered: _Lowered, kept: Kept | None) -> Measured | None:
     return _measured(record, lowered.program.beside, cached=True) if record else None
 
 
-def _compile(lowered: _Lowered, kept: Kept | None) -> Measured:
-    start = time.process_time()
+def _compile(lowered: _Lowered) -> _Compiled:
+    start = time.monotonic()
     try:
-        with _not_kept_by_jax():
-            compiled = lowered.stage.compile()
+        stage = lowered.stage.compile()
     except jax.errors.JaxRuntimeError as error:
         if not memory.is_exhausted(error):
             raise
-        record = {"compiler": str(error).splitlines()[0]}
+        return _Compiled(None, str(error).splitlines()[0], time.monotonic() - start)
+    return _Compiled(stage, None, time.monotonic() - start)
+
+
+def _written(lowered: _Lowered, compiled: _Compiled, kept: Kept | None) -> Measured:
+    """What is known of it now, and is kept."""
+    record: dict[str, Any] = {"compile_seconds": compiled.seconds}
+    if compiled.stage is None:
+        record["compiler"] = compiled.error
     else:
-        about = compiled.memory_analysis()
-        record = {
-            "bytes": memory.program_bytes(compiled),
+        about = compiled.stage.memory_analysis()
+        record |= {
+            "bytes": memory.program_bytes(compiled.stage),
             "temporary": about.temp_size_in_bytes,
             "arguments": about.argument_size_in_bytes,
+            "collectives": _collectives(compiled.stage, lowered.program.mesh.size),
         }
-    record["compile_seconds"] = time.process_time() - start
-    if "bytes" in record:
-        record["collectives"] = _collectives(compiled, lowered.program.mesh.size)
     if kept:
         kept.write(lowered.key, record)
     return _measured(record, lowered.program.beside, cached=False)

@@ -14,7 +14,7 @@ class Measured:
     arguments         of the program; temporary: its temporaries
     collectives       bytes sent in a call, by kind; None where the program cannot be printed
     sent              their sum
-    compile_seconds   of a processor, when it was compiled
+    compile_seconds   that it took, when it was compiled, beside another one
     compiler          what the compiler says where it finds no room
     cached            was it compiled before, for another plan?
     """

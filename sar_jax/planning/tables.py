@@ -26,8 +26,8 @@ SOURCES = {
 MEMORY = ("in all", "args", "temp", "beside", "free", "sent", "compiled in")
 MEANT_BY_MEMORY = (
     "compiled: in all, args and temp (arguments and temporaries), sent (to other devices in a "
-    "call); counted: beside (what else is in memory meanwhile); compiled in: processor time, "
-    "cached: compiled for an earlier plan"
+    "call); counted: beside (what else is in memory meanwhile); compiled in: beside another "
+    "program, cached: for an earlier plan"
 )
 TIMES = ("calls", "flops", "compute", "memory", "network", "a step")
 MEANT_BY_TIMES = (

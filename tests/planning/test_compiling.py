@@ -7,11 +7,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
 import pytest
-from support.commands import ROOT
+from support.commands import PATIENCE, ROOT
 
 from sar_jax.parallel import sharding
 from sar_jax.planning import compiling, hlo
@@ -139,7 +140,47 @@ def test_jax_keeps_no_programs_for_tpus(tmp_path):
     assert jax.config.jax_persistent_cache_min_compile_time_secs == least
 
 
-def test_the_known_come_first_then_the_short_ones(tmp_path):
+def test_two_are_compiled_at_once(tmp_path, monkeypatch):
+    """Each waits for the other one here."""
+    both, compile_one = threading.Barrier(2, timeout=PATIENCE), jax.stages.Lowered.compile
+    together = lambda self, *given: (both.wait(), compile_one(self, *given))[1]
+    monkeypatch.setattr(jax.stages.Lowered, "compile", together)
+    monkeypatch.setattr(compiling, "_AT_ONCE", 2)
+    heard = Heard()
+    given = {f"{rows}": program(rows=rows) for rows in (8, 16, 32, 64)}
+    found = compiling.measure_all(given, Kept(tmp_path), heard)
+    assert list(found) == list(given) and not any(p.cached for p in found.values())
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_one)
+    for name, one in given.items():
+        assert compiling.measure(one, Kept(tmp_path)) == dataclasses.replace(
+            found[name], cached=True
+        )
+        alone = compiling.measure(one)
+        assert figures(alone) | {"compile_seconds": 0} == figures(found[name]) | {
+            "compile_seconds": 0
+        }
+    assert any(" and " in what for what, *_ in heard.said)
+
+
+def test_one_that_fails_is_raised_and_the_others_are_kept(tmp_path, monkeypatch):
+    real = jax.stages.Lowered.compile
+
+    def fail(self, *given):
+        if "1024" in self.as_text():
+            raise jax.errors.JaxRuntimeError("INTERNAL: no reason")
+        return real(self, *given)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", fail)
+    monkeypatch.setattr(compiling, "_AT_ONCE", 1)
+    given = {"good": program(), "bad": program(rows=1024)}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no reason"):
+        compiling.measure_all(given, Kept(tmp_path))
+    assert compiling.measure(given["good"], Kept(tmp_path)).cached
+
+
+def test_the_known_come_first_then_the_short_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiling, "_AT_ONCE", 1)
+
     def long():  # a program of many lines
         lowered = program()
         x = jax.ShapeDtypeStruct((8,), jnp.float32, sharding=sharding.replicated(lowered.mesh))
