@@ -7,6 +7,7 @@ A program is known by its text. What was compiled before, by the same compiler f
 is read (`kept`), so a plan of what was planned before takes no longer than tracing it.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import hashlib
@@ -94,16 +95,20 @@ def measure_all(
 def _compile_all(
     lowered: Mapping[str, _Lowered], tell: Callable[[Collection[str]], None]
 ) -> Iterator[tuple[str, _Compiled]]:
-    """Each as soon as it is done, the short ones first; tell: hears what is compiled now.
+    """Each as soon as it is done. The longest runs beside the others, of which the short come first.
+
+    tell   hears what is compiled now
 
     The compiler works on one core, but for moments.
     """
-    waiting = sorted(lowered, key=lambda name: -len(lowered[name].text))
+    waiting = collections.deque(sorted(lowered, key=lambda name: len(lowered[name].text)))
+    if _AT_ONCE > 1:
+        waiting.rotate()
     with _not_kept_by_jax(), concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         running: dict[concurrent.futures.Future[_Compiled], str] = {}
         while waiting or running:
             while waiting and len(running) < _AT_ONCE:
-                name = waiting.pop()
+                name = waiting.popleft()
                 running[pool.submit(_compile, lowered[name])] = name
             tell(running.values())
             done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
