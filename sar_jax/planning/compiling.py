@@ -95,7 +95,7 @@ def measure_all(
 def _compile_all(
     lowered: Mapping[str, _Lowered], tell: Callable[[Collection[str]], None]
 ) -> Iterator[tuple[str, _Compiled]]:
-    """Each as soon as it is done. The longest runs beside the others, of which the short come first.
+    """Each as soon as it is done: the longest beside the others, and of these the short ones first.
 
     tell   hears what is compiled now
 
