@@ -95,15 +95,12 @@ def measure_all(
 def _compile_all(
     lowered: Mapping[str, _Lowered], tell: Callable[[Collection[str]], None]
 ) -> Iterator[tuple[str, _Compiled]]:
-    """Each as soon as it is done: the longest beside the others, and of these the short ones first.
+    """Each as soon as it is done, the short ones first; tell: hears what is compiled now.
 
-    tell   hears what is compiled now
-
-    The compiler works on one core, but for moments.
+    The compiler works on one core for most of a program, and on all of them for parts of a long one:
+    that one beside all others, from the beginning, took longer.
     """
     waiting = collections.deque(sorted(lowered, key=lambda name: len(lowered[name].text)))
-    if _AT_ONCE > 1:
-        waiting.rotate()
     with _not_kept_by_jax(), concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         running: dict[concurrent.futures.Future[_Compiled], str] = {}
         while waiting or running:
