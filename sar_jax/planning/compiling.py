@@ -97,8 +97,8 @@ def _compile_all(
 ) -> Iterator[tuple[str, _Compiled]]:
     """Each as soon as it is done, the short ones first; tell: hears what is compiled now.
 
-    The compiler works on one core for most of a program, and on all of them for parts of a long one:
-    that one beside all others, from the beginning, took longer.
+    The compiler works on one core for most of a program, and on all of them for parts of a long
+    one: that one beside all others, from the beginning, took longer.
     """
     waiting = collections.deque(sorted(lowered, key=lambda name: len(lowered[name].text)))
     with _not_kept_by_jax(), concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
