@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,11 +41,14 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 
 
 def gemma(output: pathlib.Path) -> pathlib.Path:
-    """The folder of Gemma 3 270M, made where it is missing."""
-    made = output / "model"
-    if not (made / "config.json").exists():
+    """The folder of Gemma 3 270M, made where it is missing; whole, or not there."""
+    made, partial = output / "model", output / "model.partial"
+    if not made.exists():
         python = environments.python("gemma3_270m", output)
-        subprocess.run([python, "-m", "peers.make_gemma3_270m", str(made)], cwd=FOLDER, check=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        words = [python, "-m", "peers.make_gemma3_270m", str(partial)]
+        subprocess.run(words, cwd=FOLDER, check=True)
+        partial.rename(made)
     return made
 
 
@@ -104,7 +108,9 @@ def compare(options: argparse.Namespace, model: str, python: str) -> bool:
     questions = [row.question for row in rows[: options.sequences]]
     contexts = [prompter.prompt(question) for question in questions]
     with tempfile.TemporaryDirectory() as folder:
-        asked = dict(model=str(found.folder), texts=texts, sequences=contexts, prompts=contexts)
+        asked = dict(
+            model=os.path.abspath(found.folder), texts=texts, sequences=contexts, prompts=contexts
+        )
         told = ask(python, folder, asked | {"tokens": options.tokens})
         gaps, largest = [], []
         for number, ours in enumerate(logits(found, contexts)):
@@ -135,6 +141,7 @@ def main() -> None:
     add("--tokens", type=int, default=100, help="of a greedy answer")
     add("--tolerance", type=float, default=1e-4, help="of logits")
     options = parser.parse_args()
+    options.output = options.output.absolute()  # others run in another folder
     model = options.model or str(gemma(options.output))
     python = environments.python("torch", options.output)
     try:

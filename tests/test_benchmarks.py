@@ -211,9 +211,11 @@ def test_help_says_what_a_script_measures(script, capsys, monkeypatch):
 
 
 def test_a_model_is_compared_with_transformers(folder, tmp_path):
-    """The torch of this Python is the environment's."""
+    """The torch of this Python is the environment's; paths are from where the script is started."""
     (tmp_path / "torch").symlink_to(sys.prefix)
-    words = (f"--output={tmp_path}", f"--model={folder}", "--sequences=2", "--tokens=6")
+    model = os.path.relpath(folder, ROOT)
+    words = (f"--output={os.path.relpath(tmp_path, ROOT)}", f"--model={model}")
+    words += ("--sequences=2", "--tokens=6")
     figures = run("real_model", *words, "--data=arithmetic:5")
     found = {f["figure"]: f["value"] for f in figures}
     assert 0 < found["logits.difference"] < 1e-4 < found["logits.largest"]

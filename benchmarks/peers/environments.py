@@ -49,6 +49,7 @@ def python(name: str, folder: pathlib.Path, base: str = "", gpu: bool = False) -
         if subprocess.run(words, stdout=sys.stderr).returncode:
             raise SystemExit(f"the environment of {name} was not made: the message is above")
 
+    print(f"installing {name}'s packages into {folder / name}", file=sys.stderr, flush=True)
     told([made_of, "-m", "venv", str(folder / name)])
     packages = [p.replace("jax==", "jax[cuda13]==") if gpu else p for p in PACKAGES[name]]
     told([str(found), "-m", "pip", "install", "-q", *packages])

@@ -99,8 +99,9 @@ def test_of_a_slice_nothing_that_fits_is_faster_by_a_hundredth(seed):
 
 
 def test_what_the_compiler_says_is_sent_is_believed_of_the_same_mesh():
-    """It is half of what the arithmetic says: then the second's rank changes, and the third, of
-    another mesh, is only not compiled since it would be slower without sending anything."""
+    """It is half of what the arithmetic says, so the second is not compiled: nothing says that it
+    would be faster. The third has another mesh, and is; the last one would be slower even if it
+    sent nothing."""
     sent = lambda hours: {"gradient": Time(1, 0.0, 0.0, 0.0, hours * HOUR, 0.0)}
     rows = [
         of("it", 8, 1.0, ["first"], network=4.0),
