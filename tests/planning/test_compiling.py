@@ -4,7 +4,6 @@ import dataclasses
 import importlib.metadata
 import math
 import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from support.commands import PATIENCE, ROOT
 
 from sar_jax.parallel import sharding
@@ -129,14 +129,28 @@ class Heard(Watch):
         self.said.append((name, program))
 
 
-def test_jax_keeps_no_programs_for_tpus(tmp_path):
+@pytest.fixture
+def jax_keeps(tmp_path):
+    """The folder where JAX keeps programs for this test alone: others write to the shared one."""
+
+    def keep_in(folder):
+        compilation_cache.reset_cache()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+    shared = jax.config.jax_compilation_cache_dir
+    keep_in(tmp_path / "programs")
+    yield tmp_path / "programs"
+    keep_in(shared)
+
+
+def test_jax_keeps_no_programs_for_tpus(jax_keeps):
     """It could not read them here, and warns."""
-    size = lambda: len(list(pathlib.Path(os.environ["SAR_JAX_TEST_CACHE"]).glob("*-cache")))
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.jit(lambda x: x + 1)(jnp.ones(3))  # it does keep others
-    before, least = size(), jax.config.jax_persistent_cache_min_compile_time_secs
-    assert before > 0
+    before = sorted(jax_keeps.glob("*-cache"))
+    assert before
     compiling.measure(program(384))
-    assert size() == before
+    assert sorted(jax_keeps.glob("*-cache")) == before
     assert jax.config.jax_persistent_cache_min_compile_time_secs == least
 
 
