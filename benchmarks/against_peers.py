@@ -24,7 +24,8 @@ The peers' packages are installed into virtual environments below --environments
 says which sar_jax is measured, where it is not the one that is installed. Where there is an NVIDIA
 GPU, everything runs on it in bfloat16, and --peers=vllm can be asked
 for: rollout alone. Give this the machine alone: other work moves the seconds, and the ratios
-less."""
+less. On two cores `lengths` takes about an hour, and everything with --lengths-questions=8
+--rounds=2 takes ten minutes."""
 
 import argparse
 import dataclasses

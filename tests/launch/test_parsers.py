@@ -61,7 +61,7 @@ NEWER = {
 
 
 def called(cloud, program: str) -> list[list[str]]:
-    """The program's calls in dry runs and on the pages, each set of options once."""
+    """The program's calls in dry runs and on the pages, but those whose options another one has."""
     lines = []
     for script, words, variables in DRY:
         done = cloud.run(*words, "--dry-run", script=script, cwd=ROOT, **variables)
@@ -72,8 +72,13 @@ def called(cloud, program: str) -> list[list[str]]:
         if command.words[0] == program:
             values = dict(a.partition("=")[::2] for a in command.environment)
             lines.append([string.Template(w).safe_substitute(values) for w in command.words])
-    by_options = {tuple(word.split("=")[0] for word in words): words for words in lines}
-    return [words[1:] for words in by_options.values()]
+    known = {}
+    for words in lines:
+        options = {word.split("=")[0] for word in words if word.startswith("-")}
+        known[" ".join(word for word in words if not word.startswith("-")), frozenset(options)] = words
+    more = lambda one, other: one[0] == other[0] and one[1] < other[1]
+    kept = [key for key in known if not any(more(key, other) for other in known)]
+    return [known[key][1:] for key in kept]
 
 
 def errors_of(program: str, calls: list[list[str]], env: dict[str, str]) -> list[str]:
