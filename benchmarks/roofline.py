@@ -1,12 +1,13 @@
 """The plan's seconds against this machine: its roofline with limits that are measured here.
 
     JAX_PLATFORMS=cpu python benchmarks/roofline.py [--sizes=tiny,width256,0.1B] [--rounds=5]
+    JAX_PLATFORMS=cpu python benchmarks/roofline.py --sizes= --model=HF_DIR
 
-For each size of a random Qwen3 in float32 the functions of a run are called on its own rows: score,
-gradient and apply of a step, and the decoder. In turn with them the machine's limits are measured,
-in processor seconds (user and system, all threads): that of the one and of the other are a pair.
-Prints one line of JSON a figure: each limit, and measured over predicted processor seconds, the
-median of the pairs.
+For each size of a random Qwen3, or a model that you have, in float32, the functions of a run are
+called on its own rows: score, gradient and apply of a step, and the decoder. In turn with them the
+machine's limits are measured, in processor seconds (user and system, all threads): that of the one
+and of the other are a pair. Prints one line of JSON a figure: each limit, and measured over
+predicted processor seconds, the median of the pairs.
 
     plan     as `sar_jax.plan` has it: flops at the peak of one large product, bytes at the
              bandwidth of long arrays, whichever takes longer
@@ -72,12 +73,13 @@ SIZES = {
     "width256": Sizes({}, 4096, 16, 256),
     "0.1B": Sizes(_LARGE, 32000, 2, 128),
 }
+GIVEN = Sizes({}, 0, 4, 128)  # of a model that is there
 PROMPT, SAMPLES = 64, 4
 LARGE, LONG = 2048, 2**25  # of the product at its peak, and of arrays of numbers
 BLOCKS = 1.25  # attention in four blocks of queries over the keys up to their end
 
 
-def spent(function: Callable[..., Any], *given: Any, least: float = 0.2) -> float:
+def mean_of(least: float, function: Callable[..., Any], *given: Any) -> float:
     """Processor seconds of a call, the mean of as many as take `least` seconds. Compiled before."""
     jax.block_until_ready(function(*given))
     count, start, wall = 0, time.process_time(), time.perf_counter()
@@ -102,13 +104,16 @@ _gated = jax.jit(lambda x, y: jax.nn.silu(x) * y)
 _norm = jax.jit(lambda x, w: x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * w)
 
 
-def peak(dtype: Any = jnp.float32) -> float:
+Spent = Callable[..., float]  # processor seconds of a function and what it is given
+
+
+def peak(spent: Spent, dtype: Any = jnp.float32) -> float:
     """Flops a processor second of one large product."""
     x = _drawn(LARGE, LARGE, dtype=dtype)
     return 2 * LARGE**3 / spent(_product, x, x)
 
 
-def bandwidth(count: int = LONG) -> float:
+def bandwidth(spent: Spent, count: int = LONG) -> float:
     """Bytes a processor second: two arrays of so many numbers are read, and one is written."""
     x = _drawn(count)
     return 3 * 4 * x.size / spent(_triad, x, x)
@@ -126,7 +131,13 @@ class Alone(NamedTuple):
 
 
 def alone(
-    cfg: ModelConfig, rows: int, queries: int, keys: int, share: float, head: bool = True
+    spent: Spent,
+    cfg: ModelConfig,
+    rows: int,
+    queries: int,
+    keys: int,
+    share: float,
+    head: bool = True,
 ) -> Alone:
     """A pass over rows of so many tokens each.
 
@@ -175,11 +186,10 @@ class Timer:
 
 
 class Size:
-    """A random model's run, with the functions of its step timed."""
+    """The run of a folder's model, with the functions of its step timed."""
 
-    def __init__(self, name: str, folder: Path, overrides: list[str]):
-        sizes = SIZES[name]
-        _write(folder, sizes)
+    def __init__(self, name: str, folder: Path, sizes: Sizes, overrides: list[str], spent: Spent):
+        self.spent = spent
         self.name, self.answer, self.slots = name, sizes.answer, sizes.questions * SAMPLES
         rows = f"packing.rows_per_microbatch={min(8, self.slots)}"
         given = (f"rollout.slots={self.slots}", rows, *overrides)
@@ -240,15 +250,17 @@ class Size:
         """Seconds of a call by what its parts take alone; what only moves bytes is the plan's."""
         packing = self.config.packing
         rows, width = packing.rows_per_microbatch, packing.row_tokens
-        packed = alone(self.cfg, rows, width, width, BLOCKS / 2)
+        spent = self.spent
+        packed = alone(spent, self.cfg, rows, width, width, BLOCKS / 2)
         shapes = self.described.shapes
-        read = alone(self.cfg, shapes.rows, shapes.width, shapes.width, BLOCKS / 2, head=False)
-        token = alone(self.cfg, self.slots, 1, self._columns(), 1.0)
+        columns = shapes.width
+        read = alone(spent, self.cfg, shapes.rows, columns, columns, BLOCKS / 2, head=False)
+        token = alone(spent, self.cfg, self.slots, 1, self._columns(), 1.0)
         longest = max(x.size for x in jax.tree.leaves(self.learning.state.params))
         return {
             "score": packed.forward,
             "gradient": packed.forward + packed.again + packed.backward,
-            "apply": self.planned(chip)["apply"] * chip.bandwidth / bandwidth(longest),
+            "apply": self.planned(chip)["apply"] * chip.bandwidth / bandwidth(spent, longest),
             "prefill": read.forward,
             "decode": token.forward,
         }
@@ -260,7 +272,8 @@ class Size:
         return round(statistics.mean(next((c for c in there if c >= n), there[-1]) for n in held))
 
 
-def _write(folder: Path, sizes: "Sizes") -> None:
+def _write(folder: Path, sizes: Sizes) -> None:
+    """A random Qwen3."""
     raw = models.describe(sizes.vocabulary, **sizes.fields)
     cfg, params = models.draw(raw, 4096)
     folder.mkdir(parents=True)
@@ -273,7 +286,7 @@ def compare(size: Size, rounds: int) -> None:
     ratios: dict[tuple[str, str], list[float]] = {}
     shares: dict[str, list[float]] = {}
     for _ in range(rounds):
-        chip = Chip("cpu", 0.0, peak(), bandwidth(), 1.0)
+        chip = Chip("cpu", 0.0, peak(size.spent), bandwidth(size.spent), 1.0)
         measured = size.measure()
         for name, seconds in measured.items():
             shares.setdefault(name, []).append(seconds)
@@ -295,19 +308,30 @@ def compare(size: Size, rounds: int) -> None:
 def main() -> None:
     parser = options_lib.parser(__doc__)
     parser.add_argument("--sizes", default=",".join(SIZES), help="separated by commas")
+    parser.add_argument("--model", type=Path, help="a Hugging Face folder, after the sizes")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
+    parser.add_argument(
+        "--seconds", type=float, default=0.2, help="that each part of a limit is measured, at least"
+    )
     options = parser.parse_args()
-    unknown = set(options.sizes.split(",")) - set(SIZES)
+    spent = functools.partial(mean_of, options.seconds)
+    names = [name for name in options.sizes.split(",") if name]
+    unknown = set(names) - set(SIZES)
     if unknown:
         parser.error(f"--sizes: {', '.join(sorted(unknown))} is none of {', '.join(SIZES)}")
     output = meter.channel()
     about = dict(device=jax.devices()[0].device_kind, jax=jax.__version__)
     with contextlib.redirect_stdout(output), tempfile.TemporaryDirectory() as folder:
-        meter.figure("peak.float32", peak() / 1e9, "Gflop/processor s", **about)
-        meter.figure("peak.bfloat16", peak(jnp.bfloat16) / 1e9, "Gflop/processor s", **about)
-        meter.figure("bandwidth", bandwidth() / 1e9, "GB/processor s", **about)
-        for name in options.sizes.split(","):
-            compare(Size(name, Path(folder) / name, options.overrides), options.rounds)
+        meter.figure("peak.float32", peak(spent) / 1e9, "Gflop/processor s", **about)
+        meter.figure("peak.bfloat16", peak(spent, jnp.bfloat16) / 1e9, "Gflop/processor s", **about)
+        meter.figure("bandwidth", bandwidth(spent) / 1e9, "GB/processor s", **about)
+        for name in names:
+            _write(Path(folder) / name, SIZES[name])
+            size = Size(name, Path(folder) / name, SIZES[name], options.overrides, spent)
+            compare(size, options.rounds)
+        if options.model:
+            size = Size(str(options.model), options.model, GIVEN, options.overrides, spent)
+            compare(size, options.rounds)
 
 
 if __name__ == "__main__":

@@ -62,16 +62,6 @@ def test_sar_jax_and_torch_compute_the_same(folder, task, divisor):
     assert ours == pytest.approx(theirs, rel=2e-4)
 
 
-def test_segments_leave_less_to_attention_where_answers_are_shorter():
-    """A share of less than 1 each; rows of one answer skip padding alone, and share nothing."""
-    long, short, alone = (
-        [line["value"] for line in run("segments", "--steps=1", f"--answer_tokens={n}")]
-        for n in (900, 200, 4096)
-    )
-    assert all(0.2 < s < l < 1 for s, l in zip(short, long))
-    assert all(value > 0.8 for value in alone) and alone[-1] == 1
-
-
 def test_a_step_scores_and_learns(folder):
     """Its value is the score's, and the next one's is that of a policy that has learnt."""
     from peers import with_sar_jax
@@ -169,7 +159,7 @@ def test_a_steps_shares_are_of_all_of_it():
 
 
 def test_a_roofline_is_compared_function_by_function():
-    figures = run("roofline", "--sizes=tiny", "--rounds=1")
+    figures = run("roofline", "--sizes=tiny", "--rounds=1", "--seconds=0.01")
     found = {f["figure"]: f["value"] for f in figures}
     assert all(np.isfinite(value) and value > 0 for value in found.values())
     limits = {"peak.float32", "peak.bfloat16", "bandwidth"}
@@ -183,6 +173,20 @@ def called(script: str, capsys, monkeypatch, *words: str) -> str:
     monkeypatch.setattr(sys, "argv", [script, *words])
     runpy.run_path(str(ROOT / f"benchmarks/{script}.py"), run_name="__main__")
     return capsys.readouterr().out
+
+
+def test_segments_leave_less_to_attention_where_answers_are_shorter(capsys, monkeypatch):
+    """A share of less than 1 each; rows of one answer skip padding alone, and share nothing."""
+    monkeypatch.chdir(ROOT)
+    long, short, alone = (
+        [json.loads(line)["value"] for line in printed.splitlines()]
+        for printed in (
+            called("segments", capsys, monkeypatch, "--steps=1", f"--answer_tokens={n}")
+            for n in (900, 200, 4096)
+        )
+    )
+    assert all(0.2 < s < l < 1 for s, l in zip(short, long))
+    assert all(value > 0.8 for value in alone) and alone[-1] == 1
 
 
 def test_shares_of_rows_count_every_token(capsys, monkeypatch):

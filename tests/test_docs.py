@@ -130,8 +130,10 @@ def as_script(command: docs.Command, folder: pathlib.Path) -> list[list[str]]:
             (folder / match[1]).touch()
     if words[0].endswith(CLOUD) and "--help" not in words:
         words.insert(2, "--dry-run")
-    elif words[0].endswith("reproduce_tiny.sh"):
+    elif words[0].endswith(("reproduce_tiny.sh", "reproduce_real.sh")):
         values["SEEDS"] = "1"
+        if words[0].endswith("real.sh"):  # whose own model is there
+            (folder / words[1] / "start").mkdir(parents=True)
     done = subprocess.run(
         [ROOT / words[0], *words[1:]],
         cwd=folder,
@@ -145,7 +147,8 @@ def as_script(command: docs.Command, folder: pathlib.Path) -> list[list[str]]:
         return [in_run(words)] if words[1] == "run" else []
     called = done.stdout.splitlines()
     overrides = called[called.index("--") + 1 :] if "--" in called else []
-    train = ["-m", "sar_jax.train", "--config=configs/tiny.py", *overrides]
+    config = "gemma3_270m" if words[0].endswith("real.sh") else "tiny"
+    train = ["-m", "sar_jax.train", f"--config=configs/{config}.py", *overrides]
     return [called, train] if "--" in called else [called]
 
 

