@@ -12,16 +12,16 @@ from sar_jax.config import Data, Model, Optimizer, Packing, PretrainConfig, Prom
 
 def get_config() -> PretrainConfig:
     return PretrainConfig(
-        steps=150,
+        steps=100,
         batch_examples=24,
         # so that the model has seen answers without a question when it computes ppl(a)
         empty_question_fraction=0.1,
-        log_every_steps=10,
+        log_every_steps=5,
         max_answer_tokens=96,
         eval_batch=64,
         model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots"),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=256, max_prompt_tokens=48),
         prompt=Prompt(format="plain", system="", instruction=""),
         optimizer=Optimizer(lr=2e-4, b2=0.95, warmup_updates=10, final_lr_fraction=0.1),
-        packing=Packing(row_tokens=576, rows_per_microbatch=4),
+        packing=Packing(row_tokens=576, rows_per_microbatch=1, narrowest=4),
     )

@@ -281,7 +281,7 @@ def _fit(
     loss_fn = learner.make_supervised_loss(network, config.packing.logprob_chunk)
     update = learner.make_update(state, optimizer, loss_fn)
     batches = questions_lib.batches(worked, config.batch_examples, config.seed)
-    losses, tokens, begin = [], 0, time.perf_counter()
+    losses, tokens, positions, begin = [], 0, 0, time.perf_counter()
     with progress.bar("training", "steps", config.steps) as bar:
         for step in range(1, config.steps + 1):
             batch = next(batches)
@@ -293,12 +293,14 @@ def _fit(
             state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
             losses.append(metrics["loss"])
             tokens += int((packed.segment_ids > 0).sum())
+            positions += sum(part.tokens.size for part in micro)
             bar.advance()
             if step % config.log_every_steps == 0 or step == config.steps:
                 loss = float(np.mean(jax.device_get(losses)))
                 speed = tokens / (time.perf_counter() - begin)
                 bar.tell(f"loss {loss:.4f}, {speed:.0f} tokens/s")
-                print(f"step {step}  loss {loss:.4f}  {speed:.0f} tokens/s", flush=True)
+                filled = f"rows {100 * tokens / positions:.0f}% full"
+                print(f"step {step}  loss {loss:.4f}  {speed:.0f} tokens/s  {filled}", flush=True)
                 losses = []
     return Fitted(state.params, loss)
 

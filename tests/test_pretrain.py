@@ -1,10 +1,14 @@
 """Supervised training through the command line: from scratch, the same file for the same seed, cold
 start, bad rows."""
 
+import math
+
 import pytest
 from safetensors.numpy import load_file
 from support.commands import one_error, run_command
-from support.training import write_arithmetic
+from support.training import shipped, write_arithmetic, write_lines
+
+from sar_jax.text import prompts
 
 SMALL = [
     "sar_jax.pretrain",
@@ -69,6 +73,23 @@ def test_the_loss_falls_and_the_folder_is_a_hugging_face_model(made):
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+
+
+def test_how_full_rows_are_is_said(tmp_path):
+    """Eight times one answer, as many in a row as it is long, in two micro-batches of two rows."""
+    row = {"question": "How many are 2 and 3?", "answer": "5", "solution": "2 + 3 = 5. " * 4}
+    file = write_lines(tmp_path / "rows.jsonl", [row] * 8)
+    folder = tmp_path / "model"
+    rows = "--config.packing.rows_per_microbatch=2"
+    words = (rows, "--config.steps=1", f"--config.data.train={file}", f"--output={folder}")
+    done = run_command(*SMALL, *words, check=True)
+    tokenizer = prompts.load_tokenizer(str(folder))
+    prompter = prompts.Prompter(tokenizer, shipped("tiny_pretrain").prompt)
+    length = len(prompter.prompt(row["question"])) + len(prompter.answers([row["solution"]])[0])
+    needed = math.ceil(8 / (260 // length))
+    share = 8 * length / (math.ceil(needed / 2) * 2 * 260)
+    assert f"  rows {100 * share:.0f}% full" in done.stdout
+    assert 2 <= needed <= 4 and share < 0.9
 
 
 def test_the_same_seed_gives_the_same_file_and_another_does_not(made, rows, tmp_path):
