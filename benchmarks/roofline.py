@@ -79,19 +79,47 @@ LARGE, LONG = 2048, 2**25  # of the product at its peak, and of arrays of number
 BLOCKS = 1.25  # attention in four blocks of queries over the keys up to their end
 
 
+class Waiting:
+    """Results that are waited for when they are more than caches hold: then their memory can be
+    taken again, and small functions follow each other as the parts of a compiled one do."""
+
+    def __init__(self) -> None:
+        self.results: list[jax.Array] = []
+
+    def add(self, found: Any) -> None:
+        self.results += jax.tree.leaves(found)
+        if len(self.results) > 16 or sum(result.nbytes for result in self.results) > 2**20:
+            self.end()
+
+    def end(self) -> None:
+        jax.block_until_ready(self.results)
+        self.results.clear()
+
+
 def mean_of(least: float, function: Callable[..., Any], *given: Any) -> float:
     """Processor seconds of a call, the mean of as many as take `least` seconds. Compiled before."""
-    jax.block_until_ready(function(*given))
+    waiting = Waiting()
+    waiting.add(function(*given))
+    waiting.end()
     count, start, wall = 0, time.process_time(), time.perf_counter()
     while count == 0 or time.perf_counter() - wall < least:
-        jax.block_until_ready(function(*given))
+        waiting.add(function(*given))
         count += 1
+    waiting.end()
     return (time.process_time() - start) / count
 
 
 @functools.cache
-def _drawn(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).normal(size=shape), dtype)
+def _drawn(*shape: int, dtype: Any = jnp.float32, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def each(function: Callable[..., Any], calls: list[tuple[jax.Array, ...]]) -> list[jax.Array]:
+    """Calls it with each of these. Weights that differ are in no cache when their turn comes."""
+    waiting = Waiting()
+    for given in calls:
+        waiting.add(function(*given))
+    return waiting.results
 
 
 # jitted once each, for all shapes
@@ -101,6 +129,7 @@ _triad = jax.jit(lambda x, y: x + 0.5 * y)
 _scores = jax.jit(lambda q, k: jnp.einsum("bnqh,bnkh->bnqk", q, k))
 _softmax = jax.jit(lambda x: jax.nn.softmax(jnp.where(x > -9.0, x, -1e30), axis=-1))
 _gated = jax.jit(lambda x, y: jax.nn.silu(x) * y)
+_one = jax.jit(lambda x: x + 1.0)
 _norm = jax.jit(lambda x, w: x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * w)
 
 
@@ -147,22 +176,26 @@ def alone(
     """
     tokens, D, F, L = rows * queries, cfg.embed_dim, cfg.ffw_dim, cfg.num_layers
     N, K, H, x = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, _drawn
-    forward = backward = 0.0
-    of_layer = [(D, N * H, 1), (D, K * H, 2), (N * H, D, 1), (D, F, 2), (F, D, 1)]
-    of_layers = [(into, out, L * count) for into, out, count in of_layer]
-    for into, out, count in [*of_layers, *([(D, cfg.vocab_size, 1)] if head else [])]:
-        forward += count * spent(_product, x(tokens, into), x(into, out))
-        backward += count * spent(_backward, x(tokens, into), x(into, out), x(tokens, out))
-    dots = L * share * spent(_scores, x(rows, N, queries, H), x(rows, N, keys, H))
-    softmax = L * share * spent(_softmax, x(rows, N, queries, keys))
-    gated = L * spent(_gated, x(tokens, F), x(tokens, F))
-    norms = (2 * L + 1) * spent(_norm, x(tokens, D), x(D))
-    rotated = L * 2 * spent(_triad, x(tokens, (N + K) * H), x(tokens, (N + K) * H))
-    added = 2 * L * spent(_triad, x(tokens, D), x(tokens, D))
-    logits = spent(_softmax, x(tokens, cfg.vocab_size)) if head else 0.0
+    calling = spent(_one, x())  # a compiled function calls nothing for each of its parts
+    once = lambda function, *given: spent(function, *given) - calling
+    several = lambda function, calls: spent(each, function, calls) - len(calls) * calling
+    products = [(D, N * H, L), (D, K * H, 2 * L), (N * H, D, L), (D, F, 2 * L), (F, D, L)]
+    products += [(D, cfg.vocab_size, 1)] if head else []
+    shapes = [(into, out, i) for into, out, count in products for i in range(count)]
+    given = [(x(tokens, into), x(into, out, seed=i), x(tokens, out)) for into, out, i in shapes]
+    forward = several(_product, [those[:2] for those in given])
+    backward = several(_backward, given)
+    dots = L * share * once(_scores, x(rows, N, queries, H), x(rows, N, keys, H))
+    softmax = L * share * once(_softmax, x(rows, N, queries, keys))
+    gated = L * once(_gated, x(tokens, F), x(tokens, F))
+    norms = (2 * L + 1) * once(_norm, x(tokens, D), x(D))
+    rotated = L * 2 * once(_triad, x(tokens, (N + K) * H), x(tokens, (N + K) * H))
+    added = 2 * L * once(_triad, x(tokens, D), x(tokens, D))
+    logits = once(_softmax, x(tokens, cfg.vocab_size)) if head else 0.0
     small = gated + norms + rotated + added
     whole = forward + 2 * dots + softmax + small + logits
-    last = L * spent(_product, x(tokens, F), x(F, D))  # of a layer, which nothing needs again
+    # of a layer, which nothing needs again
+    last = several(_product, [(x(tokens, F), x(F, D, seed=i)) for i in range(L)])
     return Alone(whole, backward + 4 * dots + softmax + 2 * small + logits, whole - last)
 
 
