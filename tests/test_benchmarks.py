@@ -17,6 +17,8 @@ from support.commands import ROOT
 from support.environment import CACHE, XLA_QUICK
 from support.models import make_hf_folder
 
+from sar_jax.model import hf, parameters
+
 SCRIPTS = "against_peers lengths real_model rollout roofline score step update".split()
 SMALL = (
     "rollout.questions=2",
@@ -158,14 +160,25 @@ def test_a_steps_shares_are_of_all_of_it():
     assert names >= {"step.score", "step.rollout.decode", "step.update.accumulate", "step.outside"}
 
 
-def test_a_roofline_is_compared_function_by_function():
-    figures = run("roofline", "--sizes=tiny", "--rounds=1", "--seconds=0.01")
+def test_a_roofline_is_compared_function_by_function(folder):
+    words = ("--sizes=", f"--model={folder}", "--rounds=1", "--seconds=0.01")
+    figures = run("roofline", *words)
     found = {f["figure"]: f["value"] for f in figures}
     assert all(np.isfinite(value) and value > 0 for value in found.values())
     limits = {"peak.float32", "peak.bfloat16", "bandwidth"}
     functions = {"score", "gradient", "apply", "decode"}
     compared = {f"roofline.{name}.{kind}" for name in functions for kind in ("plan", "shapes")}
     assert set(found) >= limits | compared | {"roofline.step.plan", "roofline.step.shapes"}
+    assert {f["model"] for f in figures if "model" in f} == {folder}
+
+
+@pytest.mark.parametrize("name, millions", [("tiny", 0.66), ("width256", 5.0)])
+def test_the_models_of_a_roofline_are_as_large_as_their_names_say(tmp_path, name, millions):
+    scope = runpy.run_path(str(ROOT / "benchmarks/roofline.py"))
+    scope["_write"](tmp_path / "model", scope["SIZES"][name])
+    cfg = hf.load_config(tmp_path / "model", 256)
+    assert parameters.count_params(cfg) == pytest.approx(millions * 1e6, rel=0.01)
+    assert (tmp_path / "model/model.safetensors").stat().st_size >= 4e6 * millions * 0.99
 
 
 def called(script: str, capsys, monkeypatch, *words: str) -> str:
