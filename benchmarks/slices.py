@@ -2,7 +2,7 @@
 
     python benchmarks/slices.py --output=slices.json [--only=qwen3_4b] [--topologies=v6e:2x4]
 
-Needs `pip install libtpu` and, for all of it, about two hours of one core. Prints Markdown.
+Needs `pip install libtpu` and, for all of it, 20 minutes of two cores. Prints Markdown.
 """
 
 import argparse

@@ -7,7 +7,7 @@ Model   google/gemma-3-1b-it from the hub, or a folder (--config.model.path=FOLD
 Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLDER+gsm8k=FOLDER in
         --config.data.train and --config.data.eval; or your own JSONL with "question" and "answer"
         on each line (docs/data.md)
-Chips   8 of v5e, one host (v5e:2x4: 4.5 of 15.7 GiB a chip), by the TPU compiler
+Chips   8 of v5e, one host (v5e:2x4: 4.6 of 15.7 GiB a chip), by the TPU compiler
         (docs/slices.md has other slices; nothing has run on a TPU yet)
 Result  published, after 500 steps, average of five mathematics sets: accuracy
         22.56 -> 32.24 %, 1,097 -> 1,017 tokens

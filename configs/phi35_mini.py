@@ -7,7 +7,7 @@ Model   microsoft/Phi-3.5-mini-instruct from the hub, or a folder (--config.mode
 Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLDER+gsm8k=FOLDER in
         --config.data.train and --config.data.eval; or your own JSONL with "question" and "answer"
         on each line (docs/data.md)
-Chips   8 of v6e (v6e:2x4: 27.1 of 31.2 GiB a chip), by the TPU compiler
+Chips   8 of v6e (v6e:2x4: 27.2 of 31.2 GiB a chip), by the TPU compiler
         (docs/slices.md has other slices; nothing has run on a TPU yet)
 Result  published, after 500 steps, average of five mathematics sets: accuracy
         35.15 -> 46.19 %, 850 -> 368 tokens

@@ -7,7 +7,7 @@ Model   Qwen/Qwen3-4B-Base from the hub, or a folder (--config.model.path=FOLDER
 Data    the published mix from the hub, or local copies: math=FOLDER+numina=FOLDER+gsm8k=FOLDER in
         --config.data.train and --config.data.eval; or your own JSONL with "question" and "answer"
         on each line (docs/data.md)
-Chips   8 of v6e (v6e:2x4: 18.7 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 9.8 of 15.7 GiB a
+Chips   8 of v6e (v6e:2x4: 18.8 of 31.2 GiB a chip) or 16 of v5e (v5e:4x4: 9.9 of 15.7 GiB a
         chip), by the TPU compiler
         (docs/slices.md has other slices; nothing has run on a TPU yet)
 Result  published, after 500 steps, average of five mathematics sets: accuracy
