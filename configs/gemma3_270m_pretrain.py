@@ -5,6 +5,8 @@
 Model   google/gemma-3-270m from the hub, or a folder (--config.model.path=FOLDER), such as the one
         that benchmarks/real_model.py makes
 Data    worked answers from terse to padded, generated
+Result  not run to its end yet: 60 updates of 16 answers led to 14.8 % right answers, in half an
+        hour on two cores
 """
 
 from sar_jax.config import Data, Model, Optimizer, Packing, PretrainConfig, Prompt
