@@ -352,6 +352,8 @@ def main() -> None:
     unknown = set(names) - set(SIZES)
     if unknown:
         parser.error(f"--sizes: {', '.join(sorted(unknown))} is none of {', '.join(SIZES)}")
+    if options.model and not (options.model / "config.json").is_file():
+        parser.error(f"--model: {options.model} is no Hugging Face folder: it has no config.json")
     output = meter.channel()
     about = dict(device=jax.devices()[0].device_kind, jax=jax.__version__)
     with contextlib.redirect_stdout(output), tempfile.TemporaryDirectory() as folder:

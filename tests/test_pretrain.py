@@ -76,7 +76,7 @@ def test_the_loss_falls_and_the_folder_is_a_hugging_face_model(made):
 
 
 def test_how_full_rows_are_is_said(tmp_path):
-    """Eight times one answer, as many in a row as it is long, in two micro-batches of two rows."""
+    """Eight copies of one answer, as many in a row as fit there, in micro-batches of two rows."""
     row = {"question": "How many are 2 and 3?", "answer": "5", "solution": "2 + 3 = 5. " * 4}
     file = write_lines(tmp_path / "rows.jsonl", [row] * 8)
     folder = tmp_path / "model"

@@ -72,13 +72,17 @@ def called(cloud, program: str) -> list[list[str]]:
         if command.words[0] == program:
             values = dict(a.partition("=")[::2] for a in command.environment)
             lines.append([string.Template(w).safe_substitute(values) for w in command.words])
+    # of a call with a flag that gcloud does not know yet, the other flags may not be read
+    is_newer = lambda words: any(w in NEWER or w.split("=")[0] in NEWER for w in words)
     known = {}
     for words in lines:
         options = frozenset(word.split("=")[0] for word in words if word.startswith("-"))
-        others = tuple(word for word in words if not word.startswith("-"))
-        known[others, options] = words
+        key = tuple(word for word in words if not word.startswith("-")), options
+        if key not in known or not is_newer(words):
+            known[key] = words
+    whole = [key for key, words in known.items() if not is_newer(words)]
     has_more = lambda one, other: one[0] == other[0] and one[1] < other[1]
-    kept = [key for key in known if not any(has_more(key, other) for other in known)]
+    kept = [key for key in known if not any(has_more(key, other) for other in whole)]
     return [known[key][1:] for key in kept]
 
 
