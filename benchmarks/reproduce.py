@@ -225,6 +225,7 @@ def main() -> None:
         help="benchmarks for sar_jax.evaluate; without, training's own evaluation",
     )
     parser.add_argument("--parallel", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="read the arguments, and run nothing")
     parser.add_argument("rest", nargs="*", help="after --: arguments for every run")
     options = parser.parse_args()
     options.output = options.output.absolute()
@@ -241,6 +242,8 @@ def main() -> None:
         parser.error(
             f"configs/{options.model}_ppo.py does not exist: leave PPO and SA-PPO out of --variants"
         )
+    if options.check:
+        return
     options.output.mkdir(parents=True, exist_ok=True)
     every = sorted(os.sched_getaffinity(0))
     share = max(len(every) // options.parallel, 1)

@@ -29,10 +29,12 @@ output=$(cd "$output" && pwd)
 model=${MODEL:-$output/model}
 
 cd "$ROOT"
+compare=(benchmarks/reproduce.py --model=gemma3_270m --output="$output" --seeds="${SEEDS:-2}"
+    --variants="${VARIANTS:-GRPO,SA-GRPO,R_SA alone}" --tasks=arithmetic:256)
 if ! [[ -d $output/start ]]; then
+    "$python" "${compare[@]}" --check
     "$python" benchmarks/real_model.py --output="$output" ${MODEL:+--model="$MODEL"} --data=arithmetic:500
     "$python" -m sar_jax.pretrain --config=configs/gemma3_270m_pretrain.py --config.model.path="$model" \
         --output="$output/start"
 fi
-exec "$python" benchmarks/reproduce.py --model=gemma3_270m --output="$output" --seeds="${SEEDS:-2}" \
-    --variants="${VARIANTS:-GRPO,SA-GRPO,R_SA alone}" --tasks=arithmetic:256 -- --config.model.path="$output/start" "$@"
+exec "$python" "${compare[@]}" -- --config.model.path="$output/start" "$@"
