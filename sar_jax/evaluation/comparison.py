@@ -2,6 +2,7 @@
 
     results.json of each folder   a row for each folder and benchmark: accuracy, length, both
                                   against the reference, AES
+    answers/ of each folder       intervals of these differences, question by question
     assets/published.json         the paper's 28 rows and its ablation in the same columns, and
                                   with them ours, where a result has all five mathematics sets
 
@@ -17,6 +18,9 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
 
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
@@ -44,6 +48,13 @@ class Published(NamedTuple):
     source: str
     rows: list[Row]
     ablation: list[Row]
+
+
+class ByQuestion(NamedTuple):
+    """Of a benchmark's Q questions. right: the share of right answers; length: mean tokens."""
+
+    right: Float[np.ndarray, " Q"]
+    length: Float[np.ndarray, " Q"]
 
 
 def published() -> Published:
@@ -86,7 +97,7 @@ def compare(
     _check_same_questions(found)
     if output and output.exists() and not output.is_dir():
         raise UserError(f"--output: {output} is not a folder")
-    markdown = to_markdown(found)
+    markdown = to_markdown(found, dict(zip(found, map(_by_question, paths, found.values()))))
     print(markdown)
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -119,8 +130,20 @@ def _check_same_questions(found: Mapping[str, Results]) -> None:
                 )
 
 
-def to_markdown(found: Mapping[str, Results]) -> str:
-    """All tables. found: results by name; the first is the reference."""
+def _by_question(folder: pathlib.Path, results: Results) -> dict[str, ByQuestion]:
+    """By benchmark; without those whose answers are not beside results.json."""
+    there = [label for label in results.tasks if folder_lib.is_finished(folder, label)]
+    answers = {label: folder_lib.read_answers(folder, label) for label in there}
+    return {
+        label: ByQuestion(measures.correct_shares(own), measures.mean_lengths(own))
+        for label, own in answers.items()
+    }
+
+
+def to_markdown(
+    found: Mapping[str, Results], questions: Mapping[str, Mapping[str, ByQuestion]]
+) -> str:
+    """All tables. found, questions: by the results' names; the first is the reference."""
     reference = next(iter(found))
     lines = [
         "# Comparison",
@@ -129,6 +152,7 @@ def to_markdown(found: Mapping[str, Results]) -> str:
         "",
         _ours(found),
         "",
+        *_paired(questions),
     ]
     for name, result in found.items():
         for change in folder_lib.differences(found[reference].decoding, result.decoding):
@@ -180,6 +204,37 @@ def _ours(found: Mapping[str, Results]) -> str:
             rows.append(row + _against(entry, before.get(benchmark)))
     header = ["benchmark", "result", "questions", "accuracy, %", "95 % interval", "tokens"]
     return tables.table([*header, "cut off, %", *_GAINS], rows, texts=2)
+
+
+def _paired(questions: Mapping[str, Mapping[str, ByQuestion]]) -> list[str]:
+    """How far each result is from the reference on the same questions, with intervals.
+
+    An answer is compared with the reference's to the same question, so that what makes a question
+    hard or long does not widen the interval. Nothing where no two results have answers.
+    """
+    reference, *others = questions
+    rows = []
+    for label, base in questions[reference].items():
+        for name in others:
+            if label in questions[name]:
+                own = questions[name][label]
+                gain, change = 100 * (own.right - base.right), own.length - base.length
+                rows.append([label, name, *_difference(gain, ".2f"), *_difference(change, ".1f")])
+    if not rows:
+        return []
+    header = ["benchmark", "result", "gain, points", "95 % interval", "tokens", "95 % interval"]
+    return [
+        f"On the same questions, against {reference}:",
+        "",
+        tables.table(header, rows, texts=2),
+        "",
+    ]
+
+
+def _difference(values: Float[np.ndarray, " Q"], digits: str) -> list[str]:
+    """The mean and its interval."""
+    low, high = measures.interval([values])
+    return [f"{values.mean():+{digits}}", f"{low:+{digits}} to {high:+{digits}}"]
 
 
 def _against(entry: Entry, base: Entry | None) -> list[str]:

@@ -69,6 +69,11 @@ def correct_shares(answers: Iterable[Answer]) -> Float[np.ndarray, " Q"]:
     return np.array([np.mean([a.correct for a in group]) for group in grouped(answers)])
 
 
+def mean_lengths(answers: Iterable[Answer]) -> Float[np.ndarray, " Q"]:
+    """The mean tokens of each question's answers."""
+    return np.array([np.mean([a.length for a in group]) for group in grouped(answers)])
+
+
 def interval(
     sets: Sequence[np.ndarray],
     seed: int = 0,

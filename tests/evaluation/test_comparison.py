@@ -141,10 +141,11 @@ def three(tmp_path_factory) -> list[pathlib.Path]:
 
 
 def cells(markdown: str, *begin: str) -> list[str]:
-    """The cells of the one row whose first cells are `begin`."""
+    """The cells of the one row whose first cells are `begin`, but for the paired differences."""
+    gains, _, paired = markdown.partition("On the same questions")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in markdown.splitlines()
+        for line in (gains + paired[paired.find("\n## ") :]).splitlines()
         if line.startswith("|")
     ]
     [row] = [row for row in rows if row[: len(begin)] == list(begin)]
@@ -222,9 +223,8 @@ def test_the_reference_comes_first(three, tmp_path):
 def test_a_benchmark_that_the_reference_lacks_has_no_gain(three, tmp_path):
     other = made(tmp_path / "other", {"gsm8k": 0.5, "logicbench": 0.5}, [100, 100])
     tables.write(other, [], None)
-    markdown = comparison.to_markdown(
-        {f.name: folder_lib.read_results(f, "") for f in (other, three[0])}
-    )
+    comparison.compare([other, three[0]], None, tmp_path / "both")
+    markdown = (tmp_path / "both/comparison.md").read_text()
     assert (
         cells(markdown, "math", "base")[-3:] == ["-"] * 3
         and cells(markdown, "here", "base")[-4:] == ["-"] * 4
@@ -267,6 +267,32 @@ def test_what_cannot_be_compared(three, tmp_path):
         with pytest.raises(UserError, match=words):
             comparison.compare(folders, None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_differences_are_those_of_the_same_questions(tmp_path):
+    """Long questions do not widen the interval, nor does their order in the files count."""
+    base = made(tmp_path / "base", {"gsm8k": 0.5, "aime": 0.5}, [0, 9])
+    ours = made(tmp_path / "ours", {"gsm8k": 0.5, "aime": 0.5}, [0, 9])
+    for folder, less, right in ((base, 0, 40), (ours, 10, 50)):
+        path = folder / "answers/gsm8k.parquet"
+        answers = folder_lib.read_answers(folder, "gsm8k")
+        path.unlink()
+        changed = [
+            dataclasses.replace(a, length=100 * (1 + a.number % 9) - less, correct=a.number < right)
+            for a in answers[:: 1 if less else -1]
+        ]
+        folder_lib.write_batch(folder, "gsm8k", changed)
+        folder_lib.finish(folder, "gsm8k")
+        tables.write(folder, [], None)
+    (ours / "answers/aime.parquet").unlink()  # only its results were kept
+    comparison.compare([base, ours], None, tmp_path / "out")
+    lines = (tmp_path / "out/comparison.md").read_text().split("On the same questions")[1]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()[2:5]]
+    assert rows[2][:3] == ["gsm8k", "ours", "+10.00"]
+    low, high = map(float, rows[2][3].split(" to "))  # 10 of 100 questions: 10 +- 1.96 * 3.0
+    assert abs(low - 4.1) <= 1.1 and abs(high - 15.9) <= 1.1
+    assert rows[2][4:] == ["-10.0", "-10.0 to -10.0"]
+    assert "aime" not in lines.split("##")[0]
 
 
 def test_names_are_as_short_as_they_can_be(tmp_path):
