@@ -22,7 +22,13 @@ import subprocess
 import sys
 import time
 
+from absl import flags
+
+from sar_jax import cli
+from sar_jax import config as config_lib
+from sar_jax.errors import UserError
 from sar_jax.evaluation import measures, plots
+from sar_jax.training import checks
 
 ROOT = pathlib.Path(__file__).parent.parent
 NO_SAR = "--config.rewards.self_aligned=0"
@@ -48,6 +54,23 @@ VARIANTS = {
 }
 SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")  # SA-GRPO is alpha .2
 PHASES = ("rollout", "score", "value", "critic_update", "update", "step")
+
+
+def check(model: str, variant: str, rest: list[str]) -> None:
+    """Reads the config of a variant with a run's arguments, as the run would, hours before it does.
+
+    Once a process: the flags of a config are defined for good. Raises SystemExit in one line for a
+    wrong field or value.
+    """
+    with_critic, overrides = VARIANTS[variant]
+    file = ROOT / f"configs/{model}{'_ppo' * with_critic}.py"
+    get = cli.config_flag(config_lib.TrainConfig)
+    sys.argv[1:] = [f"--config={file}", *overrides, *rest]  # the config's flag reads them there
+    try:
+        cli.refuse_words(flags.FLAGS(sys.argv)[1:])
+        checks.check(get())
+    except (flags.Error, UserError) as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -> dict:
@@ -225,7 +248,7 @@ def main() -> None:
         help="benchmarks for sar_jax.evaluate; without, training's own evaluation",
     )
     parser.add_argument("--parallel", type=int, default=1)
-    parser.add_argument("--check", action="store_true", help="read the arguments, and run nothing")
+    parser.add_argument("--check", action="store_true", help="check the arguments, and run nothing")
     parser.add_argument("rest", nargs="*", help="after --: arguments for every run")
     options = parser.parse_args()
     options.output = options.output.absolute()
@@ -242,6 +265,7 @@ def main() -> None:
         parser.error(
             f"configs/{options.model}_ppo.py does not exist: leave PPO and SA-PPO out of --variants"
         )
+    check(options.model, variants[0], options.rest)
     if options.check:
         return
     options.output.mkdir(parents=True, exist_ok=True)

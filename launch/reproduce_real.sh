@@ -20,7 +20,7 @@ if [[ $# -gt 0 && $1 != -- ]]; then
 fi
 [[ ${1:-} == -- ]] && shift
 python=${PYTHON:-python}
-export JAX_PLATFORMS=cpu
+export JAX_PLATFORMS=${JAX_PLATFORMS-cpu}
 # Huge pages make a step 8 to 27 % faster where the C library can (docs/performance.md).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 mkdir -p "$output"
@@ -32,7 +32,7 @@ cd "$ROOT"
 compare=(benchmarks/reproduce.py --model=gemma3_270m --output="$output" --seeds="${SEEDS:-2}"
     --variants="${VARIANTS:-GRPO,SA-GRPO,R_SA alone}" --tasks=arithmetic:256)
 if ! [[ -d $output/start ]]; then
-    "$python" "${compare[@]}" --check
+    "$python" "${compare[@]}" --check -- "$@"
     "$python" benchmarks/real_model.py --output="$output" ${MODEL:+--model="$MODEL"} --data=arithmetic:500
     "$python" -m sar_jax.pretrain --config=configs/gemma3_270m_pretrain.py --config.model.path="$model" \
         --output="$output/start"
