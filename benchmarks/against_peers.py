@@ -102,10 +102,10 @@ def sides(options: argparse.Namespace, gpu: bool) -> list[Side]:
     return found
 
 
-def model(options: argparse.Namespace, side: Side, vocabulary: int) -> str:
-    """A folder with a random model of this vocabulary."""
-    folder = options.environments.resolve() / f"model_{vocabulary}"
-    words, environment = side.command("models", str(folder), str(vocabulary))
+def model(options: argparse.Namespace, side: Side, which: str) -> str:
+    """A folder with a random model of a vocabulary, or of the sizes of a published one."""
+    folder = options.environments.resolve() / f"model_{which.replace('/', '_')}"
+    words, environment = side.command("models", str(folder), which)
     if subprocess.run(words, cwd=turns.FOLDER, env=environment, stdout=sys.stderr).returncode:
         raise SystemExit("no random model was made: the message is above")
     return str(folder)
@@ -160,6 +160,7 @@ def parse() -> argparse.Namespace:
     add("--peers-recompute", action="store_true", help="the peers recompute activations")
     add("--lengths-questions", type=int, default=128, help="of lengths, 6 answers each; even")
     add("--model", default="", help="a Hugging Face folder in place of the random model")
+    add("--sizes-of", metavar="ID", help="a random model of the sizes of a shipped config's model")
     options_lib.add_sizes(parser)
     return parser.parse_args()
 
@@ -172,8 +173,8 @@ def main() -> None:
     options.dtype = options.dtype or ("bfloat16" if gpu else "float32")
     running = sides(options, gpu)
     for name, work in works(options).items():
-        vocabulary = LARGE if name == "vocabulary" else 4096
-        work = dataclasses.replace(work, model=work.model or model(options, running[0], vocabulary))
+        which = options.sizes_of or str(LARGE if name == "vocabulary" else 4096)
+        work = dataclasses.replace(work, model=work.model or model(options, running[0], which))
         able = [side for side in running if side.name != "vllm" or name == "rollout"]
         found = turns.take(able, work, options.rounds)
         turns.report(name, found, dtype=work.dtype, questions=work.questions)

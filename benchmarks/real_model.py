@@ -141,6 +141,7 @@ def main() -> None:
     add("--tokens", type=int, default=100, help="of a greedy answer")
     add("--tolerance", type=float, default=1e-4, help="of logits")
     options = parser.parse_args()
+    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's own are shorter
     options.output = options.output.absolute()  # others run in another folder
     model = options.model or str(gemma(options.output))
     python = environments.python("torch", options.output)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# GRPO, SA-GRPO and R_SA alone on a real pretrained model, on this machine's CPU: Gemma 3 270M (base) and `arithmetic`.
+# GRPO, SA-GRPO and R_SA alone on a real pretrained model: Gemma 3 270M (base) and `arithmetic`. On this machine's CPU, or
+# with JAX_PLATFORMS=cuda on its GPU.
 #
 #     launch/reproduce_real.sh [OUTPUT] [-- --config.any.field=value ...]
 #

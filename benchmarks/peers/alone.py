@@ -37,7 +37,7 @@ def main(task: str, doc: str) -> None:
     is_cpu = jax.default_backend() == "cpu"
     with tempfile.TemporaryDirectory() as folder:
         if not options.model:
-            models.write(pathlib.Path(folder), options.vocabulary)
+            models.write(pathlib.Path(folder), models.describe(options.vocabulary))
         work = Work(
             model=options.model or folder,
             task=task,

@@ -1,6 +1,6 @@
 """Random models as Hugging Face folders, which every program reads.
 
-python -m peers.models FOLDER [VOCABULARY]
+python -m peers.models FOLDER [VOCABULARY|ID]
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from sar_jax.model import families, hf, parameters
+from sar_jax.model import families, hf, known, parameters
 from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 
@@ -33,6 +33,16 @@ def describe(vocabulary: int, **fields: Any) -> families.Json:
     return families.qwen3_json(**standard | fields)
 
 
+def published(name: str) -> families.Json:
+    """config.json of a shipped config's model, by its id on the hub; its stops are left out.
+
+    Raises SystemExit for another.
+    """
+    if name not in known.CONFIGS:
+        raise SystemExit(f"{name!r} is none of {', '.join(known.CONFIGS)}")
+    return known.CONFIGS[name] | dict(eos_token_id=1, pad_token_id=0)
+
+
 def draw(raw: families.Json, longest: int) -> tuple[ModelConfig, Params]:
     """The model of a config.json with random weights, on the first device."""
     cfg, mesh = families.parse(raw, longest), sharding.make_mesh(1, 1, 1, jax.devices()[:1])
@@ -41,16 +51,17 @@ def draw(raw: families.Json, longest: int) -> tuple[ModelConfig, Params]:
     return cfg, init(jax.random.key(0))
 
 
-def write(folder: pathlib.Path, vocabulary: int) -> None:
+def write(folder: pathlib.Path, raw: families.Json) -> None:
     """A folder without a tokenizer; what is there already stays."""
     if (folder / "model.safetensors").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    raw = describe(vocabulary)
     cfg, params = draw(raw, 4096)
     (folder / "config.json").write_text(json.dumps(raw, indent=2))
     hf.save_weights(params, cfg, folder)
 
 
 if __name__ == "__main__":
-    write(pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 4096)
+    _, to, *asked = sys.argv
+    which = asked[0] if asked else "4096"
+    write(pathlib.Path(to), describe(int(which)) if which.isdecimal() else published(which))
