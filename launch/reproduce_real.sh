@@ -10,7 +10,8 @@
 # (runs/reproduce_real). Started again with the same OUTPUT it goes on.
 # Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in place of Gemma's), PYTHON
 # (python).
-# Not run to its end yet: on two cores a cold start takes about an hour, and a method about 40 minutes.
+# Not run to its end: its parts were (docs/results.md). On two cores a cold start takes about an hour, and a method about
+# half an hour.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
