@@ -159,8 +159,11 @@ def parse() -> argparse.Namespace:
     )
     add("--peers-recompute", action="store_true", help="the peers recompute activations")
     add("--lengths-questions", type=int, default=128, help="of lengths, 6 answers each; even")
-    add("--model", default="", help="a Hugging Face folder in place of the random model")
-    add("--sizes-of", metavar="ID", help="a random model of the sizes of a shipped config's model")
+    other = parser.add_mutually_exclusive_group().add_argument
+    other("--model", default="", help="a Hugging Face folder in place of the random model")
+    other(
+        "--sizes-of", metavar="ID", help="a random model of the sizes of a shipped config's model"
+    )
     options_lib.add_sizes(parser)
     return parser.parse_args()
 

@@ -55,13 +55,23 @@ def away(found, exact) -> float:
     return max(float(gap / size) for gap, size in norms)
 
 
+def sizes(text: str) -> tuple[int, int, int]:
+    """An argparse type: three numbers with commas between them, the second divides the first."""
+    heads, kv_heads, size = map(int, text.split(","))
+    if min(heads, kv_heads, size) < 1 or heads % kv_heads:
+        raise ValueError
+    return heads, kv_heads, size
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--width", type=int, default=288)
-    parser.add_argument("--heads", default="4,2,32", help="query heads, kv heads, size of a head")
+    parser.add_argument(
+        "--heads", type=sizes, default="4,2,32", help="query heads, kv heads, size of a head"
+    )
     parser.add_argument("--window", type=int, help="tokens that a token sees, with itself")
     parser.add_argument("--kernel", choices=("portable", "cudnn"), default="portable")
     parser.add_argument("--pairs", type=int, default=40)
@@ -71,7 +81,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     R, T = options.rows, options.width
-    N, K, H = map(int, options.heads.split(","))
+    N, K, H = options.heads
     dtype = "bfloat16" if options.kernel == "cudnn" else "float32"
     if options.kernel == "cudnn" and (need := cudnn.lacks(jax.devices()[0], dtype, H, None)):
         raise SystemExit(f"cuDNN's attention needs {need}")
