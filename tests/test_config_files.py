@@ -4,6 +4,7 @@ import os
 
 import pytest
 from support.commands import one_error, run_command
+from support.training import small
 
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
@@ -118,11 +119,5 @@ def test_what_is_no_file(tmp_path):
     ],
 )
 def test_an_override_that_cannot_be_is_one_line(tmp_path, override, words):
-    done = run_command(
-        "sar_jax.train",
-        "--config=configs/tiny.py",
-        "--config.data.eval=",
-        override,
-        f"--workdir={tmp_path}/run",
-    )
+    done = run_command("sar_jax.train", *small(), override, f"--workdir={tmp_path}/run")
     assert one_error(done).startswith(f"error: {words}")

@@ -48,19 +48,18 @@ def test_padding_on_either_side_changes_nothing(each_family, rng, left, right):
 def test_logits_vary_and_depend_on_the_past_only(each_family, rng):
     """Guards the comparisons: an oracle of constant logits would agree with anything."""
     ids = rng.integers(0, each_family.cfg.vocab_size, 20)
-    packed = one_row(ids)
-    logits = our_logits(each_family, packed)
-    assert logits.std() > 0.5
-    changed = packed._replace(tokens=packed.tokens.copy())
-    changed.tokens[0, 10] = (changed.tokens[0, 10] + 1) % each_family.cfg.vocab_size
-    other = our_logits(each_family, changed)
-    np.testing.assert_array_equal(logits[0, :10], other[0, :10])
-    assert (np.abs(logits[0, 10:12] - other[0, 10:12]).max(axis=-1) > 1e-4).all()
+    changed = ids.copy()
+    changed[10] = (ids[10] + 1) % each_family.cfg.vocab_size
+    both = [one_row(row, right=44) for row in (ids, changed)]  # as wide as the packed rows above
+    logits, other = our_logits(each_family, jax.tree.map(lambda *x: np.concatenate(x), *both))
+    assert logits[:20].std() > 0.5
+    np.testing.assert_array_equal(logits[:10], other[:10])
+    assert (np.abs(logits[10:12] - other[10:12]).max(axis=-1) > 1e-4).all()
 
 
 def test_long_inputs_equal_transformers(each_family, rng):
     """Beyond every window, beyond LongRoPE's original length; many query blocks."""
-    ids = rng.integers(0, each_family.cfg.vocab_size, 450)
+    ids = rng.integers(0, each_family.cfg.vocab_size, 250)
     ours = our_logits(each_family, one_row(ids))[0]
     assert_as_close(ours, *each_family.oracle.logits(ids))
 
@@ -125,7 +124,9 @@ def test_what_is_slightly_wrong_is_not_close(each_family, rng):
             pytest.fail(f"a wrong {name} is close")
 
 
-@pytest.mark.parametrize("narrow_first", [False, True])
+@pytest.mark.parametrize(
+    "narrow_first", [True, pytest.param(False, marks=pytest.mark.few_families)]
+)
 def test_gradients_equal_transformers(each_family, rng, tmp_path, narrow_first):
     """Of the summed logprobs of a sequence, in every parameter; by the names that an export gives
     them."""
@@ -134,7 +135,6 @@ def test_gradients_equal_transformers(each_family, rng, tmp_path, narrow_first):
     ids = rng.integers(1, each_family.cfg.vocab_size, 30)
     packed = one_row(ids)
 
-    @jax.jit
     def total(params):
         logps = jax.nn.log_softmax(
             all_logits(network, params, *map(jnp.asarray, packed[:3]))[0, :-1]
@@ -146,7 +146,7 @@ def test_gradients_equal_transformers(each_family, rng, tmp_path, narrow_first):
         return logps.gather(1, torch.tensor(ids[1:, None])).sum()
 
     single, double = each_family.oracle.gradients(theirs)
-    hf.save_weights(jax.grad(total)(each_family.params), each_family.cfg, tmp_path)
+    hf.save_weights(jax.jit(jax.grad(total))(each_family.params), each_family.cfg, tmp_path)
     ours = read_tensors(tmp_path)
     assert ours.keys() == single.keys()
     for name, gradient in ours.items():
@@ -171,15 +171,18 @@ def test_remat_and_dtype_change_no_shape_and_little_value(each_family, rng):
     plain = Network(loaded.cfg, "float32", remat="none")
     assert_same(our_logits(loaded, packed, plain), full)
     half = Network(loaded.cfg, "bfloat16")
-    hidden = network_lib.forward(half, loaded.params, *map(jnp.asarray, packed[:3]))
+    hidden = jax.eval_shape(
+        functools.partial(network_lib.forward, half), loaded.params, *packed[:3]
+    )
     assert hidden.dtype == jnp.bfloat16
-    logits = np.asarray(network_lib.unembed(half, loaded.params, hidden))
+    logits = our_logits(loaded, packed, half)
     assert np.corrcoef(logits[0, :12].ravel(), full[0, :12].ravel())[0, 1] > 0.98
 
 
 def test_specs_are_the_parameters(each_family):
     cfg = each_family.cfg
-    made = jax.jit(parameters.init_params, static_argnums=0)(cfg, jax.random.key(0))
+    new = functools.partial(parameters.init_params, cfg, jax.random.key(0))
+    made = jax.eval_shape(new)
     shapes = parameters.spec_map(lambda s: s.shape, parameters.param_specs(cfg))
     assert (
         jax.tree.map(lambda x: x.shape, made)
@@ -190,8 +193,10 @@ def test_specs_are_the_parameters(each_family):
     assert decayed["embedding"] and decayed["layers"]["q_proj"]
     gains = [n for n in decayed["layers"] if n.endswith(("norm", "bias"))]
     assert not decayed["final_norm"] and not any(decayed["layers"][n] for n in gains)
-    for name in (n for n in gains if n.endswith("norm")):  # a new model's norms only normalise
-        np.testing.assert_array_equal(np.asarray(made["layers"][name]), 1 - cfg.norm_offset)
+    norms = [n for n in gains if n.endswith("norm")]
+    # a new model's norms only normalise; what is drawn is not compiled
+    for value in jax.jit(lambda: [new()["layers"][name] for name in norms])():
+        np.testing.assert_array_equal(value, 1 - cfg.norm_offset)
     assert {f.name for f in dataclasses.fields(parameters.ModelConfig)} == set(vars(cfg))
 
 

@@ -25,22 +25,24 @@ def draw(heads=2, kv_heads=1, size=16):
     ]
 
 
+@functools.partial(jax.jit, static_argnums=3)
 def fused(q, k, v, window=None, ids=ids):
-    arrays = map(jnp.asarray, (q, k, v, ids))
-    return splash.attend(*arrays, scale=0.3, window=window, interpret=True)
+    return splash.attend(q, k, v, jnp.asarray(ids), scale=0.3, window=window, interpret=True)
 
 
+@functools.partial(jax.jit, static_argnums=3)
 def plain(q, k, v, window=None, ids=ids):
-    return portable.attend(*map(jnp.asarray, (q, k, v, ids)), scale=0.3, window=window)
+    return portable.attend(q, k, v, jnp.asarray(ids), scale=0.3, window=window)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def gradients(attend, qkv, window=None):
     """Of what tokens give; padding has no meaning."""
 
     def total(qkv):
         return (jnp.where((ids > 0)[..., None, None], attend(*qkv, window), 0) ** 2).sum()
 
-    return jax.grad(total)([jnp.asarray(x) for x in qkv])
+    return jax.grad(total)(qkv)
 
 
 @pytest.mark.parametrize("window", [None, 1, 60, 129, 300])
