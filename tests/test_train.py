@@ -154,7 +154,8 @@ def test_steps_sample_anew_and_weights_move(finished):
     assert any((a != b).any() for a, b in zip(state_of(workdir, 1), state_of(workdir, 4)))
 
 
-@pytest.mark.parametrize("when", [1, 3])
+# at any other moment: tests/soak/test_kills.py
+@pytest.mark.parametrize("when", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_killed_and_resumed_equals_never_stopped_bit_for_bit(finished, hf_folder, tmp_path, when):
     """SIGKILL as soon as the checkpoint of step `when` is complete, wherever the run is by then."""
     workdir, output = tmp_path / "run", tmp_path / "printed"
