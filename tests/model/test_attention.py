@@ -51,9 +51,8 @@ def by_hand(case, dtype):
     out = np.zeros_like(q)
     group = q.shape[2] // k.shape[2]
     for r, t, n in np.ndindex(q.shape[:3]):
-        seen = [
-            s for s in range(t + 1) if ids[r, s] == ids[r, t] and (window is None or t - s < window)
-        ]
+        seen = np.arange(0 if window is None else max(0, t + 1 - window), t + 1)
+        seen = seen[ids[r, seen] == ids[r, t]]
         scores = k[r, seen, n // group] @ q[r, t, n] * scale
         scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
         weights = np.exp(scores - scores.max())
@@ -73,7 +72,8 @@ def draw(case, rows=2):
 @pytest.mark.parametrize("kernel, case", SERVED)
 def test_equals_one_query_at_a_time(kernel, case):
     (*qkv, ids), options = draw(case)
-    ours = KERNELS[kernel](*map(jnp.asarray, qkv), jnp.asarray(ids, jnp.int32), **options)
+    attend = jax.jit(functools.partial(KERNELS[kernel], **options))
+    ours = attend(*map(jnp.asarray, qkv), jnp.asarray(ids, jnp.int32))
     expected = (by_hand(case, dtype) for dtype in (np.float32, np.float64))
     assert_as_close(ours[:, :-5], *(x[:, :-5] for x in expected))
 
@@ -97,18 +97,24 @@ def test_the_kernels_gradients_are_the_portable_ones(kernel, case):
     jax.tree.map(functools.partial(assert_same, scale=scale), fused, portable)
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 4, 2), (1, 2, 4), (1, 1, 8)])
+@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 2, 4), (1, 1, 8)])
 @pytest.mark.parametrize("kernel", ["splash", "cudnn"])
 @pytest.mark.parametrize("case", ["grouped", "window"])
 def test_the_kernel_is_the_same_on_any_mesh(kernel, case, shape):
     """Rows and heads cut over eight devices, where they can be; with one kv head that all devices
     need."""
+    with jax.set_mesh(sharding.make_mesh(*shape)):
+        eight = of_eight_rows(kernel, case)
+    assert_same(eight, on_one_device(kernel, case))
+
+
+def of_eight_rows(kernel, case):
     (q, k, v, ids), options = draw(case, rows=8)
     arrays = [jnp.asarray(x, jnp.float32) for x in (q, k, v)] + [jnp.asarray(ids, jnp.int32)]
-    one = jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
-    with jax.set_mesh(sharding.make_mesh(*shape)):
-        eight = jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
-    assert_same(eight, one)
+    return jax.jit(functools.partial(KERNELS[kernel], **options))(*arrays)
+
+
+on_one_device = functools.cache(of_eight_rows)
 
 
 def device_and_model(**changes):

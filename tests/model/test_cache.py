@@ -1,6 +1,7 @@
 """The cache: what is decoded out of it equals the full forward pass, for every family, and the
 kernel for TPUs."""
 
+import functools
 import re
 
 import jax
@@ -33,9 +34,21 @@ def packed_prefill(loaded, network, questions, width=24):
         )
         places.append((row, filled[row], len(q) - 1))
         filled[row] += len(q) - 1
-    return jax.jit(decoding.prefill, static_argnums=0)(
-        network, loaded.params, tokens, positions, segments
-    ), places
+    return prefill(network, loaded.params, tokens, positions, segments), places
+
+
+prefill = jax.jit(decoding.prefill, static_argnums=0)
+create = jax.jit(cache_lib.create, static_argnums=(0, 1, 2, 3))
+insert = jax.jit(cache_lib.insert, static_argnums=0)
+resize = jax.jit(cache_lib.resize, static_argnums=(0, 3))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(network, params, token, position, cache):
+    """[S, V], and the cache."""
+    layers = decoding.apart(params) if cache_lib.is_apart(network) else None
+    hidden, cache = decoding.decode(network, params, layers, token, position, cache)
+    return network_lib.unembed(network, params, hidden), cache
 
 
 @pytest.mark.few_families
@@ -51,33 +64,21 @@ def test_decoding_equals_the_full_forward(each_family, rng):
     entries = cache_lib.Entries(
         jnp.array(slots), *(jnp.array([places[w][part] for w in which]) for part in range(3))
     )
-    cache = cache_lib.create(network, 5, 34, "float32")
-    cache = jax.jit(cache_lib.insert, static_argnums=0)(
-        network, cache, keys, values, entries, jnp.int32(4)
-    )
-    step = jax.jit(
-        lambda tokens, positions, cache: decoding.decode(
-            loaded.network,
-            loaded.params,
-            decoding.apart(loaded.params),
-            tokens,
-            positions,
-            cache,
-        )
-    )
+    cache = create(network, 5, 34, "float32")
+    cache = insert(network, cache, keys, values, entries, jnp.int32(4))
     token, position = np.zeros(5, np.int32), np.zeros(5, np.int32)
     for slot, w in zip(slots, which):
         token[slot], position[slot] = questions[w][-1], len(questions[w]) - 1
     found, order = [], slots
     for t in range(n):
         if t == 10:
-            cache = cache_lib.resize(network, cache, jnp.arange(5), 60)
+            cache = resize(network, cache, jnp.arange(5), 60)
         if t == 20:
             kept = [4, 3, 2, 0]
-            cache = cache_lib.resize(network, cache, jnp.array(kept), 60)
+            cache = resize(network, cache, jnp.array(kept), 60)
             token, position, order = token[kept], position[kept], [kept.index(s) for s in order]
-        hidden, cache = step(token, position, cache)
-        found.append(np.asarray(network_lib.unembed(loaded.network, loaded.params, hidden))[order])
+        logits, cache = step(network, loaded.params, token, position, cache)
+        found.append(np.asarray(logits)[order])
         for slot, answer in zip(order, answers[:, t]):
             token[slot], position[slot] = answer, position[slot] + 1
     for i, w in enumerate(which):
@@ -149,13 +150,12 @@ def test_the_kernel_for_tpus_is_the_attention_of_other_devices(rng, softcap):
         jnp.pad(x, ((0, 0),) * 4 + ((0, paged.LANES - H),)).astype(jnp.bfloat16) for x in (k, v)
     ]
     lengths = jnp.array([1, 130, 256])
+    options = dict(scale=0.2, softcap=softcap)
     with pltpu.force_tpu_interpret_mode():
-        found = paged.attend(
-            q, *widened, layer=jnp.int32(1), lengths=lengths, scale=0.2, softcap=softcap
-        )
-    expected = portable.attend_cached(
-        q, k[:, 1], v[:, 1], lengths=lengths, scale=0.2, softcap=softcap
-    )
+        attend = jax.jit(functools.partial(paged.attend, **options))
+        found = attend(q, *widened, layer=jnp.int32(1), lengths=lengths)
+    attend = jax.jit(functools.partial(portable.attend_cached, **options))
+    expected = attend(q, k[:, 1], v[:, 1], lengths=lengths)
     # a unit of bfloat16 is 2**-8 of a value
     np.testing.assert_allclose(found, expected, atol=2**-6 * np.abs(expected).max())
     for s, n in enumerate(np.asarray(lengths)):  # and that one is a softmax over the live columns
@@ -180,18 +180,12 @@ def test_scanned_layers_with_the_kernel_for_tpus_decode_what_separate_ones_do(ea
     question, answer = (rng.integers(0, loaded.cfg.vocab_size, size) for size in (9, 4))
     (keys, values), places = packed_prefill(loaded, loaded.network, [question, question])
     entries = cache_lib.Entries(*(jnp.array([x]) for x in (1, *places[1])))
-    cache = cache_lib.create(network, 2, 40, "float32")
-    cache = cache_lib.insert(network, cache, keys, values, entries, jnp.int32(1))
+    cache = create(network, 2, 40, "float32")
+    cache = insert(network, cache, keys, values, entries, jnp.int32(1))
     expected = loaded.oracle.logits([*question, *answer])[1][8:]
     with pltpu.force_tpu_interpret_mode():
-        step = jax.jit(
-            lambda token, position, cache: decoding.decode(
-                network, loaded.params, None, token, position, cache
-            )
-        )
         for t, token in enumerate([question[-1], *answer]):
-            hidden, cache = step(
-                jnp.array([0, token], jnp.int32), jnp.array([0, 8 + t], jnp.int32), cache
-            )
-            logits = np.asarray(network_lib.unembed(loaded.network, loaded.params, hidden))[1]
-            np.testing.assert_allclose(logits, expected[t], atol=0.05 * np.abs(expected[t]).max())
+            tokens, positions = np.array([[0, token], [0, 8 + t]], np.int32)
+            logits, cache = step(network, loaded.params, tokens, positions, cache)
+            scale = np.abs(expected[t]).max()
+            np.testing.assert_allclose(logits[1], expected[t], atol=0.05 * scale)

@@ -31,6 +31,9 @@ INPUTS = {
 }
 
 
+rounded = jax.jit(int8.rounded)
+
+
 def widened(tree):
     """Whole numbers times scales, by hand: a float32 tree of the plain model."""
     layers = jax.device_get(tree["layers"])
@@ -46,7 +49,7 @@ def test_matrices_are_rounded_to_the_nearest_of_255_steps(loaded):
     layers["up_proj"] = layers["up_proj"].copy()
     layers["up_proj"][0, :, 3] = 0  # an output that is always 0 has no largest input
     with jax.debug_nans(True):  # what NaN is as a whole number differs between devices
-        made = int8.rounded(jax.device_put(loaded.params | {"layers": layers}))
+        made = rounded(jax.device_put(loaded.params | {"layers": layers}))
     found = jax.device_get(made)
     back = widened(found)["layers"]
     for name, inputs in INPUTS.items():
@@ -72,7 +75,7 @@ def test_the_tree_is_the_one_that_is_described(loaded):
     )
     assert int8.described(loaded.cfg, "") == loaded.cfg
     # As an exported model is rounded, whose weights are bfloat16.
-    same = int8.rounded(jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params))
+    same = rounded(jax.tree.map(lambda x: x.astype("bfloat16"), loaded.params))
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), jax.device_get(same))
 
 
@@ -86,11 +89,11 @@ def test_answers_are_drawn_from_the_rounded_model(each_family):
             "three families have all there is: biases, heads of their own, soft caps, windows"
         )
     cfg = int8.described(loaded.cfg, "int8")
-    light, rounded = copy.copy(loaded), int8.rounded(loaded.params)
+    light, params = copy.copy(loaded), rounded(loaded.params)
     light.network = Network(cfg, "float32", remat="block")
-    prompts, rollouts = draw(light, range(4), params=rounded)
+    prompts, rollouts = draw(light, range(4), params=params)
     flat = np.concatenate([s[:n] for s, n in zip(rollouts.sampling_logps, rollouts.lengths)])
-    assert_same(flat, np.concatenate(scored(loaded, prompts, rollouts, widened(rounded))))
+    assert_same(flat, np.concatenate(scored(loaded, prompts, rollouts, widened(params))))
     before = np.concatenate(scored(loaded, prompts, rollouts))
     assert np.abs(flat - before).max() > 1e-2
 
@@ -108,7 +111,7 @@ def test_handing_over_rounds_alike_on_eight_devices(loaded, sizes, tensor):
     jax.tree.map(
         np.testing.assert_array_equal,
         jax.device_get(found),
-        jax.device_get(int8.rounded(loaded.params)),
+        jax.device_get(rounded(loaded.params)),
     )
     scales = found["layers"]["gate_proj_scale"].sharding
     assert scales.mesh == decoding and (tensor == 1 or scales.spec[1] == "tensor")
@@ -161,11 +164,11 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
     W, starts, lengths = 300, [3, 0, 20], [21, 280, 9]
     keys, values = drawn(2, L, K, W, H), drawn(2, L, K, W, H)
     rows, slots = [1, 0, 1], [4, 0, 2]
-    cache = cache_lib.create(network, 5, 310, "int8")
+    cache = jax.jit(cache_lib.create, static_argnums=(0, 1, 2, 3))(network, 5, 310, "int8")
     entries = cache_lib.Entries(*map(jnp.array, (slots, rows, starts, lengths)))
-    cache = cache_lib.insert(
-        network, cache, jnp.asarray(keys), jnp.asarray(values), entries, jnp.int32(3)
-    )
+    insert = jax.jit(cache_lib.insert, static_argnums=0)
+    cache = insert(network, cache, keys, values, entries, jnp.int32(3))
+    resize = jax.jit(cache_lib.resize, static_argnums=(0, 3))
     history = {
         slot: [
             [(nearest(keys[r, l, :, c]), nearest(values[r, l, :, c])) for c in range(b, b + n)]
@@ -177,9 +180,9 @@ def test_a_cache_of_eight_bits_holds_the_nearest_steps(each_family, rng, kernel,
     write = jax.jit(cache_lib.write, static_argnums=0 if cut else (0, 6, 7))
     for t in range(6):
         if t == 2:
-            cache = cache_lib.resize(network, cache, jnp.arange(5), 400)
+            cache = resize(network, cache, jnp.arange(5), 400)
         if t == 4:
-            cache = cache_lib.resize(network, cache, jnp.array([4, 2, 0]), 400)
+            cache = resize(network, cache, jnp.array([4, 2, 0]), 400)
             history = {i: history[slot] for i, slot in enumerate([4, 2, 0])}
         S = cache.k[0].shape[-3]
         positions = np.array(

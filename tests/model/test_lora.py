@@ -2,15 +2,15 @@
 and export them."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from support.commands import ROOT, run_command
 from support.oracle import assert_same, assert_same_numbers, assert_same_update
-from support.training import read_metrics, small, write_lines
+from support.training import read_metrics, shipped, small
 
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
@@ -18,7 +18,7 @@ from sar_jax.model import lora, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
-from sar_jax.training import checks, learner, score
+from sar_jax.training import checks, explained, exported, learner, score, trained
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {
@@ -40,7 +40,7 @@ def random_adapters(cfg, rng):
     """B differs from 0, so that it shows."""
     return jax.tree.map(
         lambda x: jnp.asarray(rng.normal(0, 0.1, x.shape), jnp.float32),
-        lora.init(cfg, jax.random.key(0)),
+        jax.eval_shape(lambda: lora.init(cfg, jax.random.key(0))),
     )
 
 
@@ -71,10 +71,11 @@ def test_a_model_with_adapters_is_the_model_with_their_products_added(each_famil
     ours = logps(cfg, lora.merged(each_family.params, adapters))
     expected = logps(each_family.cfg, by_hand(each_family.params, adapters))
     assert_same(ours, expected)
-    assert_same(logps(each_family.cfg, lora.folded(cfg, each_family.params, adapters)), expected)
+    folded = jax.jit(lora.folded, static_argnums=0)(cfg, each_family.params, adapters)
+    assert_same(logps(each_family.cfg, folded), expected)
     plain = logps(each_family.cfg, each_family.params)
     assert np.abs(plain - expected).max() > 1e-2
-    new = lora.init(cfg, jax.random.key(1))
+    new = jax.jit(lora.init, static_argnums=0)(cfg, jax.random.key(1))
     # training begins at the base
     np.testing.assert_array_equal(logps(cfg, lora.merged(each_family.params, new)), plain)
 
@@ -83,16 +84,18 @@ def test_only_the_targets_have_adapters(loaded, rng):
     cfg = lora.adapted(loaded.cfg, settings(targets="q_proj, down_proj"))
     adapters = random_adapters(cfg, rng)
     assert set(adapters["layers"]) == {"q_proj_a", "q_proj_b", "down_proj_a", "down_proj_b"}
-    folded = lora.folded(cfg, loaded.params, adapters)
+    folded = jax.jit(lora.folded, static_argnums=0)(cfg, loaded.params, adapters)
     for name, value in by_hand(loaded.params, adapters)["layers"].items():
         assert_same(folded["layers"][name], value)
 
 
 def gradients(network, params, frozen, packed):
-    loss = lambda params: jnp.sum(
-        jnp.sin(score.make_score(network, 32)(lora.merged(frozen, params), packed).logps)
-    )
-    return jax.grad(loss)(params)
+    def loss(params):
+        scores = score.score_rows(network, lora.merged(frozen, params), packed, 32)
+        return jnp.sin(scores.logps).sum()
+
+    packed = jax.tree.map(jnp.asarray, packed)
+    return jax.jit(jax.grad(loss))(params)
 
 
 @pytest.mark.parametrize("narrow_first", [False, True])
@@ -155,26 +158,23 @@ def test_a_reference_cannot_wait_in_host_memory():
         checks.check(config)
 
 
-# Whole runs
+# A whole run
 
 
-def command(*arguments):
-    return run_command(*arguments, check=True).stdout
-
-
-def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
+def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path, mesh):
     """The checkpoint holds adapters alone; the exported model is the base with their products."""
     import torch
     from transformers import AutoModelForCausalLM
 
     workdir, out = tmp_path / "run", tmp_path / "hf"
-    train = lambda steps: command(
+    train = lambda steps: run_command(
         "sar_jax.train",
         *small(f"steps={steps}", "lora.rank=4", "optimizer.lr=0.01"),
         f"--workdir={workdir}",
+        check=True,
     )
     train(1)
-    assert "resumed at step 1" in train(2)
+    assert "resumed at step 1" in train(2).stdout
     lines = read_metrics(workdir)
     assert lines[-1]["step"] == 2 and lines[-1]["sampling/logp_difference/max"] < 1e-4
     assert lines[-1]["kl"] > lines[1]["kl"] >= 0 and lines[-1]["grad_norm"] > 0
@@ -183,7 +183,7 @@ def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
     )
     base = sum(f.stat().st_size for f in (ROOT / "sar_jax/assets/tiny").glob("*.safetensors"))
     assert stored < base
-    command("sar_jax.export", f"--workdir={workdir}", f"--output={out}", "--dtype=float32")
+    exported.export(epath.Path(workdir), out, dtype="float32")
     ours, theirs = (
         AutoModelForCausalLM.from_pretrained(f) for f in (out, ROOT / "sar_jax/assets/tiny")
     )
@@ -194,16 +194,11 @@ def test_a_run_resumes_and_exports_what_it_decoded_with(tmp_path):
     ]
     assert changed and all("proj" in name for name in changed)
     # what the exported model says of an answer is what the run's score says
-    write_lines(tmp_path / "in.jsonl", [{"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}])
     found = []
-    for name, source in (("a", workdir), ("b", out)):
-        config = [] if source == workdir else ["--config=configs/tiny.py"]
-        command(
-            "sar_jax.explain",
-            f"--model={source}",
-            f"--input={tmp_path}/in.jsonl",
-            f"--output={tmp_path}/{name}.jsonl",
-            *config,
-        )
-        found.append(json.loads((tmp_path / f"{name}.jsonl").read_text()))
+    for source in (workdir, out):
+        model = trained.locate(str(source), None, shipped("tiny"))
+        params = trained.load_params(model, mesh, "float32")
+        rows = [{"question": "What is 2 + 2?", "answer": "2 + 2 = 4"}]
+        with jax.set_mesh(mesh):
+            found += explained.explain(rows, params, model.cfg, model.tokenizer, model.config)
     assert found[0]["ppl_conditional"] == pytest.approx(found[1]["ppl_conditional"], rel=1e-5)

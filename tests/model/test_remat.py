@@ -30,8 +30,7 @@ def compiled_gradient(cfg, policy, rows, width, chunk=64):
 
 
 @pytest.mark.few_families
-@pytest.mark.parametrize("policy", remat.POLICIES)
-def test_what_is_kept_changes_no_gradient(each_family, rng, policy):
+def test_what_is_kept_changes_no_gradient(each_family, rng):
     ids = [rng.integers(0, each_family.cfg.vocab_size, n).tolist() for n in (20, 33, 9)]
     packed, _ = packing.pack([s[:3] for s in ids], [s[3:] for s in ids], 64, 2)
     packed = jax.tree.map(jnp.asarray, packed)
@@ -41,7 +40,9 @@ def test_what_is_kept_changes_no_gradient(each_family, rng, policy):
         total = lambda params: jnp.sin(score.score_rows(network, params, packed, 32).logps).sum()
         return jax.device_get(jax.jit(jax.grad(total))(each_family.params))
 
-    jax.tree.map(assert_same, gradients(policy), gradients("block"))
+    expected = gradients("block")
+    for policy in sorted(set(remat.POLICIES) - {"block"}):
+        jax.tree.map(assert_same, gradients(policy), expected)
 
 
 @pytest.mark.parametrize("policy", remat.POLICIES)
@@ -72,7 +73,7 @@ def test_memory_is_what_is_kept():
     cfg, rows, width = families.parse(raw, 512), 4, 256
     taken = {
         policy: compiled_gradient(cfg, policy, rows, width).memory_analysis().temp_size_in_bytes
-        for policy in remat.POLICIES
+        for policy in ("none", "dots", "dots_but_up", "block")
     }
     assert taken["none"] > taken["dots"] > taken["dots_but_up"] > taken["block"]
     by_hand = lambda policy: remat.kept(cfg, policy) * 24 * rows * width * 4

@@ -7,9 +7,8 @@ import sys
 
 import jax
 import pytest
-from support.commands import ROOT, run_command
+from support.commands import PATIENCE, ROOT, free_port, run_command
 from support.environment import CACHE
-from support.several import finished as finished_processes
 from support.training import read_metrics, state_of, timeless, train_command
 
 from sar_jax.parallel import compiled
@@ -198,41 +197,69 @@ def test_tests_keep_theirs_in_a_folder_of_their_own():
 
 
 def test_a_run_with_kept_programs_is_bit_for_bit_the_same(hf_folder, finished, tmp_path):
-    """Cold, and then stopped and resumed, warm: metrics and parameters of the run that shares
-    nothing with them."""
-    environment = {"JAX_COMPILATION_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path / "caches")}
+    """Cold for a step, and then warm for two: metrics and parameters of the run that shares nothing
+    with them."""
+    folder = tmp_path / "programs"
 
     def train(name, steps):
-        command = train_command(hf_folder, tmp_path / name, f"--config.steps={steps}")
-        done = run_command(*command, real=True, check=True, **environment)
-        assert done.stdout.count(f"compiled programs: kept in {tmp_path}/caches/sar_jax") == 1
+        options = f"--config.steps={steps}", f"--compilation_cache={folder}"
+        done = run_command(*train_command(hf_folder, tmp_path / name, *options), check=True)
+        assert done.stdout.count(f"compiled programs: kept in {folder}/cpu-") == 1
 
-    train("cold", 2)
-    before = entries(tmp_path / "caches")
-    train("warm", 1)
+    train("cold", 1)
+    before = entries(folder)
     train("warm", 2)
-    assert before and entries(tmp_path / "caches").keys() >= before.keys()
-    for name in ("cold", "warm"):
-        lines = zip(read_metrics(tmp_path / name), read_metrics(finished[0])[:3])
+    assert before and entries(folder).keys() >= before.keys()
+    for name, steps in (("cold", 1), ("warm", 2)):
+        lines = zip(read_metrics(tmp_path / name), read_metrics(finished[0])[: steps + 1])
         for ours, theirs in (map(timeless, pair) for pair in lines):  # the last one is evaluated
             both = ours.keys() & theirs.keys()
             assert {n: ours[n] for n in both} == {n: theirs[n] for n in both} and "step" in both
-        ours, theirs = state_of(tmp_path / name, 2), state_of(finished[0], 2)
+        ours, theirs = state_of(tmp_path / name, steps), state_of(finished[0], steps)
         assert all((a == b).all() for a, b in zip(ours, theirs, strict=True))
+
+
+TOGETHER = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from absl import flags
+from sar_jax.parallel import compiled, multihost
+folder = flags.FLAGS(sys.argv)[1]
+multihost.initialize()
+compiled.keep(folder)
+place = jax.NamedSharding(jax.make_mesh((2,), ("all",)), jax.P("all"))
+value = jax.make_array_from_process_local_data(place, np.arange(500.0))
+print("result", float(jax.jit(lambda x: jnp.sin(x).sum())(value)))
+multihost.leave(0)
+"""
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_processes_keep_programs_where_all_see_them(tmp_path, shared):
     """Elsewhere the first one would wait for the others, which compile."""
     folders = [tmp_path / "here", tmp_path / ("here" if shared else "there")]
-    options = {i: [f"--compilation_cache={folder}"] for i, folder in enumerate(folders)}
-    short = ("--config.steps=1", "--config.data.eval=")
-    statuses, outputs = finished_processes(2, tmp_path / "run", *short, last=options)
-    assert statuses == [0, 0], "\n".join(outputs)
-    said = re.findall("compiled programs: (.*)", "".join(outputs))
-    assert len(said) == 1  # by the first one
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if name not in (*CACHE, "XLA_FLAGS")}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, f"--coordinator=127.0.0.1:{port}", "--processes=2",
+             f"--process={i}", str(folder)],
+            env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )
+        for i, folder in enumerate(folders)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], outputs
+    said = re.findall("^compiled programs: (.*)$", "\n".join(outputs), re.MULTILINE)
+    results = re.findall("^result (.*)$", "\n".join(outputs), re.MULTILINE)
+    assert len(said) == len(results) == 2 and len(set(results)) == 1
     if shared:
-        assert said[0].startswith(f"kept in {folders[0]}/cpu-") and entries(folders[0])
+        assert all(one.startswith(f"kept in {folders[0]}/cpu-") for one in said)
+        assert entries(folders[0])
     else:
         assert f"not kept: {folders[0]}/cpu-" in said[0] and "all processes" in said[0]
         assert not entries(tmp_path)

@@ -20,7 +20,13 @@ SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplex
 
 
 OWN = f"{ROOT}/tests/support/own.py"
+# as few questions as four devices can share, in two batches
 KEPT = (
+    "--config.rollout.questions=4",
+    "--config.rollout.slots=8",
+    "--config.loss.minibatch_questions=2",
+    "--config.data.eval_questions=6",
+    "--config.evaluation.batch=4",
     "--config.logging.samples_every_steps=1",
     "--config.checkpoint.every_steps=2",
     f"--config.rewards.custom={OWN}:letters=0.1,{OWN}:apart=0.01",
@@ -55,6 +61,7 @@ def test_two_processes_then_one_then_two_train_like_one(alone, tmp_path):
             assert f"resumed at step {steps - 1}" in outputs[0] and resumed in outputs[0]
         for silent in outputs[1:]:  # the first process speaks for all
             assert "step" not in silent.lower() and "accuracy" not in silent
+            assert "compiled programs" not in silent
     assert_same_run(workdir, alone)
     assert read_metrics(workdir)[2]["compilations"] == 0
 
@@ -65,7 +72,8 @@ def test_a_reward_that_fails_on_one_process_ends_all_of_them_saved(alone, tmp_pa
         for row in pq.read_table(alone / "samples/step_000002.parquet").to_pylist()[:1]
     }
     fails = f"--config.rewards.custom={OWN}:fails(question={asked!r})=1"
-    statuses, outputs = finished(2, tmp_path / "run", fails, "--config.steps=4")
+    options = fails, "--config.steps=4", "--config.data.eval=", *KEPT[:3]
+    statuses, outputs = finished(2, tmp_path / "run", *options)
     assert statuses == [2, 2], "\n".join(o[-1500:] for o in outputs)
     assert "ValueError: no such question. The run is saved at step 1" in outputs[0]
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [0, 1]
@@ -100,7 +108,7 @@ def assert_same_run(workdir, alone):
 
 def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
     workdir = tmp_path / "run"
-    started = start(2, workdir, "--config.steps=500", "--config.data.eval=")
+    started = start(2, workdir, "--config.steps=500", "--config.data.eval=", *KEPT[:3])
     try:
         printed = output(workdir, 0)
         wait_for(lambda: "step 1/" in printed.read_text(), started[0], printed)

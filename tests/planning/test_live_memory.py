@@ -1,7 +1,8 @@
 """What a plan says is in memory, against the arrays that are there in a run: eight CPU devices.
 
 A run's functions are called with their arguments and with what the plan says is beside them, within
-2 %; and never with more than its largest program takes.
+2 %; and never with more than its largest program takes. That its programs are those of the plan, as
+in test_programs.py, is seen here too, where they are many.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import math
 import jax
 import pytest
 from etils import epath
+from planning.modules import others, written
 from support.models import make_hf_folder
 from support.training import write_arithmetic
 
@@ -43,20 +45,20 @@ NAMES = {"resize": "shrink", "accumulate": "gradient"}
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     """A model whose parameters are large beside the rows of a micro-batch."""
-    sizes = dict(hidden_size=384, intermediate_size=768, num_hidden_layers=2, head_dim=32)
+    sizes = dict(hidden_size=256, intermediate_size=510, num_hidden_layers=2, head_dim=32)
     folder = tmp_path_factory.mktemp("wide") / "model"
-    return make_hf_folder(folder, num_attention_heads=8, num_key_value_heads=4, **sizes)
+    return make_hf_folder(folder, num_attention_heads=8, num_key_value_heads=2, **sizes)
 
 
 def small_config(folder, data, variant) -> config_lib.TrainConfig:
     """Questions are read several times in a step, and its last answers are moved to fewer slots."""
     config = config_lib.TrainConfig(steps=3)
     config.model.path, config.model.remat = str(folder), "none"
-    config.data = config_lib.Data(train=str(data), max_prompt_tokens=150)
+    config.data = config_lib.Data(train=str(data), max_prompt_tokens=100)
     config.prompt = config_lib.Prompt(system="", instruction="")
-    config.rollout = config_lib.Rollout(questions=24, samples=2, slots=16, max_answer_tokens=10)
-    config.loss.minibatch_questions = 12
-    config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=8, logprob_chunk=144)
+    config.rollout = config_lib.Rollout(questions=12, samples=2, slots=16, max_answer_tokens=10)
+    config.loss.minibatch_questions = 6
+    config.packing = config_lib.Packing(row_tokens=112, rows_per_microbatch=8, logprob_chunk=144)
     config.mesh.data = 2
     for path, value in VARIANTS[variant].items():
         section, name = path.split(".")
@@ -116,18 +118,21 @@ def watch(monkeypatch, seen) -> None:
 
 
 def run_two_steps(config, folder):
-    """A real run's, and its assembly's parts: the model's description and the mesh."""
+    """A real run's: the programs that it announces, those that it compiled, and what the plan takes
+    of it."""
     workdir = epath.Path(folder)
     run, states, iterator, _ = setup_lib.setup(config, workdir, Lock(workdir))
     try:
-        with jax.set_mesh(run.tools.mesh), Screen(0, 1, run.assembly.programs(config)) as told:
+        announced = run.assembly.programs(config)
+        with jax.set_mesh(run.tools.mesh), Screen(0, 1, announced) as told:
             for step in (1, 2):
                 states = train_step(run, states, iterator, step, told).states
     finally:
         run.tools.verifier.close()
         run.checkpoints.close()
         run.metrics.close()
-    return run.assembly.base.cfg, run.tools.mesh
+    needed = run.assembly.base.cfg, run.tools.mesh, run.tools.prompter.stops
+    return announced, told.compiled, needed
 
 
 @pytest.mark.parametrize("variant", ALL)
@@ -137,16 +142,19 @@ def test_what_is_planned_is_what_is_in_memory(wide, tmp_path, variant, monkeypat
     seen = {}
     gc.collect()
     before = live_bytes()  # of other tests
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, written(tmp_path / "run"):
         watch(patched, seen)
-        cfg, mesh = run_two_steps(config, tmp_path / "workdir")
-    planned, most = {}, 0
-    for name, program in programs.describe(config, cfg, mesh).programs.items():
+        announced, compiled, needed = run_two_steps(config, tmp_path / "workdir")
+    assert set(compiled) == set(announced)  # "3 of 9" is true
+    planned, lowered, most = {}, {}, 0
+    for name, program in programs.describe(config, *needed).programs.items():
         with jax.sharding.use_abstract_mesh(program.mesh.abstract_mesh):
-            about = program.lower().compile().memory_analysis()
+            lowered[name] = program.lower()
+            about = lowered[name].compile().memory_analysis()
         planned[name] = program.beside + about.argument_size_in_bytes
         made = about.output_size_in_bytes - about.alias_size_in_bytes
         most = max(most, planned[name] + made)
+    assert not others(lowered, tmp_path / "run")
     found = {name: [count - before for count in counts] for name, counts in seen.items() if counts}
     assert set(found) == set(planned)
     # while all shapes are compiled, the smaller ones are tried with the larger cache still there

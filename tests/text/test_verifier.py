@@ -20,7 +20,7 @@ from sar_jax.errors import UserError
 from sar_jax.text.answers import worker
 from sar_jax.text.answers.verifier import ErrorShare, Item, Outcome, Verifier
 
-SECONDS = 8  # for a comparison: some tests wait for them to pass, all others need a hundredth
+SECONDS = 4  # for a comparison: some tests wait for them to pass, all others need a hundredth
 RIGHT, WRONG, ERROR = Outcome.RIGHT, Outcome.WRONG, Outcome.ERROR
 GOOD = [
     Item(r"\boxed{2\sqrt{3}}", r"\sqrt{12}"),
@@ -73,21 +73,15 @@ def test_a_hostile_answer_is_an_error_for_itself_alone(verifier, letter, reason)
 
 
 def test_every_worker_survives_more_hostile_answers_than_there_are_workers(verifier):
-    handle = verifier.submit([deed(letter) for letter in "qfqmqsqq"] + GOOD)
-    assert handle.result() == [ERROR] * 8 + EXPECTED
-    assert sorted(handle.reasons) == list(range(8))
+    handle = verifier.submit([deed(letter) for letter in "qfmsq"] + GOOD)
+    assert handle.result() == [ERROR] * 5 + EXPECTED
+    assert sorted(handle.reasons) == list(range(5))
 
 
 def test_an_exception_while_judging_is_an_error_for_itself_alone(verifier):
     handle = verifier.submit([GOOD[0], Item("A", "Z", "choice"), GOOD[1]])
     assert handle.result() == [RIGHT, ERROR, WRONG]
     assert "not one of the 4 choices" in handle.reasons[1]
-
-
-def test_computer_algebra_that_never_ends_is_killed():
-    with Verifier(workers=1, timeout=SECONDS) as pool:
-        handle = pool.submit([Item(r"\boxed{9^{9^{9^{9}}}}", r"\sqrt{2}"), *GOOD])
-        assert handle.result() == [ERROR, *EXPECTED]
 
 
 def test_submit_returns_before_the_outcome_is_there(tmp_path, monkeypatch):
@@ -240,8 +234,8 @@ PIECES = [
 
 
 def answers_of_a_broken_model(count: int) -> list[Item]:
-    """Random bytes, unclosed braces, deep nesting, huge numbers, and towers of powers, which alone
-    are left to kill."""
+    """Random bytes, unclosed braces, deep nesting, huge numbers, and towers of powers, of which one
+    is left to kill."""
     draw = random.Random(0)
     makers = [
         lambda: draw.randbytes(draw.randrange(300)).decode("latin-1"),
@@ -266,8 +260,8 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
     truths = ["5", "1,234", r"\frac{1}{2}", "x+1", r"\sqrt{2}", "true", r"\boxed{3}", ""]
     weights = [90, 20, 20, 1, 1, 1, 10, 1]
     # The kinds of small weight often reach computer algebra, which takes a hundred times as long.
-    # of 20 numbers and 4 towers
-    kinds = draw.choices(makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 24)
+    # of 20 numbers and 3 towers
+    kinds = draw.choices(makers, [20, 20, 6, 1, 20, 0.2, 0.2], k=count - 23)
     items = [Item(make(), draw.choices(truths, weights)[0]) for make in kinds]
     items += [
         Item(f"{before}{draw.choice('123456789') * 100_000}{after}", truth)
@@ -280,7 +274,7 @@ def answers_of_a_broken_model(count: int) -> list[Item]:
         )
         for truth in ("5", r"\sqrt{2}", "7" * 100_000, "choice_1")
     ]
-    items += [Item(text, "5") for text in ("9**9**9**9", r"\boxed{9**9**9**9}", *TOWERS)]
+    items += [Item(text, "5") for text in ("9**9**9**9", r"\boxed{9**9**9**9}", TOWER)]
     draw.shuffle(items)
     return items
 
@@ -289,7 +283,7 @@ def nested(before: str, after: str, depth: int) -> str:
     return before * depth + "2" + after * depth
 
 
-TOWERS = r"\boxed{9^{9^{9^{9}}}}", r"\boxed{10^{10^{10}}}"
+TOWER = r"\boxed{9^{9^{9^{9}}}}"
 
 
 def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
@@ -301,13 +295,10 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     assert len(outcomes) == len(items) and set(outcomes) <= set(Outcome)
     assert outcomes.count(ERROR) == len(handle.reasons) <= 20, handle.reasons
     assert outcomes.count(RIGHT) < 100  # a text of few characters may be right by chance
-    towers = [i for i, item in enumerate(items) if item.text in TOWERS]
-    assert [outcomes[i] for i in towers] == [ERROR] * 2
+    (tower,) = (i for i, item in enumerate(items) if item.text == TOWER)
+    assert outcomes[tower] == ERROR
     # which one is a matter of speed
-    assert {handle.reasons[i] for i in towers} <= {
-        f"took over {SECONDS} seconds",
-        "MemoryError",
-    }
+    assert handle.reasons[tower] in (f"took over {SECONDS} seconds", "MemoryError")
     # kB, of the trainer's process
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     assert verifier.check(GOOD) == EXPECTED

@@ -57,25 +57,27 @@ def batches(data, width, rows_per_microbatch, order=None):
 _COMPILED = {}  # updates of one device, by their settings
 
 
-def make(loaded, params=None, lr=1e-3, loss=None, clip_norm=1.0, eps=1e-8):
-    settings = str((lr, loss, clip_norm, eps)) if params is None else None
+def make(loaded, params=None, loss=None, dtype="float32", **optimizer):
+    # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's
+    # size too. The rate is high, so that parameters move much more than they are rounded.
+    optimizer = {"lr": 0.1, "eps": 1e-2} | optimizer
+    settings = str((loss, dtype, optimizer)) if params is None else None
     optimizer = learner.make_optimizer(
-        config.Optimizer(lr=lr, clip_norm=clip_norm, eps=eps), 10, parameters.decayed(loaded.cfg)
+        config.Optimizer(**optimizer), 10, parameters.decayed(loaded.cfg)
     )
     # the update donates them
     params = jax.tree.map(jnp.copy, loaded.params) if params is None else params
     state = learner.init_state(params, optimizer)
     if settings is None or settings not in _COMPILED:
-        loss_fn = learner.make_policy_loss(loaded.network, loss or config.Loss(kl=0.1), 8)
+        network = Network(loaded.cfg, dtype)
+        loss_fn = learner.make_policy_loss(network, loss or config.Loss(kl=0.1), 8)
         _COMPILED[settings] = learner.make_update(state, optimizer, loss_fn)
     return state, _COMPILED[settings]
 
 
-def run(loaded, micro, params=None, mesh=None, **settings):
+def run(loaded, micro, params=None, mesh=None, loss=None):
     """(parameters after one update, metrics)"""
-    # Adam's first update is lr * sign(gradient) unless eps is large: then it shows the gradient's
-    # size too. The rate is high, so that parameters move much more than they are rounded.
-    state, update = make(loaded, params, lr=0.1, eps=1e-2, **settings)
+    state, update = make(loaded, params, loss)
     if mesh:
         micro = sharding.place(micro, sharding.by_rows(mesh))
     state, metrics = update(state, micro, 1 / (8 * LIMIT))
@@ -98,10 +100,7 @@ def close(loaded, a, b):
     "width, rows, order, loss",
     [
         (32, 4, None, None),
-        (32, 1, None, None),
-        (64, 2, None, None),
         (128, 1, None, None),
-        (32, 8, None, None),
         (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], None),
         (64, 2, [7, 3, 1, 0, 6, 2, 5, 4], SEQUENCES),
     ],
@@ -116,9 +115,7 @@ def test_value_and_update_do_not_depend_on_micro_batches_packing_or_padding(
     close(loaded, one_row_each, other)
 
 
-@pytest.mark.parametrize(
-    "shape, loss", [((8, 1, 1), None), ((1, 8, 1), None), ((2, 2, 2), None), ((2, 2, 2), SEQUENCES)]
-)
+@pytest.mark.parametrize("shape, loss", [((1, 8, 1), None), ((2, 2, 2), SEQUENCES)])
 def test_eight_devices_equal_one(loaded, rng, shape, loss):
     micro = batches(
         sequences(loaded, rng), 64 if loss else 32, 8
@@ -182,7 +179,7 @@ def test_ratio_leaves_one_and_is_clipped_after_a_large_update(loaded, rng):
     )
     micro = batches((prompts, answers, advantages, old, ref), 32, 8)
     tokens = sum(map(len, answers))
-    state, update = make(loaded, lr=3e-2)
+    state, update = make(loaded)
     state, first = update(state, micro, 1 / (8 * LIMIT))
     state, second = update(state, micro, 1 / (8 * LIMIT))
     assert first["ratio"] / tokens == pytest.approx(1, abs=1e-5) and first["clip_ratio"] == 0
@@ -259,17 +256,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted(loaded, rn
     )
 
 
+ROUNDED = {"dtype": "bfloat16", "lr": 1e-6, "eps": 1e-8}
+
+
 def test_master_weights_keep_an_update_of_a_millionth(loaded, rng):
     """float32 masters under bfloat16 compute: lr 1e-6 moves weights that bfloat16 would leave where
     they are."""
-    network = Network(loaded.cfg, "bfloat16")
-    optimizer = learner.make_optimizer(
-        config.Optimizer(lr=1e-6), 10, parameters.decayed(loaded.cfg)
-    )
-    state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-    update = learner.make_update(
-        state, optimizer, learner.make_policy_loss(network, config.Loss(kl=0.1), 8)
-    )
+    state, update = make(loaded, **ROUNDED)
     state, _ = update(state, batches(sequences(loaded, rng), 32, 8), 1 / (8 * LIMIT))
     before, after = (
         np.asarray(loaded.params["layers"]["up_proj"]),
@@ -289,11 +282,7 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
     old = packing.from_grid(
         jax.device_get(score.make_score(network, 8)(cast, packed).logps), layout
     )
-    optimizer = learner.make_optimizer(config.Optimizer(), 10, parameters.decayed(loaded.cfg))
-    state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-    update = learner.make_update(
-        state, optimizer, learner.make_policy_loss(network, config.Loss(), 8)
-    )
+    state, update = make(loaded, **ROUNDED)
     _, metrics = update(
         state, batches((prompts, answers, advantages, old, ref), 32, 8), 1 / (8 * LIMIT)
     )
@@ -306,17 +295,16 @@ def test_first_ratio_is_one_in_bfloat16_too(loaded, rng):
 def test_the_sums_are_those_of_the_losses_and_gradients(loaded, rng):
     """Of two micro-batches, on top of what was there."""
     state, update = make(loaded)
-    micro = batches(sequences(loaded, rng), 40, 2)[:2]
+    micro = batches(sequences(loaded, rng), 32, 4)[:2]
     assert len(micro) == 2
     loss_fn = learner.make_policy_loss(loaded.network, config.Loss(kl=0.1), 8)
+    gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     sums = update.zeros(state.params, micro[0], jnp.float32(1), {})
     assert all(not np.any(x) for x in jax.tree.leaves(sums))
     expected = jax.tree.map(np.asarray, sums)
     for batch in micro:
         sums = update.accumulate(state.params, sums, batch, jnp.float32(0.01), {})
-        (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
-            state.params, batch, jnp.float32(0.01)
-        )
+        (loss, metrics), grads = gradient(state.params, batch, jnp.float32(0.01))
         expected = jax.tree.map(np.add, expected, (grads, {"loss": loss, **metrics}))
     jax.tree.map(assert_same, sums[0], expected[0])
     assert_same_numbers(sums[1], expected[1], scale=0.1)
@@ -339,11 +327,14 @@ def test_gradients_are_added_where_the_sums_are(loaded):
     assert memory.temp_size_in_bytes < 0.5 * size
 
 
+HALF = {"mu_dtype": "bfloat16"}
+
+
 def test_one_compilation_for_any_number_of_micro_batches(loaded, rng):
-    state, update = make(loaded, lr=2e-3)  # settings that no other test has
+    state, update = make(loaded, **HALF)  # settings with which no test has rows of other sizes
     for count in (2, 5, 8):
         data = sequences(loaded, rng, count)
-        state, _ = update(state, batches(data, 32, 2), 1.0)
+        state, _ = update(state, batches(data, 32, 4), 1.0)
     functions = (update.zeros, update.accumulate, update.apply)
     assert [function._cache_size() for function in functions] == [1, 1, 1]
 
@@ -358,22 +349,14 @@ def test_a_rounded_first_moment_is_half_as_large_and_hardly_another_update(loade
     rounded."""
     micro = batches(sequences(loaded, rng), 32, 4)
 
-    def after_two(mu_dtype):
-        optimizer = learner.make_optimizer(
-            config.Optimizer(lr=1e-3, eps=1e-2, mu_dtype=mu_dtype),
-            10,
-            parameters.decayed(loaded.cfg),
-        )
-        state = learner.init_state(jax.tree.map(jnp.copy, loaded.params), optimizer)
-        update = learner.make_update(
-            state, optimizer, learner.make_policy_loss(loaded.network, config.Loss(kl=0.1), 8)
-        )
+    def after_two(**settings):
+        state, update = make(loaded, **settings)
         for _ in range(2):
             state, _ = update(state, micro, 1 / (8 * LIMIT))
         dtypes = {str(x.dtype) for x in jax.tree.leaves(state.opt_state) if x.ndim}
         return jax.device_get(state.params), dtypes
 
-    (whole, whole_types), (rounded, rounded_types) = after_two("float32"), after_two("bfloat16")
+    (whole, whole_types), (rounded, rounded_types) = after_two(), after_two(**HALF)
     assert whole_types == {"float32"} and rounded_types == {"float32", "bfloat16"}
     start = jax.device_get(loaded.params)
     for a, b, s in zip(*map(jax.tree.leaves, (whole, rounded, start))):

@@ -18,7 +18,8 @@ pytest.importorskip("pyte")
 from support.terminal import Terminal, plain  # noqa: E402
 
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-9][0-9;]*m")
-QUIET = ("guards.unrewarded_steps=0", "guards.cut_off_steps=0")  # no alarms
+# no alarms, and no save before the last
+QUIET = ("guards.unrewarded_steps=0", "guards.cut_off_steps=0", "checkpoint.every_steps=500")
 EVALUATED = ("data.eval=arithmetic:8", "data.eval_questions=8")
 
 
