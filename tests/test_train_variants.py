@@ -122,9 +122,7 @@ def test_real_gsm8k_rows_train_with_finite_metrics(tmp_path):
 
 
 # phi3 shares all but its layout with these, and that tests/model/test_hf.py holds
-@pytest.mark.parametrize(
-    "family", [pytest.param("phi3", marks=pytest.mark.explore), "gemma3_text"]
-)
+@pytest.mark.parametrize("family", [pytest.param("phi3", marks=pytest.mark.explore), "gemma3_text"])
 def test_other_families_train_and_come_back(family, tmp_path):
     """Two steps in bfloat16 with a reference, drawn from weights and a cache of eight bits, then
     export: finite metrics, tokens weighed by what the rounding changed, a folder that

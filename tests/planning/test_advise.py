@@ -9,7 +9,7 @@ import pytest
 from support.commands import ROOT, one_error, run_command
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
-CONFIG = f"--config={ROOT}/tests/planning/small.py"
+CONFIG = f"--config={ROOT}/tests/support/planned.py"
 FEW = "--config.rollout.slots=16"  # for a step's 32 answers
 
 

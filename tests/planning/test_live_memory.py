@@ -13,8 +13,8 @@ import math
 import jax
 import pytest
 from etils import epath
-from planning.modules import others, written
 from support.models import make_hf_folder
+from support.modules import others, written
 from support.training import write_arithmetic
 
 from sar_jax import config as config_lib

@@ -22,7 +22,7 @@ from sar_jax.parallel import chips, sharding
 from sar_jax.planning import estimate, programs, roofline, tables
 from sar_jax.training import calls
 
-SMALL = f"{ROOT}/tests/planning/small.py"
+SMALL = f"{ROOT}/tests/support/planned.py"
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 
 

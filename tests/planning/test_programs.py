@@ -4,7 +4,7 @@ function."""
 import jax
 import pytest
 from etils import epath
-from planning.modules import others, written
+from support.modules import others, written
 from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
