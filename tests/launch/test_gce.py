@@ -20,12 +20,7 @@ def created(cloud, kind: str) -> dict[str, str]:
 
 
 def ready(cloud, slice):
-    machines = 2 if slice is GROUP else 1
-    cloud.set(states=f"ABSENT\n{RUNNING[machines]}")
-    for command in ("create", "install"):
-        done = gce(cloud, command, **slice)
-        assert done.returncode == 0, done.stderr
-    cloud.forget()
+    cloud.ready("gce", RUNNING[2 if slice is GROUP else 1], **slice)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +169,10 @@ def test_other_commands_and_what_they_write_are_of_worker_0(cloud, slice, tmp_pa
     "slice, variables, lost",
     [
         (ONE, {"CAPACITY": "spot"}, "TERMINATED"),
-        (ONE, {"CAPACITY": "flex-start", "MAX_RUN": "4h"}, "TERMINATED"),
         (GROUP, {"CAPACITY": "spot"}, "TERMINATED TERMINATED"),
         (GROUP, {"CAPACITY": "flex-start", "MAX_RUN": "4h"}, " "),  # the group has none left
     ],
-    ids=["spot", "flex", "spot-group", "flex-group"],
+    ids=["spot", "spot-group", "flex-group"],
 )
 def test_a_lost_slice_is_created_again_and_the_run_goes_on(cloud, slice, variables, lost):
     ready(cloud, slice)

@@ -13,7 +13,7 @@ import subprocess
 import pytest
 import yaml
 from support import docs
-from support.cloud import CONFIG
+from support.cloud import CONFIG, Cloud
 from support.commands import PATIENCE, ROOT
 
 EVERYTHING = {
@@ -60,14 +60,21 @@ NEWER = {
 }
 
 
-def called(cloud, program: str) -> list[list[str]]:
-    """The program's calls in dry runs and on the pages, but those whose options another one has."""
-    lines = []
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory) -> list[str]:
+    """The lines of all dry runs."""
+    cloud, lines = Cloud(tmp_path_factory.mktemp("cloud")), []
     for script, words, variables in DRY:
         done = cloud.run(*words, "--dry-run", script=script, cwd=ROOT, **variables)
         assert done.returncode == 0, (words, done.stderr)
         text = re.sub(r"<<'YAML'.*?^YAML$", "", done.stdout, flags=re.M | re.S)
-        lines += [shlex.split(line) for line in text.splitlines() if line.startswith(program)]
+        lines += text.splitlines()
+    return lines
+
+
+def called(printed, program: str) -> list[list[str]]:
+    """The program's calls in dry runs and on the pages, but those whose options another one has."""
+    lines = [shlex.split(line) for line in printed if line.startswith(program)]
     for command in docs.commands():
         if command.words[0] == program:
             values = dict(a.partition("=")[::2] for a in command.environment)
@@ -110,7 +117,7 @@ def installed(program: str) -> str:
     return found
 
 
-def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
+def test_the_real_gcloud_knows_every_flag(printed, tmp_path):
     """Its parser runs before it asks for credentials, of which it has none here; the proxy keeps it
     off the network. The key of a user who has none is made once: `ssh` and `scp` make it each."""
     gcloud = installed("gcloud")
@@ -127,7 +134,7 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
     }
     zone = ["--project=p", "--zone=z"]
     node = ["compute", "tpus", "tpu-vm", "describe", "s", *zone, "--format=value(state)"]
-    lines = [words for words in called(cloud, "gcloud") if words[0] != "auth"]
+    lines = [words for words in called(printed, "gcloud") if words[0] != "auth"]
     tried = [*lines, node, [*node, "--no-such-flag"]]
     assert len(lines) >= 30
     errors = errors_of(gcloud, tried, env)
@@ -140,10 +147,10 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
     assert not faults
 
 
-def test_the_real_kubectl_knows_every_flag(cloud, tmp_path):
+def test_the_real_kubectl_knows_every_flag(printed, tmp_path):
     kubectl = installed("kubectl")
     env = os.environ | {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    lines = [words for words in called(cloud, "kubectl") if words[0] != "apply"]
+    lines = [words for words in called(printed, "kubectl") if words[0] != "apply"]
     assert {"logs", "get", "delete"} <= {words[0] for words in lines}
     *errors, wrong = errors_of(kubectl, [*lines, [*lines[0], "--no-such-flag"]], env)
     assert "unknown flag" in wrong

@@ -195,31 +195,26 @@ def test_a_failed_run_is_looked_at_twice_and_not_started_again(cloud):
     assert cloud.verbs() == ["auth", "look", "start", "describe", "look", "describe", "look"]
 
 
-@pytest.mark.parametrize(
-    "states, nodes, reachable",
-    [
-        (
-            "ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \n"
-            "PROVISIONING SERVICE \nACTIVE SERVICE ",
-            "READY",
-            "yes",
-        ),
-        ("ACTIVE SERVICE \nFAILED SERVICE broken\nACTIVE SERVICE ", "READY", "yes"),
-        (
-            "ACTIVE SERVICE \nACTIVE SERVICE \nACTIVE SERVICE ",
-            "PREEMPTED",
-            "yes\nyes\nyes\nno\nyes",
-        ),
-    ],
+SPOT = {"CAPACITY": "spot"}, "--spot"
+# its time is over: the machines are deleted, and the request is SUSPENDED
+FLEX = {"CAPACITY": "flex-start", "MAX_RUN": "4h"}, "--max-run-duration=4h"
+SUSPENDED = (
+    "ACTIVE SERVICE \nSUSPENDING SERVICE \nSUSPENDED SERVICE \n"
+    "PROVISIONING SERVICE \nACTIVE SERVICE "
 )
+FAILED = "ACTIVE SERVICE \nFAILED SERVICE broken\nACTIVE SERVICE "
+ACTIVE = "ACTIVE SERVICE \nACTIVE SERVICE \nACTIVE SERVICE "
+
+
 @pytest.mark.parametrize(
-    "capacity, flag",
+    "states, nodes, reachable, capacity, flag",
     [
-        ({"CAPACITY": "spot"}, "--spot"),
-        # its time is over: the machines are deleted, and the request is SUSPENDED
-        ({"CAPACITY": "flex-start", "MAX_RUN": "4h"}, "--max-run-duration=4h"),
+        (SUSPENDED, "READY", "yes", *SPOT),
+        (SUSPENDED, "READY", "yes", *FLEX),
+        (FAILED, "READY", "yes", *SPOT),
+        (ACTIVE, "PREEMPTED", "yes\nyes\nyes\nno\nyes", *SPOT),
     ],
-    ids=["spot", "flex"],
+    ids=["suspended", "flex", "failed", "preempted"],
 )
 def test_after_a_preemption_the_slice_is_created_again_and_the_run_goes_on(
     cloud, states, nodes, reachable, capacity, flag

@@ -10,6 +10,14 @@ from support.several import TAKEN, finished, output, start
 
 from sar_jax.parallel import signing, watch
 
+# little to read and to compute
+FEW = (
+    "--config.data.train=arithmetic:100",
+    "--config.data.eval=",
+    "--config.rollout.questions=4",
+    "--config.rollout.slots=8",
+    "--config.loss.minibatch_questions=2",
+)
 # where one of two processes dies, and how often it gets there
 DEATHS = [
     pytest.param(0, "sar_jax.training.step:_learn_policy", 2, id="update"),
@@ -33,7 +41,7 @@ def test_a_process_that_dies_is_named_and_ends_the_others(tmp_path, victim, plac
 
 def survive(workdir, victim, place, calls):
     """The exit status of the other process, and what it printed."""
-    options = ["--config.steps=500", "--config.data.eval=", "--heartbeat_timeout=12"]
+    options = ["--config.steps=500", *FEW, "--heartbeat_timeout=12"]
     started = start(2, workdir, *options, "--config.checkpoint.every_steps=1", real=True,
                     victim=(victim, place, str(calls)))  # fmt: skip
     survivor = started[1 - victim]
@@ -49,7 +57,7 @@ def survive(workdir, victim, place, calls):
 
 def test_an_error_of_one_process_alone_is_told_to_the_others(tmp_path):
     last = {1: ["--config.model.path=/no/such/model"]}
-    statuses, outputs = finished(2, tmp_path / "run", last=last)
+    statuses, outputs = finished(2, tmp_path / "run", *FEW, last=last)
     assert statuses == [2, 2]
     assert "/no/such/model: no such folder" in outputs[1] and "process 1" not in outputs[1]
     assert "process 1 of 2 has ended: /no/such/model: no such folder" in outputs[0]

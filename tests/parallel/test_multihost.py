@@ -1,6 +1,7 @@
 """Several processes as one run, real ones on this machine's loopback: the same losses, and
 an end for all together."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -20,12 +21,16 @@ SAME = ("reward", "eval", "kl", "grad_norm", "completions", "accuracy", "perplex
 
 
 OWN = f"{ROOT}/tests/support/own.py"
-# as few questions as four devices can share, in two batches
-KEPT = (
+# as few questions as four devices can share in two batches, of data that is read soon
+FEW = (
+    "--config.data.train=arithmetic:100",
     "--config.rollout.questions=4",
     "--config.rollout.slots=8",
     "--config.loss.minibatch_questions=2",
-    "--config.data.eval_questions=6",
+)
+KEPT = (
+    *FEW,
+    "--config.data.eval=arithmetic:6",
     "--config.evaluation.batch=4",
     "--config.logging.samples_every_steps=1",
     "--config.checkpoint.every_steps=2",
@@ -34,36 +39,63 @@ KEPT = (
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def interrupted(tmp_path_factory):
+    """Two processes with two devices each that share nothing, not even the seed of hashes; Ctrl-C
+    on the second one after two steps. The workdir, exit statuses and outputs."""
+    workdir = tmp_path_factory.mktemp("several") / "run"
+    started = start(2, workdir, *KEPT, "--config.steps=500", devices=2, real=True)
+    try:
+        printed = output(workdir, 0)
+        wait_for(lambda: "step 2/" in printed.read_text(), started[0], printed)
+        started[1].send_signal(signal.SIGINT)
+        return workdir, *finish(started, workdir)
+    finally:
+        for p in started:
+            p.kill()
+
+
+@pytest.fixture(scope="module")
+def saved(interrupted) -> int:
+    """The step at which it was stopped."""
+    return int(re.search(r"stopped and saved at step (\d+)", interrupted[2][0])[1])
+
+
+@pytest.fixture(scope="module")
+def alone(saved, tmp_path_factory):
+    """One process, two steps more."""
     workdir = tmp_path_factory.mktemp("one") / "run"
-    statuses, outputs = finished(1, workdir, *KEPT, "--config.steps=4")
+    statuses, outputs = finished(1, workdir, *KEPT, f"--config.steps={saved + 2}")
     assert statuses == [0], outputs[0][-2000:]
     return workdir
 
 
-def test_two_processes_then_one_then_two_train_like_one(alone, tmp_path):
-    """Losses, questions, answers and evaluations of four steps are those of one process: two begin
-    with two devices each, one goes on, and then two again. The first two share nothing, not even
-    the seed of hashes."""
-    workdir = tmp_path / "run"
-    for processes, steps in ((2, 2), (1, 3), (2, 4)):
-        statuses, outputs = finished(
-            processes,
-            workdir,
-            *KEPT,
-            f"--config.steps={steps}",
-            devices=2,
-            real=steps == 2,
+def test_ctrl_c_on_one_process_saves_on_all(interrupted, saved):
+    workdir, statuses, _ = interrupted
+    assert statuses == [130, 130] and (workdir / f"checkpoints/{saved:08d}").is_dir()
+
+
+def test_two_processes_then_one_then_two_train_like_one(interrupted, saved, alone):
+    """Losses, questions, answers and evaluations of all steps are those of one process: two begin
+    with two devices each, one goes on, and then two again."""
+    workdir, _, printed = interrupted
+    assert_silent([printed[0], printed[1].replace("stopping after this step", "")])
+    for processes, steps in ((1, saved + 1), (2, saved + 2)):
+        statuses, printed = finished(
+            processes, workdir, *KEPT, f"--config.steps={steps}", devices=2
         )
-        assert statuses == [0] * processes, "\n".join(o[-1500:] for o in outputs)
-        if steps > 2:
-            resumed = f"process(es) saved step {steps - 1}, and {processes} go on"
-            assert f"resumed at step {steps - 1}" in outputs[0] and resumed in outputs[0]
-        for silent in outputs[1:]:  # the first process speaks for all
-            assert "step" not in silent.lower() and "accuracy" not in silent
-            assert "compiled programs" not in silent
+        assert statuses == [0] * processes, "\n".join(o[-1500:] for o in printed)
+        resumed = f"process(es) saved step {steps - 1}, and {processes} go on"
+        assert f"resumed at step {steps - 1}" in printed[0] and resumed in printed[0]
+        assert_silent(printed)
     assert_same_run(workdir, alone)
     assert read_metrics(workdir)[2]["compilations"] == 0
+
+
+def assert_silent(outputs):
+    """The first process speaks for all."""
+    for silent in outputs[1:]:
+        assert "step" not in silent.lower() and "accuracy" not in silent
+        assert "compiled programs" not in silent
 
 
 def test_a_reward_that_fails_on_one_process_ends_all_of_them_saved(alone, tmp_path):
@@ -72,7 +104,7 @@ def test_a_reward_that_fails_on_one_process_ends_all_of_them_saved(alone, tmp_pa
         for row in pq.read_table(alone / "samples/step_000002.parquet").to_pylist()[:1]
     }
     fails = f"--config.rewards.custom={OWN}:fails(question={asked!r})=1"
-    options = fails, "--config.steps=4", "--config.data.eval=", *KEPT[:3]
+    options = fails, "--config.steps=4", "--config.data.eval=", *FEW
     statuses, outputs = finished(2, tmp_path / "run", *options)
     assert statuses == [2, 2], "\n".join(o[-1500:] for o in outputs)
     assert "ValueError: no such question. The run is saved at step 1" in outputs[0]
@@ -81,8 +113,8 @@ def test_a_reward_that_fails_on_one_process_ends_all_of_them_saved(alone, tmp_pa
 
 
 @pytest.mark.soak
-def test_four_processes_train_like_one(alone, tmp_path):
-    statuses, outputs = finished(4, tmp_path / "run", *KEPT, "--config.steps=4")
+def test_four_processes_train_like_one(alone, saved, tmp_path):
+    statuses, outputs = finished(4, tmp_path / "run", *KEPT, f"--config.steps={saved + 2}")
     assert statuses == [0] * 4, "\n".join(o[-1500:] for o in outputs)
     assert_same_run(tmp_path / "run", alone)
 
@@ -90,7 +122,7 @@ def test_four_processes_train_like_one(alone, tmp_path):
 def assert_same_run(workdir, alone):
     """But for the order of sums."""
     ours, expected = read_metrics(workdir), read_metrics(alone)
-    assert [line["step"] for line in ours] == [0, 1, 2, 3, 4]
+    assert [line["step"] for line in ours] == list(range(len(expected)))
     for step, line in enumerate(expected):
         same = {n: v for n, v in line.items() if n.split("/")[0] in SAME}
         # and no more, but for the evaluation at the end of what went on later
@@ -99,26 +131,11 @@ def assert_same_run(workdir, alone):
         # A loss is a sum of advantages that nearly cancel: it is compared with what is summed.
         assert abs(ours[step].get("loss", 0) - line.get("loss", 0)) < 1e-5
     names = sorted(file.name for file in (alone / "samples").iterdir())
-    assert {f"step_00000{step}.parquet" for step in (1, 2, 3, 4)} < set(names)
+    assert {f"step_{step:06d}.parquet" for step in range(1, len(expected))} < set(names)
     for name in names:
         mine, theirs = (pq.read_table(w / "samples" / name).to_pydict() for w in (workdir, alone))
         assert mine["answer"] == theirs["answer"] and mine["question"] == theirs["question"]
         assert mine["correct"] == theirs["correct"]
-
-
-def test_ctrl_c_on_one_process_saves_on_all(tmp_path):
-    workdir = tmp_path / "run"
-    started = start(2, workdir, "--config.steps=500", "--config.data.eval=", *KEPT[:3])
-    try:
-        printed = output(workdir, 0)
-        wait_for(lambda: "step 1/" in printed.read_text(), started[0], printed)
-        started[1].send_signal(signal.SIGINT)
-        statuses, outputs = finish(started, workdir)
-    finally:
-        for p in started:
-            p.kill()
-    assert statuses == [130, 130] and "stopped and saved at step" in outputs[0]
-    assert list((workdir / "checkpoints").glob("0*"))
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,16 @@ def qwen():
     return search.Asked(config, cfg, 150.0, 900.0)
 
 
+PACKED = {}  # rows, of the same questions for all
+
+
+def candidates(asked, topology):
+    return search.candidates(asked, topology, PACKED)
+
+
 @libtpu
 def test_candidates_differ_in_nothing_that_changes_a_value(qwen):
-    found = search.candidates(qwen, "v6e:2x4")
+    found = candidates(qwen, "v6e:2x4")
     assert len(found) > 10
     hbm = chips.describe("v6e:2x4").device.hbm
     for candidate in found:
@@ -208,22 +215,22 @@ def test_the_hosts_memory_comes_last_unless_it_is_asked_for(qwen):
     tight = qwen._replace(cfg=larger)
     waits = [
         c.config.model.offload_reference or c.config.model.remat == "offload"
-        for c in search.candidates(tight, "v5e:2x4")
+        for c in candidates(tight, "v5e:2x4")
     ]
     assert waits == sorted(waits) and not all(waits) and any(waits)
     config = arithmetic.changed(qwen.config, model={"offload_reference": True})
-    found = search.candidates(tight._replace(config=config), "v5e:2x4")
+    found = candidates(tight._replace(config=config), "v5e:2x4")
     assert found[0].config.model.offload_reference
-    assert search.candidates(tight, "v5e:2x2") == []
+    assert candidates(tight, "v5e:2x2") == []
 
 
 @libtpu
 def test_a_given_mesh_is_kept(qwen):
     config = arithmetic.changed(qwen.config, mesh={"data": 2})
-    found = search.candidates(qwen._replace(config=config), "v6e:2x4")
+    found = candidates(qwen._replace(config=config), "v6e:2x4")
     assert found and {c.config.mesh.data for c in found} == {2}
     config = arithmetic.changed(qwen.config, mesh={"tensor": 8})
-    assert {c.config.mesh.data for c in search.candidates(qwen._replace(config=config), "v6e:2x4")}
+    assert {c.config.mesh.data for c in candidates(qwen._replace(config=config), "v6e:2x4")}
 
 
 def test_fewer_slots_are_tried_where_the_decoder_alone_is_too_large():

@@ -198,7 +198,8 @@ def test_nothing_is_compiled_after_the_first_call(shallow, shape):
         2,
         3,
     ]
-    call([[1] * n for n in range(1, 31)], [140, 1] * 15 + [30] * 29 + [490])
+    # nine are long, so that columns grow twice before the last answers move to eight slots
+    call([[1] * n for n in range(1, 31)], [140, 1] * 15 + [30] * 21 + [280] * 8 + [490])
     call([[5] * 29] * 3, [150, 140, 1, 1, 90, 2])
     assert len(count) == before
 
