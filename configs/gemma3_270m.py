@@ -31,7 +31,7 @@ from sar_jax.config import (
 def get_config() -> TrainConfig:
     return TrainConfig(
         steps=40,
-        model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots"),
+        model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots", keep_logits=True),
         lora=Lora(rank=16, alpha=32.0),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=256, max_prompt_tokens=48),
         prompt=Prompt(format="plain", system="", instruction=""),

@@ -21,7 +21,7 @@ def get_config() -> PretrainConfig:
         log_every_steps=5,
         max_answer_tokens=96,
         eval_batch=64,
-        model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots"),
+        model=Model(path="google/gemma-3-270m", dtype="float32", remat="dots", keep_logits=True),
         data=Data(train="arithmetic", eval="arithmetic", eval_questions=256, max_prompt_tokens=48),
         prompt=Prompt(format="plain", system="", instruction=""),
         optimizer=Optimizer(lr=1e-4, b2=0.95, warmup_updates=10, final_lr_fraction=0.1),

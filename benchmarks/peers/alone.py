@@ -62,7 +62,7 @@ def report(program: Program, work: Work, first: meter.Used, used: list[meter.Use
     median = lambda name: statistics.median(getattr(u, name) for u in used)
     prompts, answers = work_lib.lengths(work)
     lengths = np.repeat(prompts, work.samples) + answers
-    spent = PASSES[task] * flops.sequence_flops(program.cfg, lengths)
+    spent = PASSES[task] * flops.sequence_flops(program.cfg, lengths, logits=answers.sum())
     meter.figure(f"{task}.first_call", first.wall, "s", **setting)
     meter.figure(f"{task}.processor", median("processor"), "s", **setting)
     meter.figure(f"{task}.wall", median("wall"), "s", **setting)

@@ -30,13 +30,16 @@ def attention_flops(cfg: ModelConfig, keys: float) -> float:
     return 4 * cfg.num_heads * cfg.head_dim * seen
 
 
-def forward_flops(cfg: ModelConfig, tokens: float, keys: float, head: bool = True) -> float:
+def forward_flops(
+    cfg: ModelConfig, tokens: float, keys: float, logits: float | None = None
+) -> float:
     """Of `tokens` tokens, each attending over `keys` keys on average.
 
-    head   are logits computed?
+    logits   tokens whose logits are computed; None: all
     """
-    params = layer_params(cfg) + head * head_params(cfg)
-    return tokens * (2 * params + attention_flops(cfg, keys))
+    logits = tokens if logits is None else logits
+    layers = tokens * (2 * layer_params(cfg) + attention_flops(cfg, keys))
+    return layers + 2 * logits * head_params(cfg)
 
 
 def gradient_flops(
@@ -45,17 +48,22 @@ def gradient_flops(
     keys: float,
     policy: str,
     kernel: str,
-    head: bool = True,
+    logits: float | None = None,
     frozen: bool = False,
+    kept: bool = False,
 ) -> float:
     """Of the gradient: forward, what is computed again, and twice the forward pass backward.
 
-    policy   of `remat.POLICIES`; logits are computed again with all of them
+    policy   of `remat.POLICIES`
     kernel   of attention
+    logits   tokens whose logits are computed; None: all
     frozen   the matrices need no gradient of their own (adapters)
+    kept     logits are not computed again
     """
-    forward = forward_flops(cfg, tokens, keys, head)
-    found = (2 if frozen else 3) * forward + 2 * tokens * head * head_params(cfg)
+    logits = tokens if logits is None else logits
+    forward = forward_flops(cfg, tokens, keys, logits)
+    found = (2 if frozen else 3) * forward
+    found += 0 if kept else 2 * logits * head_params(cfg)
     specs = param_specs(cfg)["layers"]
     for name in remat.recomputed(cfg, policy, kernel):
         if name == remat.ATTENTION:
@@ -69,21 +77,22 @@ def sequence_flops(
     cfg: ModelConfig,
     lengths: Int[np.ndarray, " B"],
     starts: Int[np.ndarray, " B"] | int = 0,
-    head: bool = True,
+    logits: float | None = None,
 ) -> float:
     """Of the forward pass over sequences, each token attending to itself and those before it.
 
     lengths   tokens of each sequence
     starts    tokens at its beginning that were read before: they are attended to, and not counted
-    head      are logits computed?
+    logits    tokens whose logits are computed, of all sequences; None: all that are counted
     """
-    params = layer_params(cfg) + head * head_params(cfg)
     pairs = 0.0
     for kind in cfg.layer_kinds:
         window = cfg.kinds[kind].window
         pairs += float((_pairs(lengths, window) - _pairs(starts, window)).sum())
     tokens = float((lengths - starts).sum())
-    return 2 * params * tokens + 4 * cfg.num_heads * cfg.head_dim * pairs
+    products = tokens * layer_params(cfg)
+    products += (tokens if logits is None else logits) * head_params(cfg)
+    return 2 * products + 4 * cfg.num_heads * cfg.head_dim * pairs
 
 
 def _pairs(length: Int[np.ndarray, " B"] | int, window: int | None) -> np.ndarray | float:

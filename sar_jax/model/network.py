@@ -42,6 +42,7 @@ class Network:
     remat    what the backward pass keeps of a layer (`remat.POLICIES`)
     kernel   of attention over whole rows, a name in `_KERNELS`; the cache's layout follows it
     narrow_first   how a product's gradient is computed (`products`)
+    keep_logits    does the backward pass keep them?
     """
 
     cfg: ModelConfig
@@ -49,6 +50,7 @@ class Network:
     remat: str = "block"
     kernel: str = "xla"
     narrow_first: bool = False
+    keep_logits: bool = False
 
     @staticmethod
     def of(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> "Network":
@@ -58,7 +60,7 @@ class Network:
         """
         kernel = pick_kernel(options, cfg, mesh)
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        return Network(cfg, options.dtype, options.remat, kernel, narrow_first=on_cpu)
+        return Network(cfg, options.dtype, options.remat, kernel, on_cpu, options.keep_logits)
 
 
 def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> str:
@@ -273,34 +275,34 @@ def read(
     return finish(network, params, x), kept
 
 
-def _logits(network: Network, hidden: Array, head: Array) -> Array:
-    """hidden [..., D], head [V, D] -> [..., V] in float32."""
-    logits = product(
+def _head_product(network: Network, hidden: Array, head: Array) -> Array:
+    """hidden [..., D], head [V, D] -> [..., V] in float32: logits, but for their soft cap."""
+    return product(
         "...D,VD->...V",
         hidden,
         head.astype(hidden.dtype),
         dtype=jnp.float32,
         narrow_first=network.narrow_first,
     )
-    return portable.softcapped(logits, network.cfg.final_softcap)
 
 
 def unembed(network: Network, params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Logits in float32. The head's weights are used in the dtype of `hidden`."""
-    return _logits(network, hidden, params["embedding" if network.cfg.tied else "head"])
+    table = params["embedding" if network.cfg.tied else "head"]
+    return portable.softcapped(_head_product(network, hidden, table), network.cfg.final_softcap)
 
 
 class HeadChunks(NamedTuple):
     """The head in C pieces of the vocabulary, about equally large.
 
-    head     the weights of each piece
-    ids      the entries' ids, V where there is padding
-    logits   (hidden [..., D], piece [v, D]) -> [..., v] in float32
+    head      the weights of each piece
+    ids       the entries' ids, V where there is padding
+    product   (hidden [..., D], piece [v, D]) -> [..., v] in float32: logits, but for their soft cap
     """
 
     head: Float[Array, "C v D"]
     ids: Int[Array, "C v"]
-    logits: Callable[[Array, Array], Array]
+    product: Callable[[Array, Array], Array]
 
 
 def head_chunks(network: Network, params: Params, chunk: int) -> HeadChunks:
@@ -328,10 +330,10 @@ def head_chunks(network: Network, params: Params, chunk: int) -> HeadChunks:
         x = jnp.pad(x, padding, constant_values=fill).reshape(devices, count, size, *rest)
         return x.swapaxes(0, 1).reshape(count, devices * size, *rest)
 
-    def logits(hidden: Array, piece: Array) -> Array:
+    def times(hidden: Array, piece: Array) -> Array:
         piece = constrain(piece.astype(hidden.dtype), spread, None)  # cast, then gathered over fsdp
-        return _logits(network, hidden, piece)
+        return _head_product(network, hidden, piece)
 
     head = cut(params["embedding" if cfg.tied else "head"], 0)
     head = constrain(head, None, spread, dividing("fsdp", D))
-    return HeadChunks(head, cut(jnp.arange(V), V), logits)
+    return HeadChunks(head, cut(jnp.arange(V), V), times)

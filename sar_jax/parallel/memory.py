@@ -38,6 +38,7 @@ _SPACE = re.compile(
 _CONTIGUOUS = re.compile(rf"largest contiguous region of free memory is {_SIZE}")
 
 _ROWS = ("packing.rows_per_microbatch", "packing.logprob_chunk")
+_KEPT = ("model.keep_logits", "model.remat")
 _CACHE = ("rollout.slots", "rollout.cache_dtype", "rollout.weights_dtype")
 # Each stage's settings that lower what it needs, the most useful one first.
 SETTINGS = {
@@ -45,12 +46,13 @@ SETTINGS = {
     "decoding": _CACHE,
     "evaluation": ("evaluation.batch", *_CACHE),
     "score": (*_ROWS, "model.offload_reference"),
-    "update": (*_ROWS, "model.remat", "optimizer.mu_dtype", "lora.rank"),
+    "update": (*_ROWS, *_KEPT, "optimizer.mu_dtype", "lora.rank"),
 }
 # What to set; else it is a number, and a smaller one helps. Where it is so already, it is not said.
 _HELP = {
     "mesh.fsdp": ("more devices in {}", lambda now: False),
     "optimizer.mu_dtype": ("{}=bfloat16", lambda now: now == "bfloat16"),
+    "model.keep_logits": ("{}=false", lambda now: not now),
     "model.offload_reference": ("{}=true", bool),
     "model.remat": ("{}=block", lambda now: now in ("block", "offload")),
     "lora.rank": ("adapters ({})", bool),

@@ -121,6 +121,8 @@ def _gradient(config: config_lib.TrainConfig, place: Place) -> float:
     tensor = assembly.mesh.shape["tensor"]
     kept = remat.kept(cfg, config.model.remat) * cfg.num_layers * tokens * size
     working = _WORKING * cfg.ffw_dim * tokens
+    if config.model.keep_logits:
+        kept += 4 * tokens * cfg.vocab_size
     gathered = size * (head + _GATHERED * layer)
     return _always(config, place) + r.gradients + (kept + working + gathered) / tensor
 

@@ -23,7 +23,7 @@ from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning.programs import Residents
-from sar_jax.training import derived, grids
+from sar_jax.training import derived, grids, score
 
 _FILLED = 0.95  # of the rows of questions that prefill reads
 _STEPS = 8  # that are packed, to estimate a mean
@@ -80,6 +80,7 @@ class Rows(NamedTuple):
     filled         share of them that are tokens, as the metric packing/filled
     asked_keys, alone_keys   that a position is multiplied with, on average, where no window hides
                              them: what fused attention on TPUs does not skip
+    asked_logits, alone_logits   share of the positions whose logits are computed
     """
 
     asked: float
@@ -87,6 +88,8 @@ class Rows(NamedTuple):
     filled: float
     asked_keys: float
     alone_keys: float
+    asked_logits: float
+    alone_logits: float
 
 
 def step_calls(
@@ -129,7 +132,14 @@ def packed_rows(config: config_lib.TrainConfig, work: Work, kernel: str) -> Rows
     positions = lambda kind: sum(p.tokens.size for g in kind for p in g.microbatches()) / whole
     filled = grids.filled(grids.Grids(asked, apart))
     keys = (_keys(config, kind, kernel) for kind in (asked, apart))
-    return Rows(positions(asked), positions(apart), filled, *keys)
+    return Rows(positions(asked), positions(apart), filled, *keys, _logits(asked), _logits(apart))
+
+
+def _logits(packed: list[grids.Grid]) -> float:
+    """Share of the positions whose logits are computed."""
+    masks = [part.mask for grid in packed for part in grid.microbatches()]
+    computed = sum(len(mask) * score.width_of(mask) for mask in masks)
+    return computed / max(sum(mask.size for mask in masks), 1)
 
 
 def _keys(config: config_lib.TrainConfig, packed: list[grids.Grid], kernel: str) -> float:
@@ -182,7 +192,7 @@ def _decoder_calls(
     columns = work.prompt_tokens + work.answer_tokens
     token = flops.forward_flops(cfg, rollout.slots, columns)
     # the keys and values of questions need no logits
-    prompt = flops.forward_flops(cfg, work.reads, work.prompt_tokens / 2, head=False)
+    prompt = flops.forward_flops(cfg, work.reads, work.prompt_tokens / 2, logits=0)
     live = live_bytes(config, cfg, columns) / work.devices
     steps = answers * work.answer_tokens / (rollout.slots * _OCCUPIED)
     reads = math.ceil(rollout.questions * work.prompt_tokens / (work.reads * _FILLED))
@@ -204,8 +214,9 @@ def learner_calls(
     cfg = network.cfg
     r, T = resident, config.packing.row_tokens
     tokens = config.packing.rows_per_microbatch * T / work.devices
-    forward = flops.forward_flops(cfg, tokens, rows.asked_keys)
-    standalone = flops.forward_flops(cfg, tokens, rows.alone_keys)
+    logits = tokens * rows.asked_logits
+    forward = flops.forward_flops(cfg, tokens, rows.asked_keys, logits)
+    standalone = flops.forward_flops(cfg, tokens, rows.alone_keys, tokens * rows.alone_logits)
     whole = count_params(cfg) * (2 if config.model.dtype == "bfloat16" else 4)
     # forward, backward, and where layers are computed again
     reads = 3 if config.model.remat == "none" else 4
@@ -217,11 +228,12 @@ def learner_calls(
         config.model.remat,
         network.kernel,
         frozen=config.lora.rank > 0,
+        kept=config.model.keep_logits,
     )
 
-    def learning(head: bool) -> Call:
+    def learning(logits: float) -> Call:
         bytes_moved = reads * whole + 2 * r.gradients
-        return Call(gradient_flops(head=head), bytes_moved, rows.asked)
+        return Call(gradient_flops(logits=logits), bytes_moved, rows.asked)
 
     updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
@@ -229,13 +241,13 @@ def learner_calls(
     scored = asked + rows.alone
     found = {
         "score": Call((asked * forward + rows.alone * standalone) / scored, whole, scored),
-        "gradient": learning(head=True),
+        "gradient": learning(logits),
         "apply": applying,
     }
     if config.advantage.estimator == "critic":
-        bare = flops.forward_flops(cfg, tokens, rows.asked_keys, head=False)
+        bare = flops.forward_flops(cfg, tokens, rows.asked_keys, logits=0)
         found["value"] = Call(bare, whole, rows.asked)
-        found["value_gradient"] = learning(head=False)
+        found["value_gradient"] = learning(logits=0)
         found["value_apply"] = applying
     return found
 

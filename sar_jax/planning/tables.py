@@ -244,6 +244,8 @@ def advice(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
 
 def _advice_on_rows(config: config_lib.TrainConfig, plan: Plan) -> list[str]:
     lines, devices = [], plan.devices
+    if config.model.keep_logits:
+        lines.append("--config.model.keep_logits=false: logits of a part of the vocabulary at once")
     policy = config.model.remat
     if policy in ("none", "dots", "dots_but_up"):
         lines.append("--config.model.remat=block: activations of one layer at a time")

@@ -13,14 +13,12 @@ import jax
 import numpy as np
 
 from sar_jax.evaluation import judged
-from sar_jax.model import flops
 from sar_jax.parallel import chips, sharding
 from sar_jax.rl import gap, losses
-from sar_jax.training import derived, experience, heatmaps, screen
+from sar_jax.training import experience, heatmaps, passes, screen
 from sar_jax.training.learner import States
 from sar_jax.training.live import Screen
 from sar_jax.training.minibatches import Minibatch
-from sar_jax.training.rollouts import Lengths
 from sar_jax.training.setup import Run
 
 
@@ -84,7 +82,8 @@ def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen)
     run.alpha.learn(exp.metrics)
     peak = chips.peak_flops(jax.devices())
     if peak is not None:
-        spent = model_flops(run, exp.sampled, exp.trained, learns)
+        made = passes.of_run(run, learns)
+        spent = passes.model_flops(run.assembly.base.cfg, made, exp.sampled, exp.trained)
         metrics["mfu"] = spent / (now - start) / peak / jax.device_count()
     return Stepped(states, metrics, exp.records, exp.minibatches)
 
@@ -129,31 +128,6 @@ def _update_metrics(
         values = [float(update[name]) / n for update, n in zip(collected, divisors)]
         found[name] = float(np.mean(values))
     return {name: found[name] for name in sorted(found, key=("loss", "grad_norm").__contains__)}
-
-
-def model_flops(run: Run, sampled: Lengths, trained: Lengths, learns: bool) -> float:
-    """Flops of a step's model passes: what ran, without what is recomputed or padding.
-
-    sampled   tokens of all questions and answers that were sampled
-    trained   of those that were scored and trained on
-    learns    was the policy updated, and not the critic alone?
-
-    A question is read once for all its answers, without logits. A backward pass takes twice its
-    forward pass; once, where the weights are frozen and have no gradient of their own.
-    """
-    config, cfg = run.config, run.assembly.base.cfg
-    samples = config.rollout.samples
-    of = lambda lengths, **options: flops.sequence_flops(cfg, lengths, **options)
-    questions = np.repeat(sampled.prompts, samples)
-    decoding = of(sampled.prompts, head=False) + of(questions + sampled.answers, starts=questions)
-    whole = np.repeat(trained.prompts, samples) + trained.answers
-    scoring = of(whole) * (1 if run.reference is None else 2)
-    if derived.needs_standalone(config):
-        scoring += of(trained.answers + len(run.tools.prompter.standalone))
-    backward = 1 if run.frozen else 2
-    learning = of(whole) * (1 + backward) * learns
-    critic = of(whole, head=False) * (1 + 1 + 2) if run.assembly.critic else 0
-    return decoding + scoring + learning + critic
 
 
 def evaluation(run: Run, states: States, step: int, told: Screen) -> dict[str, float]:

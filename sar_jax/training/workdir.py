@@ -43,6 +43,7 @@ _ROUNDING = (
     "mesh",
     "packing",
     "model.attention",
+    "model.keep_logits",
     "model.offload_reference",
     "model.remat",
     "rollout.slots",

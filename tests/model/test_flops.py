@@ -31,16 +31,20 @@ def test_sequences_are_counted_token_by_token(each_family, tied):
     whole = sum(by_hand(cfg, n) for n in lengths)
     assert flops.sequence_flops(cfg, lengths) == pytest.approx(whole, rel=1e-12)
     rest = sum(by_hand(cfg, n, s, head=False) for n, s in zip(lengths, starts))
-    found = flops.sequence_flops(cfg, lengths, starts=starts, head=False)
-    assert found == pytest.approx(rest, rel=1e-12)
+    for answers in (0, 17):  # the tokens that have logits
+        found = flops.sequence_flops(cfg, lengths, starts=starts, logits=answers)
+        logits = answers * 2 * cfg.vocab_size * cfg.embed_dim
+        assert found == pytest.approx(rest + logits, rel=1e-12)
 
 
 def test_the_plan_s_count_is_the_same_where_every_token_sees_as_many_keys(loaded):
     """One token after 30 that were read before it: 31 keys."""
     one = flops.sequence_flops(loaded.cfg, np.array([31]), starts=np.array([30]))
     assert flops.forward_flops(loaded.cfg, 1, 31) == one
-    bare = flops.sequence_flops(loaded.cfg, np.array([31]), starts=np.array([30]), head=False)
-    assert flops.forward_flops(loaded.cfg, 1, 31, head=False) == bare
+    bare = flops.sequence_flops(loaded.cfg, np.array([31]), starts=np.array([30]), logits=0)
+    assert flops.forward_flops(loaded.cfg, 1, 31, logits=0) == bare
+    half = flops.forward_flops(loaded.cfg, 1, 31, logits=0.5)
+    assert half == pytest.approx((one + bare) / 2, rel=1e-12)
 
 
 # Published sizes: layers, width, heads, heads of keys, head, feed-forward, vocabulary, window and

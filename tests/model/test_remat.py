@@ -20,9 +20,9 @@ def described(cfg):
     )
 
 
-def compiled_gradient(cfg, policy, rows, width, chunk=64):
+def compiled_gradient(cfg, policy, rows, width, chunk=64, keep=False):
     """Of the summed logps, with respect to every parameter."""
-    network = Network(cfg, remat=policy, narrow_first=True)
+    network = Network(cfg, remat=policy, narrow_first=True, keep_logits=keep)
     grid = lambda dtype: jax.ShapeDtypeStruct((rows, width), dtype)
     packed = packing.Packed(*map(grid, (jnp.int32, jnp.int32, jnp.int32, jnp.bool_)))
     total = lambda params, packed: score.score_rows(network, params, packed, chunk).logps.sum()
@@ -50,12 +50,22 @@ def test_what_is_kept_changes_no_gradient(each_family, rng):
 def test_flops_of_a_gradient_are_those_that_xla_counts(family, policy):
     """Of one layer, whose scan runs once; what is elementwise is small at such widths. Gemma's
     norms after its products need these again."""
-    raw = known.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": 512}
+    _compare_with_xla(family, policy, 512, False)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_flops_of_a_large_vocabulary_are_those_that_xla_counts(keep):
+    _compare_with_xla("Qwen/Qwen3-1.7B-Base", "dots", 16384, keep)
+
+
+def _compare_with_xla(family, policy, entries, keep):
+    raw = known.CONFIGS[family] | {"num_hidden_layers": 1, "vocab_size": entries}
     raw = raw | {"layer_types": ["full_attention"]} if "layer_types" in raw else raw
     cfg = families.parse(raw, 512)
-    counted = compiled_gradient(cfg, policy, 1, 256, chunk=512).cost_analysis()["flops"]
+    compiled = compiled_gradient(cfg, policy, 1, 256, chunk=entries, keep=keep)
+    counted = compiled.cost_analysis()["flops"]
     blocks = 1.25  # attention in four blocks of queries over the keys up to their end
-    by_hand = flops.gradient_flops(cfg, 256, 128 * blocks, policy, "xla")
+    by_hand = flops.gradient_flops(cfg, 256, 128 * blocks, policy, "xla", kept=keep)
     assert by_hand == pytest.approx(counted, rel=0.03)
 
 

@@ -1,6 +1,8 @@
 """The one scoring function: against torch, packed against alone, and without any [tokens,
 vocabulary] array."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from sar_jax.model import hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
+from sar_jax.structs import Packed
 from sar_jax.training import score
 from sar_jax.training.explained import explain
 
@@ -35,7 +38,7 @@ def run(loaded, contexts, answers, width=64, rows=2, chunk=16):
     return scores, packed, layout
 
 
-@pytest.mark.parametrize("width, chunk", [(64, 16), (64, 64), (128, 32)])
+@pytest.mark.parametrize("width, chunk", [(64, 16), (128, 32), (384, 64)])
 def test_packed_logps_equal_torch_on_each_sequence_alone(loaded, oracle, rng, width, chunk):
     contexts, answers = draw(loaded, rng)
     scores, packed, layout = run(loaded, contexts, answers, width, 2, chunk)
@@ -149,6 +152,71 @@ def test_gradient_equals_torch(loaded, oracle, rng, tmp_path):
         assert_as_close(gradient, single[name], double[name])
 
 
+def test_logits_are_computed_for_about_as_many_tokens_as_the_longest_row_s_answers():
+    """By quarters, in multiples of 128: what the device chooses is what the host says."""
+    assert score.answer_widths(96) == [96] and score.answer_widths(320) == [256, 320]
+    assert score.answer_widths(5120) == [2560, 3840, 5120]
+    T, widths = 512, score.answer_widths(512)
+    assert widths == [256, 384, 512]
+    choose = jax.jit(lambda mask: score._places(mask).width)
+    for longest in (0, 1, 256, 257, 384, 385, 511):
+        mask = np.zeros((2, T), bool)
+        mask[1, 1 : 1 + longest] = True
+        mask[0, 5:9] = longest > 4
+        expected = min(width for width in widths if width >= longest)
+        assert widths[int(choose(mask))] == expected == score.width_of(mask)
+
+
+def test_where_answers_are_in_a_row():
+    """The worked example of `_Places`."""
+    places = score._places(jnp.array([[0, 0, 1, 1, 0, 1]], bool))
+    assert places.columns.tolist() == [[2, 3, 5, 6, 6, 6]]
+    assert places.ranks.tolist() == [[6, 6, 0, 1, 6, 2]]
+
+
+@pytest.mark.parametrize("cap, keep", [(None, False), (5.0, False), (5.0, True)])
+def test_any_number_of_answer_tokens_has_the_softmax_s_scores_and_gradients(loaded, rng, cap, keep):
+    """Scattered over the rows or side by side, in each of the widths, against the softmax of all
+    columns in float64, its gradient by the formula."""
+    R, T, V, D = 2, 512, 40, loaded.cfg.embed_dim
+    cfg = dataclasses.replace(loaded.cfg, vocab_size=V, final_softcap=cap, tied=False)
+    network = Network(cfg, keep_logits=keep)
+    hidden, head = rng.normal(size=(R, T, D)), rng.normal(size=(V, D))
+    tokens, weights = rng.integers(0, V, (R, T)), rng.normal(size=(R, T))
+    single = lambda x: jnp.asarray(x, jnp.float32)
+
+    @jax.jit
+    def ours(mask):
+        packed = Packed(jnp.asarray(tokens, jnp.int32), None, None, mask)
+
+        def total(hidden, head):
+            params = {"embedding": head, "head": head}
+            scores = score.token_scores(network, params, hidden, packed, 16)
+            return (single(weights) * scores.logps).sum(), scores
+
+        return jax.grad(total, (0, 1), has_aux=True)(single(hidden), single(head))
+
+    before = np.pad(hidden, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    raw = before @ head.T
+    logits = cap * np.tanh(raw / cap) if cap else raw
+    logps = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    entropy = -(np.exp(logps) * logps).sum(-1)
+    slope = (np.eye(V)[tokens] - np.exp(logps)) * (1 - (logits / cap) ** 2 if cap else 1)
+    for share in (0, 0.3, 0.7, 0.97):
+        mask = rng.random((R, T)) < share
+        mask[:, 0] = False
+        mask[0, 300:] = share > 0.5
+        (to_hidden, to_head), scores = jax.device_get(ours(mask))
+        chosen = np.take_along_axis(logps, tokens[..., None], -1)[..., 0]
+        np.testing.assert_allclose(scores.logps, mask * chosen, atol=2e-5)
+        np.testing.assert_allclose(scores.entropy, mask * entropy, atol=2e-5)
+        to_logits = (mask * weights)[..., None] * slope
+        expected = np.pad((to_logits @ head)[:, 1:], ((0, 0), (0, 1), (0, 0)))
+        np.testing.assert_allclose(to_hidden, expected, atol=2e-4)
+        total = np.einsum("rtv,rtd->vd", to_logits, before)
+        np.testing.assert_allclose(to_head, total, atol=1e-5 * T)
+
+
 def test_no_array_of_tokens_by_vocabulary_exists(loaded):
     """Memory of score and of its gradient: twice the tokens, or twice the vocabulary, do not bring
     [tokens, V]."""
@@ -194,7 +262,7 @@ def test_the_chunk_changes_nothing(loaded, rng, chunk):
 
 def test_eight_devices_equal_one(loaded, rng):
     contexts, answers = draw(loaded, rng, 16)
-    packed, _ = packing.pack(contexts, answers, 64, 8)
+    packed, _ = packing.pack(contexts, answers, 320, 8)
     one = jax.device_get(score.make_score(loaded.network, 16)(loaded.params, packed))
     mesh = sharding.make_mesh(1, 4, 2)
     params = jax.device_put(loaded.params, loaded.shardings(mesh))
