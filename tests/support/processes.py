@@ -113,6 +113,9 @@ class Forked:
 def serve(requests: socket.socket) -> None:
     """Until the tests' process is gone. Returns in a command too, at its end, or raises what it
     raises: then the interpreter ends as it would have without all this."""
+    # as where PyTorch is not installed, which commands do not need: it takes a second and makes
+    # every fork slower
+    sys.modules["torch"] = None
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.collect()
