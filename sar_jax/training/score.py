@@ -21,7 +21,7 @@ from sar_jax.model import network as network_lib
 from sar_jax.model.attention import portable
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import Params
-from sar_jax.parallel.sharding import BATCH, constrain
+from sar_jax.parallel.sharding import BATCH, constrain, dividing
 from sar_jax.structs import Packed, Scores
 
 Score = Callable[[Params, Packed], Scores]
@@ -163,7 +163,10 @@ def _forward(how: _Logits, hidden: Array, head: Array, ids: Array, tokens: Array
 
         C, v = ids.shape
         zero = jnp.zeros(targets.shape, jnp.float32)
-        kept = jnp.zeros((C, R, T, v), jnp.float32) if how.keep else None
+        kept = None
+        if how.keep:
+            kept = jnp.zeros((C, R, T, v), jnp.float32)
+            kept = constrain(kept, None, BATCH, None, dividing("tensor", how.entries))
         carry = (zero - jnp.inf, zero, zero, zero, kept)
         (m, s, u, target, kept), _ = jax.lax.scan(body, carry, (jnp.arange(C), head, ids))
         lse = m + jnp.log(s)
