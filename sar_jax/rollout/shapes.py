@@ -113,7 +113,8 @@ def free_bytes(network: Network, mesh: Mesh, copied: bool) -> int:
 
 
 def check_microbatch(packing: Packing, network: Network, mesh: Mesh) -> None:
-    """Raises `UserError` where one layer's values of a micro-batch's tokens cannot be in memory."""
+    """Raises `UserError` where one layer's values of a micro-batch's tokens cannot be in memory, or
+    the logits that are to be kept of them."""
     tokens, available = packing.rows_per_microbatch * packing.row_tokens, device_bytes(mesh)
     available *= mesh.size
     needed = tokens * network.cfg.embed_dim * jnp.dtype(network.dtype).itemsize
@@ -122,6 +123,14 @@ def check_microbatch(packing: Packing, network: Network, mesh: Mesh) -> None:
             f"config.packing.rows_per_microbatch * config.packing.row_tokens is {tokens}: what one "
             f"layer makes of these tokens needs {needed / 2**30:.0f} GiB, and all devices together "
             f"have {available / 2**30:.0f} GiB"
+        )
+    kept = 4 * tokens * network.cfg.vocab_size * network.keep_logits
+    if kept > available:
+        raise UserError(
+            f"config.model.keep_logits: the logits of {tokens} tokens (config.packing) and "
+            f"{network.cfg.vocab_size} entries need {kept / 2**30:.0f} GiB, and all devices "
+            f"together have {available / 2**30:.0f} GiB: use false, or a smaller "
+            "packing.rows_per_microbatch"
         )
 
 

@@ -81,3 +81,19 @@ def test_the_arithmetic_is_that_of_a_number_that_is_given(loaded, mesh):
     with pytest.raises(UserError, match="slots fit"):
         more = fitting.with_slots(config, found.rollout.slots + 1)
         shapes_lib.check_slots(more, network, 1, 1, free)
+
+
+def test_logits_that_no_memory_holds_are_not_kept(loaded):
+    """4 bytes for each of a micro-batch's tokens and entries; without keeping, the same rows are
+    fine."""
+    mesh = sharding.make_mesh(1, -1, 1)
+    config, kept = config_of(), dataclasses.replace(loaded.network, keep_logits=True)
+    available = mesh.size * shapes_lib.device_bytes(mesh)
+    config.packing.row_tokens = 256
+    most = available // (4 * 256 * loaded.cfg.vocab_size)
+    config.packing.rows_per_microbatch = most + 1
+    shapes_lib.check_microbatch(config.packing, loaded.network, mesh)
+    with pytest.raises(UserError, match="^config.model.keep_logits: .* use false"):
+        shapes_lib.check_microbatch(config.packing, kept, mesh)
+    config.packing.rows_per_microbatch = most
+    shapes_lib.check_microbatch(config.packing, kept, mesh)
