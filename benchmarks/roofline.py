@@ -42,6 +42,7 @@ from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning import programs, roofline
 from sar_jax.rollout import slots
+from sar_jax.training import score
 
 
 class Sizes(NamedTuple):
@@ -166,13 +167,15 @@ def alone(
     queries: int,
     keys: int,
     share: float,
-    head: bool = True,
+    logits: int,
+    kept: bool = False,
 ) -> Alone:
     """A pass over rows of so many tokens each.
 
-    keys    that the queries of a row meet
-    share   of these products that is computed
-    head    are logits computed?
+    keys     that the queries of a row meet
+    share    of these products that is computed
+    logits   tokens whose logits are computed
+    kept     the backward pass does not compute them again
     """
     tokens, D, F, L = rows * queries, cfg.embed_dim, cfg.ffw_dim, cfg.num_layers
     N, K, H, x = cfg.num_heads, cfg.num_kv_heads, cfg.head_dim, _drawn
@@ -180,9 +183,9 @@ def alone(
     once = lambda function, *given: spent(function, *given) - calling
     several = lambda function, calls: spent(each, function, calls) - len(calls) * calling
     products = [(D, N * H, L), (D, K * H, 2 * L), (N * H, D, L), (D, F, 2 * L), (F, D, L)]
-    products += [(D, cfg.vocab_size, 1)] if head else []
-    shapes = [(into, out, i) for into, out, count in products for i in range(count)]
-    given = [(x(tokens, into), x(into, out, seed=i), x(tokens, out)) for into, out, i in shapes]
+    shapes = [(tokens, into, out, i) for into, out, count in products for i in range(count)]
+    shapes += [(logits, D, cfg.vocab_size, 0)] if logits else []
+    given = [(x(n, into), x(into, out, seed=i), x(n, out)) for n, into, out, i in shapes]
     forward = several(_product, [those[:2] for those in given])
     backward = several(_backward, given)
     dots = L * share * once(_scores, x(rows, N, queries, H), x(rows, N, keys, H))
@@ -191,12 +194,14 @@ def alone(
     norms = (2 * L + 1) * once(_norm, x(tokens, D), x(D))
     rotated = L * 2 * once(_triad, x(tokens, (N + K) * H), x(tokens, (N + K) * H))
     added = 2 * L * once(_triad, x(tokens, D), x(tokens, D))
-    logits = once(_softmax, x(tokens, cfg.vocab_size)) if head else 0.0
+    ends = once(_softmax, x(logits, cfg.vocab_size)) if logits else 0.0
     small = gated + norms + rotated + added
-    whole = forward + 2 * dots + softmax + small + logits
+    whole = forward + 2 * dots + softmax + small + ends
     # of a layer, which nothing needs again
     last = several(_product, [(x(tokens, F), x(F, D, seed=i)) for i in range(L)])
-    return Alone(whole, backward + 4 * dots + softmax + 2 * small + logits, whole - last)
+    if kept:
+        last += several(_product, [given[-1][:2]])
+    return Alone(whole, backward + 4 * dots + softmax + 2 * small + ends, whole - last)
 
 
 class Timer:
@@ -251,9 +256,9 @@ class Size:
         accumulate = timer.of("gradient", made.update.accumulate)
         apply = timer.of("apply", made.update.apply)
         update = dataclasses.replace(made.update, accumulate=accumulate, apply=apply)
-        score = timer.of("score", made.score)
-        learning.assembly = dataclasses.replace(made, update=update, score=score)
-        learning.tools = tools._replace(score=score)
+        timed = timer.of("score", made.score)
+        learning.assembly = dataclasses.replace(made, update=update, score=timed)
+        learning.tools = tools._replace(score=timed)
         real = {name: getattr(slots, name) for name in ("prefill", "decode")}
         for name, function in real.items():
             setattr(slots, name, timer.of(name, function))
@@ -275,6 +280,7 @@ class Size:
         shapes, config = self.described.shapes, self.config
         work = roofline.Work(PROMPT, self.answer / 2, shapes.rows * shapes.width, 1)
         rows = roofline.packed_rows(config, work, self.learning.assembly.base.kernel)
+        rows = rows._replace(asked_logits=self._logits() / config.packing.row_tokens)
         network, residents = self.learning.assembly.base, self.described.residents
         calls = roofline.step_calls(config, network, residents, work, rows)
         return {name: roofline.limits(call, 0.0, chip).longest for name, call in calls.items()}
@@ -284,11 +290,13 @@ class Size:
         packing = self.config.packing
         rows, width = packing.rows_per_microbatch, packing.row_tokens
         spent = self.spent
-        packed = alone(spent, self.cfg, rows, width, width, BLOCKS / 2)
+        kept = self.config.model.keep_logits
+        logits = rows * self._logits()
+        packed = alone(spent, self.cfg, rows, width, width, BLOCKS / 2, logits, kept)
         shapes = self.described.shapes
         columns = shapes.width
-        read = alone(spent, self.cfg, shapes.rows, columns, columns, BLOCKS / 2, head=False)
-        token = alone(spent, self.cfg, self.slots, 1, self._columns(), 1.0)
+        read = alone(spent, self.cfg, shapes.rows, columns, columns, BLOCKS / 2, 0)
+        token = alone(spent, self.cfg, self.slots, 1, self._columns(), 1.0, self.slots)
         longest = max(x.size for x in jax.tree.leaves(self.learning.state.params))
         return {
             "score": packed.forward,
@@ -297,6 +305,11 @@ class Size:
             "prefill": read.forward,
             "decode": token.forward,
         }
+
+    def _logits(self) -> int:
+        """Tokens of a row whose logits are computed: each row has one answer."""
+        widths = score.answer_widths(self.config.packing.row_tokens)
+        return next(width for width in widths if width >= self.answer)
 
     def _columns(self) -> int:
         """Of the cache that a token's keys are read from, on average: it has a few sizes."""
