@@ -32,8 +32,8 @@ class Model(Fields):
     # again, "dots" keeps products and attention, "dots_but_up" one wide product fewer, "block" the
     # layer's input alone, and "offload" keeps that in the host's memory.
     remat: Literal["none", "dots", "dots_but_up", "block", "offload"] = "block"
-    keep_logits: bool = False  # The update keeps answers' logits, in place of computing them twice.
-    offload_reference: bool = False  # The reference is in the host's memory, but while it scores.
+    keep_logits: bool = False  # Keep logits for the update: faster, at 4 bytes a token and entry.
+    offload_reference: bool = False  # Keep the reference in host memory except while it scores.
     # Attention: "xla" runs anywhere, "splash" and "cudnn" are fused kernels for TPUs and GPUs, and
     # "auto" is the device's fused kernel where the model allows it, else "xla".
     attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"

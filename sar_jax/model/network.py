@@ -60,7 +60,8 @@ class Network:
         """
         kernel = pick_kernel(options, cfg, mesh)
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        return Network(cfg, options.dtype, options.remat, kernel, on_cpu, options.keep_logits)
+        computed = dict(dtype=options.dtype, remat=options.remat, kernel=kernel)
+        return Network(cfg, **computed, narrow_first=on_cpu, keep_logits=options.keep_logits)
 
 
 def pick_kernel(options: config.Model, cfg: ModelConfig, mesh: jax.sharding.Mesh) -> str:

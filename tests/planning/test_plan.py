@@ -115,6 +115,14 @@ def test_advice_follows_what_does_not_fit(program, said, unsaid):
     assert said in lines and unsaid not in lines and "--topology=v5e:4x4" in lines
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_logits_that_are_kept_may_be_made_again(kept):
+    config = config_lib.TrainConfig()
+    config.model.keep_logits = kept
+    lines = "\n".join(tables.advice(config, made({"gradient": math.inf})))
+    assert ("--config.model.keep_logits=false" in lines) == kept
+
+
 def test_advice_is_what_the_config_has_not_done_yet():
     config = config_lib.TrainConfig()
     config.optimizer.mu_dtype, config.model.offload_reference, config.model.remat = (
