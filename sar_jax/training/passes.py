@@ -16,7 +16,8 @@ class Passes(NamedTuple):
     """Which passes a step makes over its sequences.
 
     samples      answers a question
-    scores       of a question and its answer: the policy's, and the reference's where there is one
+    scores       of a question and its answer: the policy's where they are scored, and the
+                 reference's where there is one
     standalone   tokens of the context without the question; None where nothing is scored after it
     learns       is the policy updated?
     frozen       the policy's matrices have no gradient of their own (adapters)
@@ -31,13 +32,17 @@ class Passes(NamedTuple):
     critic: bool
 
 
-def of_run(run: Run, learns: bool) -> Passes:
-    """Those of a run's step. learns: is the policy updated, and not the critic alone?"""
+def of_run(run: Run, scored: bool, learns: bool) -> Passes:
+    """Those of a run's step.
+
+    scored   does the policy score answers after their questions, or are the sampler's logps taken?
+    learns   is the policy updated, and not the critic alone?
+    """
     config = run.config
     alone = len(run.tools.prompter.standalone) if derived.needs_standalone(config) else None
     return Passes(
         samples=config.rollout.samples,
-        scores=1 if run.reference is None else 2,
+        scores=scored + (run.reference is not None),
         standalone=alone,
         learns=learns,
         frozen=bool(run.frozen),

@@ -42,6 +42,7 @@ def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen)
     """One step. iterator: of this process's questions; step: its number, from 1."""
     start = time.perf_counter()
     key = jax.random.fold_in(jax.random.key(run.config.seed), step)
+    scored = run.gap.scores(step)
     exp = experience.collect(
         run.tools,
         lambda: next(iterator),
@@ -51,7 +52,7 @@ def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen)
         states.critic and states.critic.params,
         run.alpha.of(step),
         told.begin,
-        run.gap.scores(step),
+        scored,
     )
     if run.gap.learn(exp.metrics):
         print(
@@ -82,7 +83,7 @@ def train_step(run: Run, states: States, iterator: Any, step: int, told: Screen)
     run.alpha.learn(exp.metrics)
     peak = chips.peak_flops(jax.devices())
     if peak is not None:
-        made = passes.of_run(run, learns)
+        made = passes.of_run(run, scored, learns)
         spent = passes.model_flops(run.assembly.base.cfg, made, exp.sampled, exp.trained)
         metrics["mfu"] = spent / (now - start) / peak / jax.device_count()
     return Stepped(states, metrics, exp.records, exp.minibatches)
