@@ -237,7 +237,7 @@ def learner_calls(
 
     updates = derived.updates_per_step(config)
     applying = Call(0, 2 * (r.masters + r.moments) + r.gradients, updates)
-    asked = rows.asked * (2 if derived.needs_reference(config) else 1)
+    asked = rows.asked * (derived.scoring_steps(config) + derived.needs_reference(config))
     scored = asked + rows.alone
     found = {
         "score": Call((asked * forward + rows.alone * standalone) / scored, whole, scored),

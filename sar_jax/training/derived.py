@@ -22,6 +22,11 @@ def needs_reference(config: TrainConfig) -> bool:
     return config.loss.kl != 0 or config.advantage.kl_penalty != 0
 
 
+def scoring_steps(config: TrainConfig) -> float:
+    """The share of steps in which the policy scores answers after their questions."""
+    return 1.0 if config.loss.old_logps == "scored" else 1 / config.evaluation.every_steps
+
+
 def updates_per_step(config: TrainConfig) -> int:
     """Mini-batches of a step; each is one update of the policy."""
     return config.rollout.questions // config.loss.minibatch_questions

@@ -64,6 +64,27 @@ def test_segments_of_a_block_each_leave_that_block_to_the_fused_kernel(row_token
     assert keys == {"xla": row_tokens / 2, "splash": 512}
 
 
+SCORING = [  # with the standalone pass, of as many rows
+    ("scored, no reference", {"old_logps": "scored", "kl": 0.0}, 20),
+    ("scored", {"old_logps": "scored", "kl": 0.001}, 30),
+    ("sampled", {"old_logps": "sampled", "kl": 0.001}, 20.4),
+    ("sampled, no reference", {"old_logps": "sampled", "kl": 0.0}, 10.4),
+]
+
+
+@pytest.mark.parametrize("loss, count", [c[1:] for c in SCORING], ids=[c[0] for c in SCORING])
+def test_a_step_scores_what_the_loss_asks_for(loss, count):
+    """Ten micro-batches after questions, and ten standalone; one step in 25 measures the gap."""
+    config = config_lib.TrainConfig(loss=config_lib.Loss(**loss))
+    config.evaluation.every_steps = 25
+    network = Network(families.parse(known.CONFIGS["google/gemma-3-1b-it"], 5120))
+    residents = programs.Residents(*[0] * len(programs.Residents._fields))
+    rows = roofline.Rows(10, 10, 1, 100, 100, 0.5, 0.5)
+    found = roofline.learner_calls(config, network, residents, roofline.Work(9, 9, 1, 1), rows)
+    assert found["score"].calls == pytest.approx(count)
+    assert found["gradient"].calls == 10
+
+
 def test_windows_bound_what_attention_costs():
     cfg = families.parse(known.CONFIGS["google/gemma-3-1b-it"], 5120)
     seen = 4 * 2500 + 22 * 512  # of 26 layers four see everything
