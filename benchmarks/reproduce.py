@@ -8,7 +8,8 @@ launch/reproduce_tiny.sh and launch/reproduce.sh call it. A run is a process of 
 sar_jax.train` with the overrides in `VARIANTS`; finished runs are kept, unfinished ones resumed, so
 the same command goes on where it was stopped. --parallel=2 trains two at once, each on its share of
 the cores. Arguments after `--` go to every run. Written to OUTPUT: a JSON file of figures a run,
-table.md, pareto.png; with --tasks also an evaluation of every run, and `comparison/` of all."""
+table.md, pareto.png, curves.png; with --tasks also an evaluation of every run, and `comparison/` of
+all."""
 
 import argparse
 import collections
@@ -53,6 +54,11 @@ VARIANTS = {
     "adaptive alpha": (False, ["--config.self_aligned.adaptive=true"]),
 }
 SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")  # SA-GRPO is alpha .2
+CURVES = {  # of the answers sampled in a step: metric -> (title, factor)
+    "completions/mean_length": ("tokens an answer", 1),
+    "accuracy": ("right answers, %", 100),
+}
+WINDOW = 5  # steps of which a curve shows the mean
 PHASES = ("rollout", "score", "value", "critic_update", "update", "step")
 
 
@@ -73,10 +79,15 @@ def check(model: str, variant: str, rest: list[str]) -> None:
         raise SystemExit(f"error: {error}") from None
 
 
+def folder_of(output: pathlib.Path, variant: str, seed: int) -> pathlib.Path:
+    """A run's workdir."""
+    return output / f"{variant.replace(' ', '_')}_seed{seed}"
+
+
 def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -> dict:
     """One training run, and its evaluation if there are tasks; its figures are kept in its
     folder."""
-    folder = options.output / f"{variant.replace(' ', '_')}_seed{seed}"
+    folder = folder_of(options.output, variant, seed)
     kept, printed = (folder.parent / f"{folder.name}.{kind}" for kind in ("json", "log"))
     if kept.is_file():
         return json.loads(kept.read_text())
@@ -106,8 +117,7 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the run failed, see {printed}")
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    found = figures(lines) | {
+    found = figures(metrics(folder)) | {
         "variant": variant,
         "seed": seed,
         "seconds": time.perf_counter() - start,
@@ -116,6 +126,11 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
     }
     kept.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def metrics(folder: pathlib.Path) -> list[dict]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def figures(lines: list[dict]) -> dict:
@@ -183,6 +198,32 @@ def draw(found: list[dict], path: pathlib.Path) -> None:
         sweep["adaptive"] = [marks["adaptive alpha"]]
     panels = [("mean over seeds", {"methods": methods}), ("alpha", sweep)]
     plots.pareto([plots.Panel(*panel) for panel in panels if any(panel[1].values())], path)
+
+
+def smoothed(values: list[float]) -> list[float]:
+    """Each value's mean with those before it, WINDOW at most."""
+    return [statistics.mean(values[max(i + 1 - WINDOW, 0) : i + 1]) for i in range(len(values))]
+
+
+def draw_curves(found: list[dict], output: pathlib.Path) -> None:
+    """The sampled answers of every step: each seed's thin, and their mean."""
+    drawn = plots.figure(figsize=(12, 4.5), layout="constrained")
+    variants = dict.fromkeys(f["variant"] for f in found)
+    for i, (name, (title, factor)) in enumerate(CURVES.items()):
+        axes = drawn.add_subplot(1, len(CURVES), i + 1)
+        axes.set(title=f"{title}, mean of {WINDOW} steps", xlabel="step")
+        axes.grid(alpha=0.3)
+        for k, variant in enumerate(variants):
+            seeds = []
+            for f in found:
+                if f["variant"] == variant:
+                    lines = metrics(folder_of(output, variant, f["seed"]))[1:]
+                    seeds.append(smoothed([factor * line[name] for line in lines]))
+                    axes.plot(range(1, len(lines) + 1), seeds[-1], color=f"C{k}", alpha=0.3)
+            mean = [statistics.mean(values) for values in zip(*seeds)]
+            axes.plot(range(1, len(mean) + 1), mean, color=f"C{k}", label=variant)
+    axes.legend(fontsize="small")
+    drawn.savefig(output / "curves.png", dpi=150)
 
 
 def evaluate(options: argparse.Namespace, names: list[str]) -> None:
@@ -288,9 +329,10 @@ def main() -> None:
         )
     (options.output / "table.md").write_text("\n".join(table(found)) + "\n")
     draw(found, options.output / "pareto.png")
+    draw_curves(found, options.output)
     print((options.output / "table.md").read_text())
     if options.tasks:
-        evaluate(options, [f"{f['variant'].replace(' ', '_')}_seed{f['seed']}" for f in found])
+        evaluate(options, [folder_of(options.output, f["variant"], f["seed"]).name for f in found])
 
 
 if __name__ == "__main__":

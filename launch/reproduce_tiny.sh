@@ -3,7 +3,7 @@
 #
 #     launch/reproduce_tiny.sh [OUTPUT] [-- --config.any.field=value ...]
 #
-# Writes OUTPUT/table.md and OUTPUT/pareto.png (OUTPUT: runs/reproduce_tiny). Started again with the same OUTPUT it goes on.
+# Writes table.md, pareto.png and curves.png into OUTPUT (runs/reproduce_tiny). Started again with the same OUTPUT it goes on.
 # Variables: SEEDS (3), VARIANTS (all; names in benchmarks/reproduce.py), PARALLEL (runs at a
 # time, 2), PYTHON (python).
 set -euo pipefail

@@ -249,3 +249,39 @@ def test_an_environment_is_kept_and_one_that_cannot_be_made_is_named(tmp_path):
     assert f"torch {version}" in environments.described("torch", sys.executable)
     with pytest.raises(SystemExit, match="tunix needs python0.1, which is not installed"):
         environments.python("tunix", tmp_path, "python0.1")
+
+
+def test_finished_runs_are_compared_and_drawn(tmp_path):
+    """Of four runs of two steps: means of two seeds in the table, and both pictures."""
+    ends = {("GRPO", 0): (50, 80), ("GRPO", 1): (60, 70), ("R_SA alone", 0): (0, 9)}
+    ends["R_SA alone", 1] = (10, 11)
+    for (variant, seed), (accuracy, length) in ends.items():
+        workdir = tmp_path / f"{variant.replace(' ', '_')}_seed{seed}"
+        workdir.mkdir()
+        step = {"accuracy": accuracy / 100, "completions/mean_length": length}
+        lines = [{"step": 0}, {"step": 1, **step}, {"step": 2, **step}]
+        (workdir / "metrics.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        kept = {"variant": variant, "seed": seed, "phases": {"step": 2.0, "update": 1.0}}
+        kept |= {"accuracy": [40, accuracy], "length": [76, length]}
+        workdir.with_suffix(".json").write_text(json.dumps(kept))
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/reproduce.py", f"--output={tmp_path}", "--seeds=2"]
+        + ["--variants=GRPO,R_SA alone"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[c.strip() for c in line.split("|")[1:4]] for line in done.stdout.splitlines()[2:5]]
+    assert rows == [["before training", "40.0", "76.0"], ["GRPO", "55.0", "75.0"]] + [
+        ["R_SA alone", "5.0", "10.0"]
+    ]
+    for name in ("pareto.png", "curves.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_curve_is_the_mean_of_five_steps():
+    scope = runpy.run_path(str(ROOT / "benchmarks/reproduce.py"))
+    values = [3, 5, 1, 8, 3, 13, 0]
+    assert scope["smoothed"](values) == [3, 4, 3, 4.25, 4, 6, 5]
