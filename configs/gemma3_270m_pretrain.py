@@ -5,7 +5,7 @@
 Model   google/gemma-3-270m from the hub, or a folder (--config.model.path=FOLDER), such as the one
         that benchmarks/real_model.py makes
 Data    worked answers from terse to padded, generated
-Result  45.7 % of 256 answers right, in bfloat16 on one H100; on two cores an update takes 9 to 12 s
+Result  41.4 % of 256 answers right after an hour on two cores, 45.7 % in bfloat16 on one H100
         (docs/results.md)
 """
 
