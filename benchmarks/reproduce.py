@@ -117,7 +117,7 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the run failed, see {printed}")
-    found = figures(metrics(folder)) | {
+    found = figures(read_metrics(folder / "metrics.jsonl")) | {
         "variant": variant,
         "seed": seed,
         "seconds": time.perf_counter() - start,
@@ -128,9 +128,14 @@ def run(variant: str, seed: int, options: argparse.Namespace, cores: set[int]) -
     return found
 
 
-def metrics(folder: pathlib.Path) -> list[dict]:
-    """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+def metrics_of(output: pathlib.Path, found: dict) -> pathlib.Path:
+    """The metrics.jsonl of a run with these figures."""
+    return folder_of(output, found["variant"], found["seed"]) / "metrics.jsonl"
+
+
+def read_metrics(file: pathlib.Path) -> list[dict]:
+    """Its lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def figures(lines: list[dict]) -> dict:
@@ -205,8 +210,14 @@ def smoothed(values: list[float]) -> list[float]:
     return [statistics.mean(values[max(i + 1 - WINDOW, 0) : i + 1]) for i in range(len(values))]
 
 
-def draw_curves(found: list[dict], output: pathlib.Path) -> None:
-    """The sampled answers of every step: each seed's thin, and their mean."""
+def draw_curves(found: list[dict], path: pathlib.Path) -> None:
+    """The sampled answers of every step: each seed's thin, and their mean.
+
+    A run whose workdir is no longer there has no curve. Raises `UserError` where none is.
+    """
+    found = [f for f in found if metrics_of(path.parent, f).is_file()]
+    if not found:
+        raise UserError("no run's metrics.jsonl is there")
     drawn = plots.figure(figsize=(12, 4.5), layout="constrained")
     variants = dict.fromkeys(f["variant"] for f in found)
     for i, (name, (title, factor)) in enumerate(CURVES.items()):
@@ -217,13 +228,13 @@ def draw_curves(found: list[dict], output: pathlib.Path) -> None:
             seeds = []
             for f in found:
                 if f["variant"] == variant:
-                    lines = metrics(folder_of(output, variant, f["seed"]))[1:]
+                    lines = read_metrics(metrics_of(path.parent, f))[1:]
                     seeds.append(smoothed([factor * line[name] for line in lines]))
                     axes.plot(range(1, len(lines) + 1), seeds[-1], color=f"C{k}", alpha=0.3)
             mean = [statistics.mean(values) for values in zip(*seeds)]
             axes.plot(range(1, len(mean) + 1), mean, color=f"C{k}", label=variant)
     axes.legend(fontsize="small")
-    drawn.savefig(output / "curves.png", dpi=150)
+    drawn.savefig(path, dpi=150)
 
 
 def evaluate(options: argparse.Namespace, names: list[str]) -> None:
@@ -328,9 +339,9 @@ def main() -> None:
             pool.map(on_its_cores, [(seed, v) for seed in range(options.seeds) for v in variants])
         )
     (options.output / "table.md").write_text("\n".join(table(found)) + "\n")
-    draw(found, options.output / "pareto.png")
-    draw_curves(found, options.output)
     print((options.output / "table.md").read_text())
+    for name, drawing in (("pareto.png", draw), ("curves.png", draw_curves)):
+        print(f"{name}: {plots.told(options.output / name, drawing, found)}")
     if options.tasks:
         evaluate(options, [folder_of(options.output, f["variant"], f["seed"]).name for f in found])
 
