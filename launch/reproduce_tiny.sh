@@ -3,7 +3,8 @@
 #
 #     launch/reproduce_tiny.sh [OUTPUT] [-- --config.any.field=value ...]
 #
-# Writes table.md, pareto.png and curves.png into OUTPUT (runs/reproduce_tiny). Started again with the same OUTPUT it goes on.
+# Writes table.md, pareto.png and curves.png into OUTPUT (runs/reproduce_tiny). Started again with
+# the same OUTPUT it goes on.
 # Variables: SEEDS (3), VARIANTS (all; names in benchmarks/reproduce.py), PARALLEL (runs at a
 # time, 2), PYTHON (python).
 set -euo pipefail
