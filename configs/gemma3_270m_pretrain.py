@@ -9,7 +9,7 @@ Result  41.4 % of 256 answers right after an hour on two cores, 45.7 % in bfloat
         (docs/results.md)
 """
 
-from sar_jax.config import Data, Model, Optimizer, Packing, PretrainConfig, Prompt
+from sar_jax.config import Checkpoint, Data, Model, Optimizer, Packing, PretrainConfig, Prompt
 
 
 def get_config() -> PretrainConfig:
@@ -26,4 +26,5 @@ def get_config() -> PretrainConfig:
         prompt=Prompt(format="plain", system="", instruction=""),
         optimizer=Optimizer(lr=1e-4, b2=0.95, warmup_updates=10, final_lr_fraction=0.1),
         packing=Packing(row_tokens=576, rows_per_microbatch=1, narrowest=4),
+        checkpoint=Checkpoint(keep=1),  # 3.2 GB
     )

@@ -3,7 +3,16 @@
 python -m sar_jax.pretrain --config=configs/tiny_pretrain.py --output=/tmp/tiny
 """
 
-from sar_jax.config import Architecture, Data, Model, Optimizer, Packing, PretrainConfig, Prompt
+from sar_jax.config import (
+    Architecture,
+    Checkpoint,
+    Data,
+    Model,
+    Optimizer,
+    Packing,
+    PretrainConfig,
+    Prompt,
+)
 
 
 def get_config() -> PretrainConfig:
@@ -33,4 +42,5 @@ def get_config() -> PretrainConfig:
             lr=3e-3, b2=0.95, weight_decay=0.1, warmup_updates=100, final_lr_fraction=0.3
         ),
         packing=Packing(row_tokens=288, rows_per_microbatch=8),
+        checkpoint=Checkpoint(every_steps=500, keep=1),
     )

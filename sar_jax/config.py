@@ -4,8 +4,7 @@ A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) 
 The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. In both an unknown
 field or a value of another type is an error (`sar_jax.fields`). `sar_jax.training.checks` says what
 a config must satisfy; every command checks before anything slow starts, and names a wrong field.
-Where only some values are allowed, the field's type is a `Literal` of them: there and nowhere else
-are they listed.
+Where only some values are allowed, the field's type is a `Literal`, which alone lists them.
 
 `docs/make_configuration.py` makes docs/configuration.md of the docstrings and comments below.
 
@@ -388,6 +387,7 @@ class PretrainConfig(Fields):
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     packing: Packing = dataclasses.field(default_factory=Packing)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
 
 
 def max_length(config: TrainConfig) -> int:

@@ -6,20 +6,19 @@ For the tiny model from scratch, or a cold start of your own. Rows need a "solut
 question, answer, solution). With `model.path` empty, a Qwen3 model and its tokenizer are made from
 scratch; otherwise the folder's model learns from these answers. The result is a Hugging Face
 folder. The same seed, data and number of devices give the same file.
+
+Ctrl-C, SIGTERM or the end of the terminal stop it after an update, and the same command goes on:
+until HF_DIR is written, HF_DIR.unfinished holds checkpoints (--config.checkpoint.every_steps).
 """
 
 import dataclasses
 import json
 import math
 import pathlib
-import random
 import tempfile
-import time
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import flags
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
@@ -32,16 +31,17 @@ from sar_jax.evaluation.records import Result
 from sar_jax.model import download, families, hf, parameters
 from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, Params
-from sar_jax.parallel import backend, compiled, progress, sharding
-from sar_jax.rl import packing
+from sar_jax.parallel import backend, compiled, multihost, sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, exported, learner
+from sar_jax.training import checks, exported, identity, stopping, supervised
 from sar_jax.training import questions as questions_lib
+from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.own import families as own_families
+from sar_jax.training.unfinished import Unfinished
 
 _TOKENIZER_ROWS = 10_000
 _EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least
@@ -75,56 +75,6 @@ def make_config_json(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class WorkedAnswers(Sequence):
-    """A random-access source of (prompt ids, answer ids); grain shuffles and batches it."""
-
-    rows: Sequence[prompts.Question]
-    answers: Sequence[list[int]]
-    standalone: list[int]
-    empty_question_fraction: float
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[Sequence[int], list[int]]:
-        alone = random.Random(f"{self.seed}/{index}").random() < self.empty_question_fraction
-        return (self.standalone if alone else self.rows[index].prompt), self.answers[index]
-
-
-class Kept(NamedTuple):
-    """The worked answers that fit, and how many solutions were too long."""
-
-    worked: WorkedAnswers
-    left_out: int
-
-
-def worked_answers(
-    rows: list[prompts.Question], prompter: prompts.Prompter, config: config_lib.PretrainConfig
-) -> Kept:
-    """The rows with their solutions tokenised. Raises `UserError` where there is none."""
-    for row in rows:
-        if not row.example.solution:
-            raise UserError(
-                f'{config.data.train}: row {row.example.id} has no "solution" to learn from'
-            )
-    kept, answers = [], []
-    for row, ids in zip(rows, prompter.answers([row.example.solution for row in rows])):
-        if len(ids) <= config.max_answer_tokens:
-            kept.append(row)
-            answers.append(ids)
-    if not kept:
-        raise UserError(
-            f"{config.data.train}: every solution is longer than config.max_answer_tokens = "
-            f"{config.max_answer_tokens}"
-        )
-    worked = WorkedAnswers(
-        kept, answers, prompter.standalone, config.empty_question_fraction, config.seed
-    )
-    return Kept(worked, len(rows) - len(kept))
-
-
 class Start(NamedTuple):
     """What is trained: a folder's model, or one from scratch. folder: None for that."""
 
@@ -135,11 +85,13 @@ class Start(NamedTuple):
     prompter: prompts.Prompter
 
 
-def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
+def start(
+    config: config_lib.PretrainConfig, source: tasks.Source, facts: workdir_lib.Facts
+) -> Start:
     """Everything of the model but its weights. Raises `UserError` where its files are at fault."""
     longest = config.data.max_prompt_tokens + config.max_answer_tokens
     if config.model.path:
-        folder = download.locate(config.model.path)
+        folder = download.locate(config.model.path, facts.revision)
         raw, tokenizer = hf.read_json(folder, "config.json"), prompts.load_tokenizer(folder)
         own_families.use(config.model.families)
         cfg, named = hf.load_config(folder, longest), hf.read_stop_ids(folder)
@@ -148,7 +100,7 @@ def start(config: config_lib.PretrainConfig, source: tasks.Source) -> Start:
         raw, named = make_config_json(config.architecture, tokenizer), []
         cfg = families.parse(raw, longest)
     checks.check_positions(config, cfg.max_positions)
-    prompter = prompts.Prompter(tokenizer, config.prompt, named, cfg.vocab_size)
+    prompter = prompts.Prompter(tokenizer, config.prompt, named, cfg.vocab_size, facts.day)
     return Start(folder, raw, tokenizer, cfg, prompter)
 
 
@@ -180,53 +132,93 @@ def _load_params(config: config_lib.PretrainConfig, begun: Start, mesh: Mesh) ->
     return init(jax.random.key(config.seed))
 
 
-def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any]:
-    """Trains and writes the folder.
+def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, Any] | None:
+    """Trains and writes the folder; where an earlier call was stopped, goes on.
 
-    Returns the last loss and, where `data.eval` is given, the evaluation's result.
+    Returns the last loss and, where `data.eval` is given, the evaluation's result; None where
+    Ctrl-C, SIGTERM or SIGHUP has stopped it, when it is saved.
     """
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     sharding.check_rows(mesh, packing__rows_per_microbatch=config.packing.rows_per_microbatch)
-    source = tasks.load(config.data.train, "train", questions_lib.columns(config.data))
-    begun = start(config, source)
-    data, prompter = config.data, begun.prompter
-    network = Network.of(config.model, begun.cfg, mesh)
-    _check_memory(config, network, mesh)
-    params = _load_params(config, begun, mesh)
+    data = config.data
+    with Unfinished(output, config) as unfinished:
+        source = tasks.load(data.train, "train", questions_lib.columns(data))
+        begun = start(config, source, unfinished.facts)
+        network = Network.of(config.model, begun.cfg, mesh)
+        _check_memory(config, network, mesh)
+        worked = _read_worked(config, source, begun.prompter)
+        eval_rows = _read_evaluation(config, begun.prompter)
+        folder = begun.folder
+        checkpoints = unfinished.claim(
+            multihost.first(lambda: identity.of_model(folder)) if folder else {},
+            worked.fingerprint(),
+            download.revision_of(folder) if folder else None,
+        )
+        with jax.set_mesh(mesh), stopping.handlers_kept():
+            load = lambda: _load_params(config, begun, mesh)
+            fitted = supervised.fit(config, network, load, worked, mesh, checkpoints)
+        if fitted.step < config.steps:
+            print(
+                f"stopped and saved at step {fitted.step} of {config.steps}. To continue, run the "
+                f"same command with --output={output}"
+            )
+            return None
+        with jax.set_mesh(mesh):
+            _write(config, begun, fitted.params, output)
+        unfinished.finish()
+    print(f"wrote {output}", flush=True)
+    if not eval_rows:
+        return {"loss": fitted.loss}
+    with jax.set_mesh(mesh):
+        result = _evaluate(config, begun, network, fitted.params, eval_rows)
+    return {"loss": fitted.loss, **dataclasses.asdict(result)}
+
+
+def _read_worked(
+    config: config_lib.PretrainConfig, source: tasks.Source, prompter: prompts.Prompter
+) -> supervised.WorkedAnswers:
+    """What is learnt; prints how much, and what was left out."""
+    data = config.data
     fitting = questions_lib.prepare(source, prompter, data.max_prompt_tokens, data.train)
-    kept = worked_answers(fitting.rows, prompter, config)
+    kept = supervised.worked_answers(fitting.rows, prompter, config)
     print(
         f"{len(kept.worked)} worked answers; left out: {fitting.left_out} with a long prompt, "
         f"{kept.left_out} with a long answer"
     )
-    eval_rows = []
-    if data.eval:  # read now: a mistake there must not cost the training
-        test = tasks.load(data.eval, "test", questions_lib.columns(data))
-        eval_rows = questions_lib.prepare(
-            test, prompter, data.max_prompt_tokens, data.eval, data.eval_questions
-        ).rows
-    with jax.set_mesh(mesh):
-        fitted = _fit(config, network, params, kept.worked, mesh)
-        exported.write_folder(
-            fitted.params,
-            begun.cfg,
-            output,
-            begun.tokenizer,
-            begun.raw,
-            source=begun.folder,
-            asked=carried.Carried(
-                config.prompt,
-                data.max_prompt_tokens,
-                config.max_answer_tokens,
-                list(prompter.stops),
-                prompter.day if prompter.asks_day else None,
-            ),
-        )
-        print(f"wrote {output}", flush=True)
-        if not eval_rows:
-            return {"loss": fitted.loss}
-        result = _evaluate(config, begun, network, fitted.params, eval_rows)
-        return {"loss": fitted.loss, **dataclasses.asdict(result)}
+    return kept.worked
+
+
+def _read_evaluation(
+    config: config_lib.PretrainConfig, prompter: prompts.Prompter
+) -> list[prompts.Question]:
+    """Read before the training: a mistake there must not cost it. Empty without `data.eval`."""
+    data = config.data
+    if not data.eval:
+        return []
+    test = tasks.load(data.eval, "test", questions_lib.columns(data))
+    longest = data.max_prompt_tokens
+    return questions_lib.prepare(test, prompter, longest, data.eval, data.eval_questions).rows
+
+
+def _write(
+    config: config_lib.PretrainConfig, begun: Start, params: Params, output: pathlib.Path
+) -> None:
+    prompter = begun.prompter
+    exported.write_folder(
+        params,
+        begun.cfg,
+        output,
+        begun.tokenizer,
+        begun.raw,
+        source=begun.folder,
+        asked=carried.Carried(
+            config.prompt,
+            config.data.max_prompt_tokens,
+            config.max_answer_tokens,
+            list(prompter.stops),
+            prompter.day if prompter.asks_day else None,
+        ),
+    )
 
 
 def _evaluate(
@@ -259,53 +251,7 @@ def _evaluate(
         return judged.greedy_evaluation(decoder, params, rows)[0]
 
 
-class Fitted(NamedTuple):
-    """The parameters after all updates, and the last reported loss."""
-
-    params: Params
-    loss: float
-
-
-def _fit(
-    config: config_lib.PretrainConfig,
-    network: Network,
-    params: Params,
-    worked: WorkedAnswers,
-    mesh: Mesh,
-) -> Fitted:
-    """The training loop."""
-    rows = config.packing.rows_per_microbatch
-    decayed = parameters.decays(parameters.param_specs(network.cfg))
-    optimizer = learner.make_optimizer(config.optimizer, config.steps, decayed)
-    state = learner.init_state(params, optimizer)
-    loss_fn = learner.make_supervised_loss(network, config.packing.logprob_chunk)
-    update = learner.make_update(state, optimizer, loss_fn)
-    batches = questions_lib.batches(worked, config.batch_examples, config.seed)
-    losses, tokens, positions, begin = [], 0, 0, time.perf_counter()
-    with progress.bar("training", "steps", config.steps) as bar:
-        for step in range(1, config.steps + 1):
-            batch = next(batches)
-            contexts, answers = [p for p, _ in batch], [a for _, a in batch]
-            width, narrowest = config.packing.row_tokens, config.packing.narrowest
-            packed, _ = packing.pack(contexts, answers, width, rows, narrowest)
-            micro = packing.microbatches(packed, rows, narrowest)
-            micro = [sharding.place(part, sharding.by_rows(mesh)) for part in micro]
-            state, metrics = update(state, micro, 1 / float(packed.mask.sum()))
-            losses.append(metrics["loss"])
-            tokens += int((packed.segment_ids > 0).sum())
-            positions += sum(part.tokens.size for part in micro)
-            bar.advance()
-            if step % config.log_every_steps == 0 or step == config.steps:
-                loss = float(np.mean(jax.device_get(losses)))
-                speed = tokens / (time.perf_counter() - begin)
-                bar.tell(f"loss {loss:.4f}, {speed:.0f} tokens/s")
-                filled = f"rows {100 * tokens / positions:.0f}% full"
-                print(f"step {step}  loss {loss:.4f}  {speed:.0f} tokens/s  {filled}", flush=True)
-                losses = []
-    return Fitted(state.params, loss)
-
-
-def main(get_config) -> None:
+def main(get_config) -> int:
     config = get_config()
     checks.check_pretrain(config)
     output = pathlib.Path(flags.FLAGS.output or tempfile.mkdtemp(prefix="sar_jax_pretrain_"))
@@ -316,7 +262,11 @@ def main(get_config) -> None:
         flush=True,
     )
     compiled.keep(flags.FLAGS.compilation_cache)
-    print(json.dumps(train(config, output)))
+    found = train(config, output)
+    if found is None:
+        return 130
+    print(json.dumps(found))
+    return 0
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from support.training import assert_same_state, read_metrics, timeless
 
 import sar_jax
 from sar_jax.errors import UserError
-from sar_jax.training import loop
+from sar_jax.training import stopping
 
 
 def handlers():
-    return [signal.getsignal(number) for number in loop.SIGNALS]
+    return [signal.getsignal(number) for number in stopping.SIGNALS]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,11 +1,13 @@
 """Supervised training through the command line: from scratch, the same file for the same seed, cold
-start, bad rows."""
+start, stopped and gone on with, bad rows."""
 
 import math
+import re
+import signal
 
 import pytest
 from safetensors.numpy import load_file
-from support.commands import one_error, run_command
+from support.commands import PATIENCE, one_error, run_command, start_in_background, wait_for
 from support.training import shipped, write_arithmetic, write_lines
 
 from sar_jax.text import prompts
@@ -127,6 +129,75 @@ def test_a_cold_start_goes_on_from_a_model_and_evaluates(made, rows, tmp_path):
     assert (tmp_path / "m" / "config.json").read_text() == (made[0] / "config.json").read_text()
 
 
+CONSTANT = "--config.optimizer.final_lr_fraction=1"  # steps change nothing but the end
+
+
+@pytest.fixture(scope="module")
+def stopped(rows, tmp_path_factory):
+    """A training of 1,000 steps that Ctrl-C has stopped, the command, and the last step."""
+    output = tmp_path_factory.mktemp("stopped") / "model"
+    printed = output.with_name("printed")
+    command = [*SMALL, CONSTANT, f"--config.data.train={rows}", f"--output={output}"]
+    more = ["--config.steps=1000", "--config.log_every_steps=1"]
+    process = start_in_background(*command, *more, output=printed)
+    wait_for(lambda: "step 2 " in printed.read_text(), process, printed)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    said = re.search(
+        r"stopped and saved at step (\d+) of 1000\. To continue, (.*)", printed.read_text()
+    )
+    assert said[2] == f"run the same command with --output={output}"
+    assert "Traceback" not in printed.read_text()
+    return output, command, int(said[1])
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        ("--config.seed=1", "config.seed: 0 there, 1 now"),
+        ("--config.data.train={others}", "was trained on different questions"),
+    ],
+)
+def test_a_stopped_training_is_no_other_ones_start(stopped, tmp_path, other, words):
+    output, command, _ = stopped
+    columns = ("question", "answer", "solution")
+    others = write_arithmetic(tmp_path / "others.jsonl", "train", range(1, 50), columns)
+    other = other.format(others=others)
+    error = one_error(run_command(*command, "--config.steps=1000", other))
+    assert words in error and f"{output}.unfinished" in error
+    assert "--output" in error and "--workdir" not in error
+
+
+def test_stopped_and_gone_on_with_is_never_stopped_bit_for_bit(stopped, tmp_path):
+    """Runs after the test above: it ends the training."""
+    output, command, step = stopped
+    assert not output.exists()
+    more = f"--config.steps={step + 3}"
+    again = run_command(*command, more, "--config.checkpoint.every_steps=2", check=True)
+    assert f"resumed at step {step} from {output}.unfinished" in again.stdout
+    assert sorted(p.name for p in output.parent.iterdir()) == ["model", "printed"]
+    run_command(*command, more, f"--output={tmp_path / 'm'}", check=True)
+    found, whole = (f / "model.safetensors" for f in (output, tmp_path / "m"))
+    assert found.read_bytes() == whole.read_bytes()
+
+
+def test_what_was_killed_before_its_first_checkpoint_is_no_hindrance(stopped, tmp_path):
+    left = tmp_path / "m.unfinished"
+    left.mkdir()
+    (left / "config.json").write_text('{"seed": 7}')
+    run_command(*stopped[1], "--config.steps=1", f"--output={tmp_path / 'm'}", check=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_folder_of_ones_own_beside_the_output_is_left_alone(stopped, tmp_path):
+    mine = tmp_path / "m.unfinished/mine"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    done = run_command(*stopped[1], "--config.steps=1", f"--output={tmp_path / 'm'}")
+    assert "m.unfinished is not empty, and what it holds is not a run" in one_error(done)
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     "line, words",
     [
@@ -143,7 +214,7 @@ def test_rows_without_a_usable_solution(tmp_path, line, words):
         *SMALL, f"--config.data.train={tmp_path / 'rows.jsonl'}", f"--output={tmp_path / 'm'}"
     )
     assert words in one_error(done)
-    assert not (tmp_path / "m").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_mistake_in_the_evaluation_data_costs_no_training(rows, tmp_path):

@@ -10,16 +10,10 @@ table before -> after
 """
 
 import contextlib
-import dataclasses
-import os
-import signal
-import stat
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from rich.console import Console
 
@@ -33,51 +27,7 @@ from sar_jax.training.lock import Lock
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.setup import Run, Started, setup
 from sar_jax.training.step import States, evaluation, train_step
-
-_STOPPING = (
-    "stopping after this step and saving the run "
-    "(press Ctrl-C again to stop at once without saving)"
-)
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which a run that has begun saves at
-
-
-@dataclasses.dataclass
-class Control:
-    """Who may stop a run besides the user at the terminal, and what has stopped it.
-
-    on_step   is called after each step with its number, from 1, and its metrics; False stops the
-              run. None for nobody
-    heard     the first of `SIGNALS` that came
-    refused   `on_step` has returned False
-    error     `on_step` has raised it
-    again     how to continue, in words: {} is the workdir
-    """
-
-    on_step: Callable[[int, dict[str, float]], object] | None = None
-    again: str = "run the same command with --workdir={}"
-    heard: int | None = None
-    refused: bool = False
-    error: BaseException | None = None
-
-    @property
-    def stops(self) -> bool:
-        return self.heard is not None or self.refused or self.error is not None
-
-    def tell(self, step: int, metrics: dict[str, float]) -> bool:
-        """Calls `on_step`; is the run to stop?"""
-        if self.on_step is None:
-            return False
-        try:
-            said = self.on_step(step, dict(metrics))
-        except BaseException as error:
-            if self.heard is not None and isinstance(error, KeyboardInterrupt):
-                raise  # Ctrl-C after a signal: at once
-            self.error = error
-        else:
-            self.refused = isinstance(said, bool | np.bool_) and not said
-        return self.stops
+from sar_jax.training.stopping import Control, Stop
 
 
 def run(
@@ -116,47 +66,6 @@ def run(
             raise
 
 
-class _Stop:
-    """Set by the first Ctrl-C, SIGTERM or SIGHUP, of any process; a second Ctrl-C ends at once.
-
-    SIGHUP is what a terminal that closes sends, such as that of a lost ssh session; after `nohup`
-    it stays ignored. Only the main thread hears signals.
-    """
-
-    def __init__(self, show: Callable[[str], bool], control: Control):
-        """show: prints a text where a panel is, and says whether it did."""
-        self.show, self.control = show, control
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._ask)
-
-    def _ask(self, number, frame):
-        self.control.heard = self.control.heard or number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if number == signal.SIGHUP:
-            self._leave_terminal()
-        if number == signal.SIGHUP or not self.show(_STOPPING):
-            with contextlib.suppress(OSError):
-                os.write(2, f"\n{_STOPPING}\n".encode())
-
-    def _leave_terminal(self) -> None:
-        """Output to a terminal that is gone, or a pipe to what ended with it, goes nowhere.
-
-        It would be an error, before anything is saved.
-        """
-        null = os.open(os.devnull, os.O_WRONLY)
-        for fd in (1, 2):
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                os.dup2(null, fd)
-        os.close(null)
-
-    def asked(self) -> bool:
-        """The same answer on every process."""
-        return any(multihost.gather(self.control.stops))
-
-
 def loop(started: Started, control: Control) -> int:
     """Steps until the end or until asked to stop; returns the exit status."""
     run, config = started.run, started.run.config
@@ -181,7 +90,7 @@ def loop(started: Started, control: Control) -> int:
 def steps(started: Started, told: live.Screen, control: Control) -> int:
     """Goes on until the end or until asked to stop; returns the last step, which is saved."""
     run, states, iterator, step = started
-    stop, config, compilations = _Stop(told.tell, control), run.config, metrics_lib.CompileCounter()
+    stop, config, compilations = Stop(told.tell, control), run.config, metrics_lib.CompileCounter()
 
     def save(last: bool) -> None:
         told.begin("save")

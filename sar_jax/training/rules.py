@@ -40,6 +40,9 @@ SHARED: Mapping[str, Rule] = {
     "packing.rows_per_microbatch": _POSITIVE,
     "packing.narrowest": Rule("be 1, 2, 4 or 8", lambda x: x in (1, 2, 4, 8)),
     "packing.logprob_chunk": _POSITIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "checkpoint.retry_seconds": _NOT_NEGATIVE,
     **{f"mesh.{axis}": _POSITIVE_OR_ALL for axis in ("data", "fsdp", "tensor")},
 }
 TRAINING: Mapping[str, Rule] = {
@@ -96,9 +99,6 @@ TRAINING: Mapping[str, Rule] = {
     "guards.high_kl": _NOT_NEGATIVE,
     "guards.entropy_rise": _NOT_NEGATIVE,
     "guards.not_finite": _NOT_NEGATIVE,
-    "checkpoint.every_steps": _POSITIVE,
-    "checkpoint.keep": _POSITIVE,
-    "checkpoint.retry_seconds": _NOT_NEGATIVE,
 }
 PRETRAINING: Mapping[str, Rule] = {
     "batch_examples": _POSITIVE,

@@ -20,7 +20,7 @@ from etils import epath
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.parallel import backend
-from sar_jax.training import calls, checks, loop
+from sar_jax.training import calls, checks, loop, stopping
 from sar_jax.training import policy as policy_lib
 from sar_jax.training import workdir as workdir_lib
 
@@ -66,7 +66,7 @@ def train(
     signal is heard. Raises `UserError` for what is wrong with the config, files or devices.
     """
     again = "call sar_jax.train with the same config and workdir='{}'"
-    control = loop.Control(on_step, again)
+    control = stopping.Control(on_step, again)
     try:
         folder = _train(config, workdir, control, extend)
         if control.error is not None:
@@ -84,7 +84,7 @@ def train(
 def _train(
     config: TrainConfig,
     workdir: str | os.PathLike[str] | None,
-    control: loop.Control,
+    control: stopping.Control,
     extend: bool,
 ) -> epath.Path:
     """Checks, and the run; returns its workdir."""
@@ -99,7 +99,7 @@ def _train(
             "each of them"
         )
     folder = _workdir(workdir)
-    with _alone(), _signal_handlers_kept():
+    with _alone(), stopping.handlers_kept():
         loop.run(config, folder, extend, control)
     return folder
 
@@ -124,17 +124,3 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         _running.release()
-
-
-@contextlib.contextmanager
-def _signal_handlers_kept() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in loop.SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # one that Python did not set cannot be set again
-                signal.signal(number, handler)

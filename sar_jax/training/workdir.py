@@ -20,6 +20,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.files import write_atomically
 
+Config = config_lib.TrainConfig | config_lib.PretrainConfig
 _RETIRED = (("rollout", "batch"),)  # fields of earlier versions, on which no weights depend
 # What a restart may change, a section or a field. Model and questions are compared by what they
 # are, not by where.
@@ -33,6 +34,8 @@ _FREE = (
     "model.path",
     "model.families",
     "rewards.custom_timeout",
+    "log_every_steps",
+    "eval_batch",
     "rollout.precision",  # what it sets is compared
     "data.train",
     "data.eval",
@@ -84,8 +87,8 @@ class Facts(NamedTuple):
         return datetime.date.fromisoformat(self.began)
 
 
-def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
-    """The config of the run in a workdir. Raises `UserError` where there is none."""
+def read_config(workdir: epath.Path, cls: type = config_lib.TrainConfig) -> Any:
+    """The config, a `cls`, of the run in a workdir. Raises `UserError` where there is none."""
     path = workdir / "config.json"
     if not path.is_file():
         raise UserError(f"{workdir} is not the workdir of a training run: it has no config.json")
@@ -93,7 +96,7 @@ def read_config(workdir: epath.Path) -> config_lib.TrainConfig:
     try:
         for section, name in _RETIRED:
             fields.get(section, {}).pop(name, None)
-        return config_lib.from_dict(config_lib.TrainConfig, fields)
+        return config_lib.from_dict(cls, fields)
     except (AttributeError, TypeError):
         raise UserError(f"{path}: these are not the settings of a run") from None
     except UserError as error:
@@ -110,10 +113,10 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
     return found
 
 
-def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = False) -> list[str]:
+def check(workdir: epath.Path, config: Config, extend: bool = False) -> list[str]:
     """What a restart changes, in words, for the screen.
 
-    extend   more steps are wanted, although a schedule follows them
+    extend   more steps are wanted, although a schedule follows them; of `sar_jax.train` alone
 
     Raises `UserError` where the workdir holds another config's run, or something else. `_FREE` and
     `_ROUNDING` may change between restarts; so may `steps`, unless the learning rate or the weight
@@ -127,20 +130,24 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = Fa
             )
         return []
     # Fields that are newer than the workdir have their defaults there.
-    old, new = (leaves(json.loads(config_lib.to_json(c))) for c in (read_config(workdir), config))
+    there = read_config(workdir, type(config))
+    old, new = (leaves(json.loads(config_lib.to_json(c))) for c in (there, config))
     changes = [
         Change(name, old.get(name), new.get(name))
         for name in sorted(old | new)
         if old.get(name) != new.get(name)
     ]
-    constant = config.optimizer.final_lr_fraction == 1 and config.self_aligned.peak_at == 0
+    has_rewards = isinstance(config, config_lib.TrainConfig)
+    constant = config.optimizer.final_lr_fraction == 1
+    constant = constant and not (has_rewards and config.self_aligned.peak_at)
     free = (*_FREE, *_ROUNDING) + (("steps",) if constant else ())
     if extend and new["steps"] > old["steps"]:
         free += ("steps",)
     refused = [change for change in changes if not change.among(free)]
     if refused:
         hint = ""
-        if any(change.name == "steps" and change.now > change.there for change in refused):
+        more = any(change.name == "steps" and change.now > change.there for change in refused)
+        if has_rewards and more:
             hint = "; --extend allows more steps, and stretches the schedules to them"
         raise UserError(
             f"{workdir} holds a run with a different config ({'; '.join(map(str, refused))}): "
@@ -152,7 +159,7 @@ def check(workdir: epath.Path, config: config_lib.TrainConfig, extend: bool = Fa
     return said
 
 
-def claim(workdir: epath.Path, config: config_lib.TrainConfig, facts: Facts) -> None:
+def claim(workdir: epath.Path, config: Config, facts: Facts) -> None:
     """Makes the workdir this config's; see `check`."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", config_lib.to_json(config))
