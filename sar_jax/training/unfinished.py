@@ -54,7 +54,12 @@ class Unfinished:
             return Facts(uuid.uuid4().hex, datetime.date.today().isoformat())
         for line in workdir_lib.check(self.folder, self.config):
             print(line, flush=True)
-        return workdir_lib.facts(self.folder)
+        facts = workdir_lib.facts(self.folder)
+        if not self.is_ours:
+            return facts
+        there = workdir_lib.read_config(self.folder, config_lib.PretrainConfig)
+        same = there.model.path == self.config.model.path
+        return facts if same else facts._replace(revision=None)
 
     def _has_checkpoint(self) -> bool:
         return bool(saved.steps(saved.folder_of(self.folder)))
