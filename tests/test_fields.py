@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from support import configs
 
 from sar_jax import config as config_lib
 from sar_jax import fields as fields_lib
@@ -199,8 +200,7 @@ def good(cls):
 )
 def test_numbers_that_no_run_can_use(path, value):
     config = good(TrainConfig)
-    section, _, name = path.rpartition(".")
-    setattr(getattr(config, section) if section else config, name, value)
+    configs.put(config, path, value)
     assert refused(lambda: checks.check(config)).startswith(f"config.{path} is {value}: it must ")
 
 

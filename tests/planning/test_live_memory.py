@@ -12,9 +12,10 @@ import math
 
 import jax
 import pytest
-from etils import epath
+from support.configs import put
 from support.models import make_hf_folder
 from support.modules import others, written
+from support.runs import begun
 from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
@@ -22,7 +23,6 @@ from sar_jax.planning import programs
 from sar_jax.rollout import slots
 from sar_jax.training import setup as setup_lib
 from sar_jax.training.live import Screen
-from sar_jax.training.lock import Lock
 from sar_jax.training.step import train_step
 
 VARIANTS = {
@@ -61,8 +61,7 @@ def small_config(folder, data, variant) -> config_lib.TrainConfig:
     config.packing = config_lib.Packing(row_tokens=112, rows_per_microbatch=8, logprob_chunk=144)
     config.mesh.data = 2
     for path, value in VARIANTS[variant].items():
-        section, name = path.split(".")
-        setattr(getattr(config, section), name, value)
+        put(config, path, value)
     return config
 
 
@@ -120,17 +119,11 @@ def watch(monkeypatch, seen) -> None:
 def run_two_steps(config, folder):
     """A real run's: the programs that it announces, those that it compiled, and what the plan takes
     of it."""
-    workdir = epath.Path(folder)
-    run, states, iterator, _ = setup_lib.setup(config, workdir, Lock(workdir))
-    try:
+    with begun(config, folder) as (run, states, iterator, _):
         announced = run.assembly.programs(config)
         with jax.set_mesh(run.tools.mesh), Screen(0, 1, announced) as told:
             for step in (1, 2):
                 states = train_step(run, states, iterator, step, told).states
-    finally:
-        run.tools.verifier.close()
-        run.checkpoints.close()
-        run.metrics.close()
     needed = run.assembly.base.cfg, run.tools.mesh, run.tools.prompter.stops
     return announced, told.compiled, needed
 

@@ -3,15 +3,14 @@ function."""
 
 import jax
 import pytest
-from etils import epath
+from support.configs import put
 from support.modules import others, written
+from support.runs import begun
 from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
 from sar_jax.planning import programs
 from sar_jax.training.live import Screen
-from sar_jax.training.lock import Lock
-from sar_jax.training.setup import setup
 from sar_jax.training.step import train_step
 
 VARIANTS = {
@@ -40,8 +39,7 @@ def small_config(folder, data, **overrides) -> config_lib.TrainConfig:
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=8, logprob_chunk=144)
     config.mesh.data = 2
     for path, value in overrides.items():
-        section, name = path.split(".")
-        setattr(getattr(config, section), name, value)
+        put(config, path, value)
     return config
 
 
@@ -50,16 +48,10 @@ def test_what_is_planned_is_what_runs(hf_folder, tmp_path, variant):
     data = write_arithmetic(tmp_path / "rows.jsonl", "train", range(40))
     config = small_config(hf_folder, data, **VARIANTS[variant])
     with written(tmp_path / "run"):
-        workdir = epath.Path(tmp_path / "workdir")
-        run, states, iterator, _ = setup(config, workdir, Lock(workdir))
-        try:
+        with begun(config, tmp_path / "workdir") as (run, states, iterator, _):
             announced = run.assembly.programs(config)
             with jax.set_mesh(run.tools.mesh), Screen(0, 1, announced) as told:
                 train_step(run, states, iterator, 1, told)
-        finally:
-            run.tools.verifier.close()
-            run.checkpoints.close()
-            run.metrics.close()
     assert set(told.compiled) == set(announced)  # "3 of 9" is true
     stops = run.tools.prompter.stops
     described = programs.describe(config, run.assembly.base.cfg, run.tools.mesh, stops)

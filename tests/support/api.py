@@ -3,6 +3,7 @@
 import importlib.resources
 from typing import Any
 
+from support.configs import put
 from support.training import shipped
 
 TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
@@ -29,6 +30,5 @@ def small_config(**changes: Any):
         **changes,
     }
     for name, value in given.items():
-        section, _, field = name.rpartition("__")
-        setattr(getattr(config, section) if section else config, field, value)
+        put(config, name.replace("__", "."), value)
     return config

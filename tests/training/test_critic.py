@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.commands import run_command
+from support.configs import put
 from support.oracle import (
     assert_as_close,
     assert_same,
@@ -228,8 +229,7 @@ def test_settings_that_cannot_work(field, value, message):
     config = config_lib.TrainConfig()
     config.model.path, config.data.train = "x", "arithmetic"
     checks.check(config)
-    section, name = field.split(".")
-    setattr(getattr(config, section), name, value)
+    put(config, field, value)
     with pytest.raises(UserError, match=f"config.{field} .*{message}"):
         checks.check(config)
 

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from support.configs import put
 from support.oracle import assert_same
 from support.rollouts import make_tools
 
@@ -237,8 +238,7 @@ def collected(made, params, **settings):
     tools, rows, reference, _ = made
     config = copy.deepcopy(tools.config)
     for path, value in settings.items():
-        section, name = path.split("__")
-        setattr(getattr(config, section), name, value)
+        put(config, path.replace("__", "."), value)
     return experience.collect(
         tools._replace(config=config), lambda: rows, params, reference, jax.random.key(0)
     )

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from etils import epath
+from support.configs import put
+from support.runs import begun
 from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
@@ -13,9 +14,7 @@ from sar_jax.model import parameters
 from sar_jax.training import passes
 from sar_jax.training import step as step_lib
 from sar_jax.training.live import Screen
-from sar_jax.training.lock import Lock
 from sar_jax.training.rollouts import Lengths
-from sar_jax.training.setup import setup
 
 SAMPLED = Lengths(np.array([5, 3]), np.array([2, 4, 6, 1]))  # two answers to each question
 TRAINED = Lengths(np.array([3]), np.array([6, 1]))  # a group was left out
@@ -79,8 +78,7 @@ def config_of(folder, data, **overrides) -> config_lib.TrainConfig:
     config.packing = config_lib.Packing(row_tokens=176, rows_per_microbatch=8, logprob_chunk=144)
     config.evaluation.every_steps = 2
     for path, value in overrides.items():
-        section, name = path.split(".")
-        setattr(getattr(config, section), name, value)
+        put(config, path, value)
     return config
 
 
@@ -98,16 +96,14 @@ def test_what_is_counted_is_what_a_step_does(hf_folder, tmp_path, monkeypatch, c
     overrides, scores, updates = CASES[case]
     data = write_arithmetic(tmp_path / "rows.jsonl", "train", range(40))
     config = config_of(hf_folder, data, **overrides)
-    workdir = epath.Path(tmp_path / "workdir")
-    run, states, iterator, _ = setup(config, workdir, Lock(workdir))
-    score, update = Counted(run.tools.score), Counted(run.assembly.update.accumulate)
-    learner = dataclasses.replace(run.assembly.update, accumulate=update)
-    assembly = dataclasses.replace(run.assembly, update=learner)
-    run = run._replace(tools=run.tools._replace(score=score), assembly=assembly)
     counted = Counted(passes.model_flops)
     monkeypatch.setattr(passes, "model_flops", counted)
     monkeypatch.setattr(step_lib.chips, "peak_flops", lambda devices: 1e12)  # no CPU has one
-    try:
+    with begun(config, tmp_path / "workdir") as (run, states, iterator, _):
+        score, update = Counted(run.tools.score), Counted(run.assembly.update.accumulate)
+        learner = dataclasses.replace(run.assembly.update, accumulate=update)
+        assembly = dataclasses.replace(run.assembly, update=learner)
+        run = run._replace(tools=run.tools._replace(score=score), assembly=assembly)
         with jax.set_mesh(run.tools.mesh), Screen(0, 1, run.assembly.programs(config)) as told:
             for step in (1, 2):
                 before = score.calls, update.calls
@@ -120,7 +116,3 @@ def test_what_is_counted_is_what_a_step_does(hf_folder, tmp_path, monkeypatch, c
                 assert made.samples == 4
                 spent = metrics["mfu"] * metrics["time/step"] * 1e12 * jax.device_count()
                 assert spent == pytest.approx(counted.found)
-    finally:
-        run.tools.verifier.close()
-        run.checkpoints.close()
-        run.metrics.close()
