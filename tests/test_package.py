@@ -27,6 +27,7 @@ PACKAGES = {
 }
 # What only an extra brings: where it is imported, its absence is an error that names the extra.
 OF_EXTRAS = {
+    "adjusttext": "plot",
     "libtpu": "plan",
     "matplotlib": "plot",
     "mlflow": "mlflow",

@@ -198,11 +198,12 @@ def test_comparison_beside_each_other_and_beside_the_published(three, tmp_path, 
     assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_there_is_all_but_the_plots(three, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # what an import then finds
+@pytest.mark.parametrize("module", ["matplotlib.figure", "adjustText"])
+def test_without_a_library_there_is_all_but_the_plots(three, tmp_path, capsys, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)  # what an import then finds
     comparison.compare(three, None, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["comparison.md"]
-    missing = "none: drawing needs matplotlib"
+    missing = f"none: drawing needs {module.split('.')[0]}"
     assert f"plot   {missing}" in capsys.readouterr().out
     labels = (*MATHS, "mine.jsonl")
     folder = made(tmp_path / "alone", dict.fromkeys(labels, 0.4), [500] * 6)
@@ -252,6 +253,23 @@ def test_a_plot_draws_every_point(three, tmp_path, monkeypatch):
         tmp_path / "p.png",
     )
     assert len(drawn) == 3 + 28 + 3
+
+
+def test_names_in_a_plot_are_apart(tmp_path, monkeypatch):
+    """Five methods in a square of one token and one point, and one far away at the edge."""
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    close = [plots.Mark(f"method {i}", 0.9 + 0.002 * i, 40 + 0.2 * i) for i in range(5)]
+    marks = [*close, plots.Mark("a method far to the right", 0.1, 80)]
+    plots.pareto([plots.Panel("means", {"methods": marks})], tmp_path / "p.png")
+    (axes,) = drawn[0].axes
+    names = [text for text in axes.texts if text.get_text()]
+    assert [name.get_text() for name in names] == [mark.name for mark in marks]
+    inside = axes.get_window_extent().padded(1)
+    boxes = [name.get_window_extent() for name in names]
+    for i, box in enumerate(boxes):
+        assert inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
+        assert not [other for other in boxes[:i] if box.overlaps(other)]
 
 
 def test_what_cannot_be_compared(three, tmp_path):
