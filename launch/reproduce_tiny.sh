@@ -5,8 +5,8 @@
 #
 # Writes table.md, pareto.png and curves.png into OUTPUT (runs/reproduce_tiny). Started again with
 # the same OUTPUT it goes on.
-# Variables: SEEDS (3), VARIANTS (all; names in benchmarks/reproduce.py), PARALLEL (runs at a
-# time, 2), PYTHON (python).
+# Variables: SEEDS (3), VARIANTS (all but alpha 1; names in benchmarks/reproduce.py), PARALLEL (runs
+# at a time, 2), PYTHON (python).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
