@@ -5,9 +5,9 @@
 Step    4 questions x 8 answers, 48 + 96 tokens
 Model   what configs/gemma3_270m_pretrain.py has written; launch/reproduce_real.sh does both
 Data    `arithmetic`, generated
-Result  25 steps from a start at 41.4 %, 76.2 tokens: with rewards.self_aligned=1 40.2 %, 31.3
-        tokens, GRPO 41.8 %, 76.4 tokens; with the paper's 0.2, as here, answers shorten as well,
-        by 4 sampled tokens in 75 steps (docs/results.md); a step takes 35 to 41 s on two cores
+Result  sampled answers of steps 16 to 25, two seeds: GRPO's have 59 and 49 tokens, those with
+        rewards.self_aligned=1 48 and 36; with the paper's 0.2, as here, they are 4 tokens shorter
+        than GRPO's in steps 51 to 75 (docs/results.md); a step takes 35 to 41 s on two cores
 
 Adapters learn, there is no KL, and the logprobs after the question are the decoder's: so a step
 computes no gradient of 270 million weights, no reference's logprobs, and half as many of its own.
