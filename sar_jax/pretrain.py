@@ -157,6 +157,9 @@ def train(config: config_lib.PretrainConfig, output: pathlib.Path) -> dict[str, 
         with jax.set_mesh(mesh), stopping.handlers_kept():
             load = lambda: _load_params(config, begun, mesh)
             fitted = supervised.fit(config, network, load, worked, mesh, checkpoints)
+        if fitted.step == 0:
+            print("stopped before the first step: there is nothing to save yet")
+            return None
         if fitted.step < config.steps:
             print(
                 f"stopped and saved at step {fitted.step} of {config.steps}. To continue, run the "

@@ -133,7 +133,8 @@ def fit(
     told = _Told()
     stop = Stop(lambda text: False, Control())
     with progress.bar("training", "steps", config.steps, step) as bar:
-        while step < config.steps and not stop.asked():
+        asked = stop.asked()
+        while step < config.steps and not asked:
             batch = _pack(next(iterator), config.packing, mesh)
             state, metrics = update(state, batch.micro, 1 / batch.answer_tokens)
             step += 1
@@ -141,10 +142,11 @@ def fit(
             told.add(batch, metrics["loss"])
             if step % config.log_every_steps == 0 or step == config.steps:
                 told.tell(step, bar)
-            if step % config.checkpoint.every_steps == 0 or checkpoints.has_failed():
-                checkpoints.save(step, learner.States(state, None), iterator)
-    if step:
-        checkpoints.save(step, learner.States(state, None), iterator, last=True)
+            asked = stop.asked()
+            due = step % config.checkpoint.every_steps == 0
+            if due or asked or step == config.steps:
+                # waits: what is written is a copy, which has no room beside an update
+                checkpoints.save(step, learner.States(state, None), iterator, last=True)
     return Fitted(state.params, step, told.loss)
 
 
