@@ -25,8 +25,8 @@ from sar_jax.rl import copies
 from sar_jax.text import answer_types as types_lib
 from sar_jax.text import prompts, tasks
 from sar_jax.text.tasks import Source
-from sar_jax.training import answer_types, explained
-from sar_jax.training import trained as trained_lib
+from sar_jax.training.commands import answer_types, explained
+from sar_jax.training.commands import trained as trained_lib
 
 PART = 10  # questions
 RUNS = (3, 4, 6, 8, 12, 16)  # tokens

@@ -18,8 +18,8 @@ from sar_jax import config as config_lib
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts
 from sar_jax.text.tasks import given
-from sar_jax.training import explained
-from sar_jax.training import trained as trained_lib
+from sar_jax.training.commands import explained
+from sar_jax.training.commands import trained as trained_lib
 
 
 def by_torch(model: torch.nn.Module, context: list[int], answer: list[int]) -> np.ndarray:

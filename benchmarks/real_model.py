@@ -35,7 +35,7 @@ from sar_jax.model import network as network_lib
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.text import prompts, tasks
-from sar_jax.training import trained as trained_lib
+from sar_jax.training.commands import trained as trained_lib
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 

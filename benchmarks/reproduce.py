@@ -29,7 +29,7 @@ from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import measures, plots
-from sar_jax.training import checks
+from sar_jax.training.settings import checks
 
 ROOT = pathlib.Path(__file__).parent.parent
 NO_SAR = "--config.rewards.self_aligned=0"

@@ -24,7 +24,8 @@ from peers.with_sar_jax import override
 import sar_jax
 from sar_jax.rollout import slots
 from sar_jax.training import assembly as assembly_lib
-from sar_jax.training import calls, setup
+from sar_jax.training import setup
+from sar_jax.training.api import calls
 
 COMPILING = 2  # steps
 DECODER = ("create", "prefill", "insert", "decode", "resize")

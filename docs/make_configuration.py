@@ -3,8 +3,8 @@
     python docs/make_configuration.py             writes the page
     python docs/make_configuration.py --check     exits with 1 if the page is not up to date
 
-`sar_jax.training.config_help` says what a field's text is. Only the source is read: the config
-itself is not imported.
+`sar_jax.training.settings.config_help` says what a field's text is. Only the source is read: the
+config itself is not imported.
 """
 
 import ast
@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-from sar_jax.training.config_help import CONFIG, Sources
+from sar_jax.training.settings.config_help import CONFIG, Sources
 
 DOCS = pathlib.Path(__file__).parent
 PAGE = DOCS / "configuration.md"

@@ -25,10 +25,10 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from sar_jax.plan import plan
     from sar_jax.planning.estimate import Plan
     from sar_jax.train import train
-    from sar_jax.training.found import Evaluation, Explained, Generated, TaskResult
+    from sar_jax.training.api.found import Evaluation, Explained, Generated, TaskResult
+    from sar_jax.training.api.policy import Policy
+    from sar_jax.training.api.session import Run
     from sar_jax.training.own.rewards import Answer
-    from sar_jax.training.policy import Policy
-    from sar_jax.training.session import Run
 
 __all__ = [
     "Answer",
@@ -52,14 +52,14 @@ __all__ = [
 _PLACES = {
     "Answer": "training.own.rewards",
     "Family": "model.families",
-    "Evaluation": "training.found",
-    "Explained": "training.found",
-    "Generated": "training.found",
+    "Evaluation": "training.api.found",
+    "Explained": "training.api.found",
+    "Generated": "training.api.found",
     "Plan": "planning.estimate",
-    "Policy": "training.policy",
+    "Policy": "training.api.policy",
     "PretrainConfig": "config",
-    "Run": "training.session",
-    "TaskResult": "training.found",
+    "Run": "training.api.session",
+    "TaskResult": "training.api.found",
     "TrainConfig": "config",
     "UserError": "errors",
 }
@@ -95,7 +95,7 @@ def load(
 
     Raises `UserError` where something is missing or damaged.
     """
-    from sar_jax.training import calls, policy
+    from sar_jax.training.api import calls, policy
 
     found = None if config is None else calls.as_config(config)
     return policy.load(path, found, step)

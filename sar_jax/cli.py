@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 from sar_jax import __version__, fields
 from sar_jax.errors import UserError
-from sar_jax.training import config_help
+from sar_jax.training.settings import config_help
 
 COMMANDS = ("train", "pretrain", "evaluate", "explain", "report", "export", "plan")
 
@@ -140,7 +140,7 @@ def config_flag(cls: type) -> Callable[[], Any]:
                 "--config is missing: give a configuration file, for example "
                 "--config=configs/tiny.py"
             )
-        from sar_jax.training import derived
+        from sar_jax.training.settings import derived
 
         return derived.spelled_out(holder.value)
 
@@ -168,7 +168,7 @@ class _ConfigParser(flags.ArgumentParser):
 
     def parse(self, argument: str) -> Any:
         """The config of a file; overrides of its fields must name some."""
-        from sar_jax.training import config_files
+        from sar_jax.training.settings import config_files
 
         config = config_files.load_config(argument, self.cls)
         for word in flags.FLAGS.read_flags_from_files(sys.argv[1:], force_gnu=False):

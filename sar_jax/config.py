@@ -2,9 +2,9 @@
 
 A config file returns a `TrainConfig` (or, for pretraining, a `PretrainConfig`) from `get_config()`.
 The command line overrides any field by its path: `--config.optimizer.lr=2e-6`. In both an unknown
-field or a value of another type is an error (`sar_jax.fields`). `sar_jax.training.checks` says what
-a config must satisfy; every command checks before anything slow starts, and names a wrong field.
-Where only some values are allowed, the field's type is a `Literal`, which alone lists them.
+field or a value of another type is an error (`sar_jax.fields`). What a config must satisfy is in
+`sar_jax.training.settings.checks`: every command checks before anything slow starts, and names a
+wrong field. Where only some values are allowed, the field's type is a `Literal` of them.
 
 `docs/make_configuration.py` makes docs/configuration.md of the docstrings and comments below.
 

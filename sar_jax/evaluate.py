@@ -28,7 +28,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import comparison
 from sar_jax.parallel import backend, compiled
-from sar_jax.training import evaluated
+from sar_jax.training.commands import evaluated
 
 
 def main(get_config, words: list[str]) -> None:

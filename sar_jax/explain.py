@@ -46,8 +46,8 @@ from sar_jax.parallel import backend, compiled, progress, sharding
 from sar_jax.text import answer_types as types_lib
 from sar_jax.text import tasks
 from sar_jax.text.tasks import given
-from sar_jax.training import answer_types, explained
-from sar_jax.training import trained as trained_lib
+from sar_jax.training.commands import answer_types, explained
+from sar_jax.training.commands import trained as trained_lib
 
 _DRAWN = 6  # answers in a picture
 

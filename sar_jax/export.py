@@ -21,7 +21,7 @@ from etils import epath
 
 from sar_jax import cli
 from sar_jax.errors import UserError
-from sar_jax.training import exported
+from sar_jax.training.commands import exported
 
 
 def main() -> None:

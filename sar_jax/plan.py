@@ -38,7 +38,8 @@ from sar_jax.planning import estimate, page, prices, recommended, search, tables
 from sar_jax.planning.kept import Kept
 from sar_jax.planning.measured import SILENT, Watch
 from sar_jax.planning.search import Asked, Candidate
-from sar_jax.training import calls, checks
+from sar_jax.training.api import calls
+from sar_jax.training.settings import checks
 
 _ANSWER_TOKENS = 900  # mean lengths, where none are given
 _PROMPT_TOKENS = 150

@@ -37,11 +37,14 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.text import carried, prompts, tasks
 from sar_jax.text.answers.verifier import Verifier
 from sar_jax.text.tokenizer import train_tokenizer
-from sar_jax.training import checks, exported, identity, stopping, supervised
 from sar_jax.training import questions as questions_lib
-from sar_jax.training import workdir as workdir_lib
+from sar_jax.training import stopping
+from sar_jax.training.commands import exported, supervised
+from sar_jax.training.commands.unfinished import Unfinished
 from sar_jax.training.own import families as own_families
-from sar_jax.training.unfinished import Unfinished
+from sar_jax.training.settings import checks
+from sar_jax.training.storage import identity
+from sar_jax.training.storage import workdir as workdir_lib
 
 _TOKENIZER_ROWS = 10_000
 _EXAMPLE_BYTES = 100  # of a worked answer in a batch on the host, at least

@@ -21,8 +21,8 @@ from sar_jax import cli, files
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder
 from sar_jax.evaluation.pages.report import report_page
-from sar_jax.training import reported
-from sar_jax.training import trained as trained_lib
+from sar_jax.training.commands import reported
+from sar_jax.training.commands import trained as trained_lib
 
 _OUTPUT = flags.DEFINE_string("output", "report.html", "Page to write; an older one is replaced.")
 _WATCH = flags.DEFINE_integer(

@@ -26,7 +26,9 @@ from etils import epath
 from sar_jax import cli
 from sar_jax import config as config_lib
 from sar_jax.parallel import compiled, multihost
-from sar_jax.training import calls, checks, loop, session
+from sar_jax.training import loop
+from sar_jax.training.api import calls, session
+from sar_jax.training.settings import checks
 
 
 def train(

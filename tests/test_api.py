@@ -18,7 +18,7 @@ from support.training import shipped, write_lines
 
 import sar_jax
 from sar_jax.errors import UserError
-from sar_jax.training import calls
+from sar_jax.training.api import calls
 
 # What others build on: a name or a parameter that goes, or changes its place, breaks their code.
 SIGNATURES = {

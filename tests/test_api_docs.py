@@ -116,7 +116,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 
 def test_the_notebook_s_settings_for_a_tpu_are_those_that_were_planned():
     """As the page beside them says: they are checked, and fit what they must."""
-    from sar_jax.training import checks
+    from sar_jax.training.settings import checks
 
     (cell,) = [code for code in CODE if "def gemma_config" in code]
     scope = {"sj": sar_jax}

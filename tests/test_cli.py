@@ -14,7 +14,7 @@ from support.commands import ROOT, one_error, run_command
 
 import sar_jax
 from sar_jax import cli, config
-from sar_jax.training import config_help
+from sar_jax.training.settings import config_help
 
 OVERRIDES = ["", "--config.steps=3"]
 

@@ -13,8 +13,8 @@ from sar_jax import config as config_lib
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.fields import OrAuto
-from sar_jax.training import checks
-from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.settings import checks
+from sar_jax.training.storage import workdir as workdir_lib
 
 POSITIVE = [
     "steps",

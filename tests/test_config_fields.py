@@ -17,7 +17,7 @@ from sar_jax.fields import OrAuto
 from sar_jax.model import network, remat
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, rewards
-from sar_jax.training import checks, derived, rules
+from sar_jax.training.settings import checks, derived, rules
 
 PACKAGE = pathlib.Path(config_lib.__file__).parent
 

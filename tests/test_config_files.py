@@ -8,7 +8,7 @@ from support.training import small
 
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
-from sar_jax.training import config_files
+from sar_jax.training.settings import config_files
 
 GOOD = "from sar_jax.config import *\ndef get_config(*words):\n    return TrainConfig()\n"
 HEAD = "from sar_jax.config import *\n\ndef get_config():\n    config = TrainConfig()\n"

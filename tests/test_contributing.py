@@ -18,7 +18,7 @@ REWARD = """
 import numpy as np
 from sar_jax import config
 from sar_jax.rl import rewards
-from sar_jax.training import derived
+from sar_jax.training.settings import derived
 
 signals = rewards.Signals(
     correct=np.array([[True, False, True]]),

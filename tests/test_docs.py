@@ -21,7 +21,7 @@ from support.training import read_metrics, small
 from sar_jax import config as config_lib
 from sar_jax.rl import alarms, rewards
 from sar_jax.text.tasks import own
-from sar_jax.training import config_files
+from sar_jax.training.settings import config_files
 
 # Programs whose commands cannot be run here, or need not be.
 OTHERS = set("sar_jax tensorboard wandb hf gcloud kubectl xpk docker git ruff".split())

@@ -18,7 +18,7 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.evaluation import folder as folder_lib
 from sar_jax.text.tasks import arithmetic
-from sar_jax.training import evaluated
+from sar_jax.training.commands import evaluated
 
 TINY = str(importlib.resources.files("sar_jax") / "assets/tiny")
 

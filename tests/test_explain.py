@@ -101,7 +101,7 @@ def test_explain_gives_an_answer_the_reward_that_training_gave_it(tiny, verifier
 
 def test_filler_earns_less_than_the_same_answer_without_it(tiny):
     """The reward's point, on the model that ships: padding dilutes what the question explains."""
-    from sar_jax.training.explained import explain
+    from sar_jax.training.commands.explained import explain
 
     source, rows = arithmetic.Arithmetic("test"), []
     for i in range(40):

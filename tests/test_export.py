@@ -20,7 +20,7 @@ from support.training import (
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.text import tasks
-from sar_jax.training import card, exported
+from sar_jax.training.commands import card, exported
 
 
 def test_export_writes_the_step_that_was_asked_for(finished, hf_folder, tmp_path):

@@ -15,7 +15,7 @@ from sar_jax import fields as fields_lib
 from sar_jax.config import PretrainConfig, TrainConfig
 from sar_jax.errors import UserError
 from sar_jax.model import families, known, lora, parameters
-from sar_jax.training import checks
+from sar_jax.training.settings import checks
 
 SECTIONS = {
     f.name: f.type

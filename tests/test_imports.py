@@ -2,6 +2,7 @@
 no files."""
 
 import ast
+import collections
 import sys
 
 import pytest
@@ -109,6 +110,12 @@ def test_the_root_is_a_map():
     assert len(list(PACKAGE.glob("*.py"))) <= 14
 
 
+def test_no_folder_is_a_heap():
+    """What is in a folder can be taken in at a glance: a longer list wants folders of its own."""
+    counts = collections.Counter(file.parent.relative_to(PACKAGE) for file in FILES.values())
+    assert max(counts.values()) <= 24, counts.most_common(1)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_each_world_imports_what_its_rule_allows(name):
     assert not {other for other in own(name) if not allowed(name, other)}
@@ -121,7 +128,7 @@ def test_each_world_imports_what_its_rule_allows(name):
         ("rl.rewards", "model.network"),
         ("model.hf", "rollout.slots"),
         ("rollout.texts", "text.tasks.gsm8k"),
-        ("evaluation.folder", "training.checkpoints"),
+        ("evaluation.folder", "training.storage.checkpoints"),
         ("structs", "rl.packing"),
         ("config", "train"),
         ("planning.hlo", "evaluation.tables"),

@@ -9,7 +9,7 @@ from support.commands import one_error, run_command
 from support.judge import Server
 from support.training import read_metrics, small
 
-from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.storage import workdir as workdir_lib
 
 SOURCE = """
 def spelt(answers, by=10):

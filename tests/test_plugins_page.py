@@ -120,7 +120,7 @@ def by_torch(network, workdir) -> float:
     """ppl(a|q) of the row, by torch in float64."""
     import torch
 
-    from sar_jax.training import workdir as workdir_lib
+    from sar_jax.training.storage import workdir as workdir_lib
 
     config = workdir_lib.read_config(workdir_lib.epath.Path(workdir))
     tokenizer = prompts.load_tokenizer(config.model.path)

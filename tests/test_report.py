@@ -8,7 +8,7 @@ from support.commands import one_error, run_command
 from support.training import read_metrics
 
 from sar_jax.errors import UserError
-from sar_jax.training import reported
+from sar_jax.training.commands import reported
 
 
 def data_of(page):

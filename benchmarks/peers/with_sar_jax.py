@@ -26,9 +26,10 @@ from sar_jax.rollout.sampler import Sample
 from sar_jax.structs import Rollouts
 from sar_jax.text.prompts import Question
 from sar_jax.text.tasks.example import Example
-from sar_jax.training import checks, grids, learner, minibatches
+from sar_jax.training import grids, learner, minibatches
 from sar_jax.training.assembly import assemble
 from sar_jax.training.rollouts import Tools
+from sar_jax.training.settings import checks
 
 
 def configure(work: Work) -> config_lib.TrainConfig:

@@ -46,8 +46,9 @@ from sar_jax.rollout import fitting
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.rollout.described import Decoder
 from sar_jax.structs import Batch, Packed, Sampling, ValueBatch
-from sar_jax.training import derived, learner
+from sar_jax.training import learner
 from sar_jax.training.assembly import Assembly, assemble
+from sar_jax.training.settings import derived
 
 
 class Program(NamedTuple):

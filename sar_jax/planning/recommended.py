@@ -12,7 +12,7 @@ from sar_jax.planning.estimate import Plan
 from sar_jax.planning.prices import Prices
 from sar_jax.planning.search import Asked, Candidate, Search, candidates
 from sar_jax.planning.units import chip_time, digits, duration
-from sar_jax.training import derived
+from sar_jax.training.settings import derived
 
 _LENT = ("on-demand", "spot", "flex-start")  # capacities that the launch scripts know
 Value = Callable[[Candidate], float]

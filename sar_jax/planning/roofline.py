@@ -23,7 +23,8 @@ from sar_jax.model.network import Network
 from sar_jax.model.parameters import ModelConfig, count_params
 from sar_jax.parallel.chips import Chip
 from sar_jax.planning.programs import Residents
-from sar_jax.training import derived, grids, score
+from sar_jax.training import grids, score
+from sar_jax.training.settings import derived
 
 _FILLED = 0.95  # of the rows of questions that prefill reads
 _STEPS = 8  # that are packed, to estimate a mean

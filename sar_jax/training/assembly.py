@@ -27,7 +27,8 @@ from sar_jax.model.parameters import ModelConfig, Params
 from sar_jax.parallel import sharding
 from sar_jax.rollout import shapes as shapes_lib
 from sar_jax.training import critic as critic_lib
-from sar_jax.training import derived, handover, learner, score
+from sar_jax.training import handover, learner, score
+from sar_jax.training.settings import derived
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,8 @@ from sar_jax.parallel import sharding
 from sar_jax.parallel.sharding import BATCH, constrain
 from sar_jax.rl import losses
 from sar_jax.structs import Packed, ValueBatch
-from sar_jax.training import derived, learner
+from sar_jax.training import learner
+from sar_jax.training.settings import derived
 
 HEAD = "value_head"
 Values = Callable[[Params, Packed], Float[Array, "R T"]]

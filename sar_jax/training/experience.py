@@ -26,14 +26,15 @@ from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import Signals
 from sar_jax.structs import Rollouts
-from sar_jax.training import derived, records
 from sar_jax.training import grids as grids_lib
 from sar_jax.training import minibatches as minibatches_lib
+from sar_jax.training import records
 from sar_jax.training import rollouts as rollouts_lib
 from sar_jax.training.grids import Scored
 from sar_jax.training.minibatches import Minibatch
 from sar_jax.training.own import rewards as own_rewards
 from sar_jax.training.rollouts import Draw, Lengths, Tools
+from sar_jax.training.settings import derived
 
 
 class Experience(NamedTuple):

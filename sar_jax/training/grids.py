@@ -19,8 +19,8 @@ from sar_jax.parallel import multihost, sharding
 from sar_jax.rl import packing
 from sar_jax.structs import Layout, Packed, Rollouts, Scores
 from sar_jax.text.prompts import Question
-from sar_jax.training import derived
 from sar_jax.training.rollouts import Tools
+from sar_jax.training.settings import derived
 
 PerAnswer = Sequence[np.ndarray]  # one number a token, for each of the B answers
 

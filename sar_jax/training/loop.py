@@ -21,13 +21,16 @@ from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.parallel import memory, multihost
 from sar_jax.rl import alarms
-from sar_jax.training import checks, derived, heatmaps, live, loggers, reported, screen, warmed
-from sar_jax.training import metrics as metrics_lib
-from sar_jax.training.lock import Lock
+from sar_jax.training import warmed
+from sar_jax.training.commands import reported
 from sar_jax.training.minibatches import Minibatch
+from sar_jax.training.reporting import heatmaps, live, loggers, screen
+from sar_jax.training.reporting import metrics as metrics_lib
+from sar_jax.training.settings import checks, derived
 from sar_jax.training.setup import Run, Started, setup
 from sar_jax.training.step import States, evaluation, train_step
 from sar_jax.training.stopping import Control, Stop
+from sar_jax.training.storage.lock import Lock
 
 
 def run(

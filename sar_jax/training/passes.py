@@ -7,8 +7,8 @@ import numpy as np
 
 from sar_jax.model import flops
 from sar_jax.model.parameters import ModelConfig
-from sar_jax.training import derived
 from sar_jax.training.rollouts import Lengths
+from sar_jax.training.settings import derived
 from sar_jax.training.setup import Run
 
 

@@ -31,23 +31,24 @@ from sar_jax.structs import Sampling
 from sar_jax.text import carried, prompts
 from sar_jax.text.answers import chosen, model_judge
 from sar_jax.text.answers.verifier import ErrorShare, Verifier
-from sar_jax.training import checkpoints as checkpoints_lib
-from sar_jax.training import checks, derived, learner, slots
 from sar_jax.training import critic as critic_lib
-from sar_jax.training import loggers as loggers_lib
-from sar_jax.training import metrics as metrics_lib
+from sar_jax.training import learner, slots
 from sar_jax.training import questions as questions_lib
-from sar_jax.training import trackers as trackers_lib
-from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.assembly import Assembly, assemble
-from sar_jax.training.checkpoints import Resumed
-from sar_jax.training.identity import Identity, of_model
 from sar_jax.training.learner import States
-from sar_jax.training.lock import Lock
 from sar_jax.training.own import families as own_families
 from sar_jax.training.own import rewards as own_rewards
 from sar_jax.training.own import sources as own_sources
+from sar_jax.training.reporting import loggers as loggers_lib
+from sar_jax.training.reporting import metrics as metrics_lib
+from sar_jax.training.reporting import trackers as trackers_lib
 from sar_jax.training.rollouts import Tools
+from sar_jax.training.settings import checks, derived
+from sar_jax.training.storage import checkpoints as checkpoints_lib
+from sar_jax.training.storage import workdir as workdir_lib
+from sar_jax.training.storage.checkpoints import Resumed
+from sar_jax.training.storage.identity import Identity, of_model
+from sar_jax.training.storage.lock import Lock
 
 
 class Run(NamedTuple):

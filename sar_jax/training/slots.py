@@ -9,8 +9,8 @@ from sar_jax.model.network import Network
 from sar_jax.parallel import multihost
 from sar_jax.rollout import fitting
 from sar_jax.rollout import shapes as shapes_lib
-from sar_jax.training import workdir as workdir_lib
 from sar_jax.training.assembly import Assembly
+from sar_jax.training.storage import workdir as workdir_lib
 
 
 def of_run(

@@ -15,10 +15,11 @@ import numpy as np
 from sar_jax.evaluation import judged
 from sar_jax.parallel import chips, sharding
 from sar_jax.rl import gap, losses
-from sar_jax.training import experience, heatmaps, passes, screen
+from sar_jax.training import experience, passes
 from sar_jax.training.learner import States
-from sar_jax.training.live import Screen
 from sar_jax.training.minibatches import Minibatch
+from sar_jax.training.reporting import heatmaps, screen
+from sar_jax.training.reporting.live import Screen
 from sar_jax.training.setup import Run
 
 

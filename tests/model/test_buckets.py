@@ -15,8 +15,8 @@ from etils import epath
 from sar_jax import config as config_lib
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
-from sar_jax.training import metrics
-from sar_jax.training import workdir as workdir_lib
+from sar_jax.training.reporting import metrics
+from sar_jax.training.storage import workdir as workdir_lib
 
 
 def test_metrics_and_samples_of_a_run_that_was_resumed(bucket):

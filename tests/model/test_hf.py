@@ -14,7 +14,7 @@ from support.models import FAMILIES, FEW, Loaded, load_torch, make_hf_folder, re
 from sar_jax.errors import UserError
 from sar_jax.model import download, hf
 from sar_jax.parallel import sharding
-from sar_jax.training import exported
+from sar_jax.training.commands import exported
 
 
 @pytest.mark.parametrize(

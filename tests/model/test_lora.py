@@ -18,7 +18,9 @@ from sar_jax.model import lora, parameters
 from sar_jax.model.network import Network
 from sar_jax.parallel import sharding
 from sar_jax.rl import packing
-from sar_jax.training import checks, explained, exported, learner, score, trained
+from sar_jax.training import learner, score
+from sar_jax.training.commands import explained, exported, trained
+from sar_jax.training.settings import checks
 
 RANK, ALPHA = 3, 6.0
 LETTERS = {

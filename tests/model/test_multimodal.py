@@ -16,7 +16,7 @@ from sar_jax import config as config_lib
 from sar_jax.model import hf, lora, network
 from sar_jax.text import carried
 from sar_jax.text.prompts import load_tokenizer
-from sar_jax.training import exported
+from sar_jax.training.commands import exported
 
 TEXT = {
     "hidden_size": 48,

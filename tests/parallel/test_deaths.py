@@ -22,7 +22,11 @@ FEW = (
 DEATHS = [
     pytest.param(0, "sar_jax.training.step:_learn_policy", 2, id="update"),
     pytest.param(
-        1, "sar_jax.training.checkpoints:Checkpoints.save", 1, id="save", marks=pytest.mark.soak
+        1,
+        "sar_jax.training.storage.checkpoints:Checkpoints.save",
+        1,
+        id="save",
+        marks=pytest.mark.soak,
     ),
     pytest.param(1, "sar_jax.training.setup:_read", 1, id="start", marks=pytest.mark.soak),
     pytest.param(1, "sar_jax.training.rollouts:_sample", 2, id="rollout", marks=pytest.mark.soak),

@@ -22,7 +22,7 @@ from sar_jax import config as config_lib
 from sar_jax.planning import programs
 from sar_jax.rollout import slots
 from sar_jax.training import setup as setup_lib
-from sar_jax.training.live import Screen
+from sar_jax.training.reporting.live import Screen
 from sar_jax.training.step import train_step
 
 VARIANTS = {

@@ -20,7 +20,7 @@ from sar_jax.model import network as network_lib
 from sar_jax.model.network import Network
 from sar_jax.parallel import chips, sharding
 from sar_jax.planning import estimate, programs, roofline, tables
-from sar_jax.training import calls
+from sar_jax.training.api import calls
 
 SMALL = f"{ROOT}/tests/support/planned.py"
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")

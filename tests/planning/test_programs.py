@@ -10,7 +10,7 @@ from support.training import write_arithmetic
 
 from sar_jax import config as config_lib
 from sar_jax.planning import programs
-from sar_jax.training.live import Screen
+from sar_jax.training.reporting.live import Screen
 from sar_jax.training.step import train_step
 
 VARIANTS = {

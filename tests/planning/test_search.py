@@ -16,7 +16,7 @@ from sar_jax.planning import arithmetic, prices, recommended, search
 from sar_jax.planning.estimate import Measured, Time
 from sar_jax.planning.roofline import Limits
 from sar_jax.planning.search import Candidate, Search
-from sar_jax.training import config_files
+from sar_jax.training.settings import config_files
 
 libtpu = pytest.mark.skipif(not pytest.importorskip("libtpu"), reason="needs pip install libtpu")
 HOUR = 3600.0

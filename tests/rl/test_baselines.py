@@ -18,7 +18,7 @@ import pytest
 from sar_jax.config import Rewards, TrainConfig
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import rewards
-from sar_jax.training import derived
+from sar_jax.training.settings import derived
 
 LN2, LN5, T = np.log(2), np.log(5), np.tanh(0.5)
 

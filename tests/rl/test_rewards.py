@@ -12,7 +12,7 @@ from support.drawn import holds_for
 from sar_jax import config
 from sar_jax.rl import rewards
 from sar_jax.rl.rewards import REWARDS, Signals
-from sar_jax.training import derived
+from sar_jax.training.settings import derived
 
 # Three questions, four answers each: mixed, all wrong, one right.
 CORRECT = [[True, False, True, True], [False] * 4, [False, True, False, False]]

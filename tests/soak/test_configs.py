@@ -14,7 +14,9 @@ from support.soak import VALUES, Tally
 from sar_jax import config as config_lib
 from sar_jax.model import download
 from sar_jax.rollout import shapes
-from sar_jax.training import assembly, checks, config_files, setup, workdir
+from sar_jax.training import assembly, setup
+from sar_jax.training.settings import checks, config_files
+from sar_jax.training.storage import workdir
 
 pytestmark = pytest.mark.soak
 

@@ -34,7 +34,7 @@ def read_module(name: str, arguments: list[str]) -> None:
     from absl import flags
 
     from sar_jax import cli, config
-    from sar_jax.training import checks, config_help
+    from sar_jax.training.settings import checks, config_help
 
     getters = []
 

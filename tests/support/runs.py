@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from etils import epath
 
 from sar_jax.config import TrainConfig
-from sar_jax.training.lock import Lock
 from sar_jax.training.setup import Started, setup
+from sar_jax.training.storage.lock import Lock
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import numpy as np
 from etils import epath
 
 from sar_jax.training import questions as questions_lib
-from sar_jax.training.checkpoints import Checkpoints
-from sar_jax.training.identity import Identity
 from sar_jax.training.learner import States, TrainState
+from sar_jax.training.storage.checkpoints import Checkpoints
+from sar_jax.training.storage.identity import Identity
 
 OWN = Identity("this run", {"config.json": "a", "the weights": "b"}, "these")
 

@@ -25,7 +25,8 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import advantages as advantages_lib
 from sar_jax.rl import losses, packing
 from sar_jax.structs import ValueBatch
-from sar_jax.training import checks, critic, learner
+from sar_jax.training import critic, learner
+from sar_jax.training.settings import checks
 
 
 def make_params(loaded, rng):

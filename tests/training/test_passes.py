@@ -13,7 +13,7 @@ from sar_jax import config as config_lib
 from sar_jax.model import parameters
 from sar_jax.training import passes
 from sar_jax.training import step as step_lib
-from sar_jax.training.live import Screen
+from sar_jax.training.reporting.live import Screen
 from sar_jax.training.rollouts import Lengths
 
 SAMPLED = Lengths(np.array([5, 3]), np.array([2, 4, 6, 1]))  # two answers to each question

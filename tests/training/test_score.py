@@ -18,7 +18,7 @@ from sar_jax.parallel import sharding
 from sar_jax.rl import packing, rewards
 from sar_jax.structs import Packed
 from sar_jax.training import score
-from sar_jax.training.explained import explain
+from sar_jax.training.commands.explained import explain
 
 
 def draw(loaded, rng, count=7, low=1, high=30):

@@ -45,7 +45,7 @@ def answers_page(
 
     Sorted and filtered by R_SA, right or wrong, kind, and length.
 
-    kinds   of answers, and what each earns (`training.answer_types`): tables and a plot above them
+    kinds   of answers, and what each earns (`answer_types`): tables and a plot above them
     """
     kept = [
         {name: _short(row[name]) for name in _KEPT if row.get(name) is not None} for row in rows

@@ -12,8 +12,8 @@ from sar_jax import config as config_lib
 from sar_jax.files import write_atomically
 from sar_jax.text import plugins, tasks
 from sar_jax.text.answers import chosen
-from sar_jax.training import trackers
 from sar_jax.training.own import rewards as own_rewards
+from sar_jax.training.reporting import trackers
 
 NAME = "plugins.json"
 

@@ -13,7 +13,7 @@ from typing import Any
 from sar_jax.errors import UserError
 from sar_jax.text import plugins
 from sar_jax.text.plugins import Plugin
-from sar_jax.training.trackers import Begun, Opened, Table
+from sar_jax.training.reporting.trackers import Begun, Opened, Table
 
 WHERE = "config.logging.to"
 

@@ -7,7 +7,7 @@ from etils import epath
 
 from sar_jax.config import TrainConfig
 from sar_jax.errors import UserError
-from sar_jax.training import loggers
+from sar_jax.training.reporting import loggers
 
 SOURCE = """
 import json, time
