@@ -302,9 +302,16 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     # kB, of the trainer's process
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     assert verifier.check(GOOD) == EXPECTED
-    for child in children(os.getpid()):
-        limits = (pathlib.Path("/proc") / str(child) / "limits").read_text()
-        assert re.search(rf"^Max address space +{2**30} ", limits, re.MULTILINE)
+    # a worker that was replaced sets its limit as it starts, before it reads anything
+    wait_for(lambda: all(map(is_limited, children(os.getpid()))))
+
+
+def is_limited(pid: int) -> bool:
+    try:
+        limits = (pathlib.Path("/proc") / str(pid) / "limits").read_text()
+    except OSError:  # it is gone
+        return False
+    return bool(re.search(rf"^Max address space +{2**30} ", limits, re.MULTILINE))
 
 
 def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):
