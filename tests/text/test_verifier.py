@@ -303,15 +303,17 @@ def test_nothing_that_a_broken_model_writes_stops_the_pool(verifier):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
     assert verifier.check(GOOD) == EXPECTED
     # a worker that was replaced sets its limit as it starts, before it reads anything
-    wait_for(lambda: all(map(is_limited, children(os.getpid()))))
+    wait_for(lambda: are_limited(children(os.getpid())))
 
 
-def is_limited(pid: int) -> bool:
+def are_limited(pids: set[int]) -> bool:
+    """Are there any, and has each the workers' limit of memory?"""
     try:
-        limits = (pathlib.Path("/proc") / str(pid) / "limits").read_text()
-    except OSError:  # it is gone
+        limits = [(pathlib.Path("/proc") / str(pid) / "limits").read_text() for pid in pids]
+    except OSError:  # one is gone
         return False
-    return bool(re.search(rf"^Max address space +{2**30} ", limits, re.MULTILINE))
+    said = rf"^Max address space +{2**30} "
+    return bool(limits) and all(re.search(said, text, re.MULTILINE) for text in limits)
 
 
 def test_the_run_stops_when_too_many_answers_cannot_be_verified(verifier):
