@@ -5,8 +5,8 @@
 Model   google/gemma-3-270m from the hub, or a folder (--config.model.path=FOLDER), such as the one
         that benchmarks/real_model.py makes
 Data    worked answers from terse to padded, generated
-Result  41.4 % of 256 answers right after an hour on two cores, 45.7 % in bfloat16 on one H100
-        (docs/results.md)
+Result  41.4 and 42.2 % of 256 answers right after an hour on two cores, of an Intel Xeon and of an
+        AMD EPYC; 45.7 % in bfloat16 on one H100 (docs/results.md)
 """
 
 from sar_jax.config import Checkpoint, Data, Model, Optimizer, Packing, PretrainConfig, Prompt
