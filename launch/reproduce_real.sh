@@ -11,8 +11,8 @@
 # comparison into OUTPUT (runs/reproduce_real). Stopped, it goes on with the same OUTPUT.
 # Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in
 # place of Gemma's), PYTHON (python).
-# Run to its end with SEEDS=1 VARIANTS=GRPO,SA-GRPO; the other runs were made one by one
-# (docs/results.md). On two cores a cold start takes an hour, and a method 21 to 24 minutes.
+# Each part has run, not all in one call: with SEEDS=1 VARIANTS=GRPO,SA-GRPO it went on from finished
+# runs to its end, the other runs were made one by one (docs/results.md). On two cores a cold start takes an hour, and a method 21 to 24 minutes.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
