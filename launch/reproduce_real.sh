@@ -12,7 +12,7 @@
 # Variables: SEEDS (2), VARIANTS (names in benchmarks/reproduce.py), MODEL (a folder or an id in
 # place of Gemma's), PYTHON (python).
 # Each part has run, not all in one call: with SEEDS=1 VARIANTS=GRPO,SA-GRPO it went on from finished
-# runs to its end, the other runs were made one by one (docs/results.md). On two cores a cold start takes an hour, and a method 21 to 24 minutes.
+# runs to its end (docs/results.md). A cold start takes an hour on two cores, a method 21 to 24 min.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
